@@ -1,0 +1,40 @@
+"""Builds native._engine (cffi API mode) from engine.cdef and native/src. Run by setup.py (`cffi_modules`)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cffi import FFI
+
+HERE = Path(__file__).resolve().parent
+
+# Sections of engine.cdef -> their C sources. A section enters the build once its sources compile.
+SECTIONS: dict[str, list[str]] = {
+    "core": [],
+}
+
+
+def cdef() -> str:
+    """The text of engine.cdef, the sections that are built."""
+    parts = re.split(r"/\* @section (\w+) \*/|/\* @end \*/", (HERE / "engine.cdef").read_text())
+    return "".join(text or "" for name, text in zip(parts[1::2], parts[2::2], strict=False) if name in SECTIONS)
+
+
+ffibuilder = FFI()
+ffibuilder.cdef(cdef())
+ffibuilder.set_source(
+    "native._engine",
+    '#include "engine.h"',
+    sources=[f"native/src/{name}" for names in SECTIONS.values() for name in names],
+    include_dirs=["native/src"],
+    depends=["native/engine.cdef", *(f"native/src/{p.name}" for p in sorted((HERE / "src").glob("*.h")))],
+    libraries=["crypto"],
+    extra_compile_args=[
+        "-std=c11", "-D_GNU_SOURCE", "-O2", "-g", "-pthread", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden",
+    ],
+    extra_link_args=["-pthread"],
+)
+
+if __name__ == "__main__":
+    ffibuilder.compile(verbose=True)
