@@ -1,0 +1,43 @@
+# make demo         the main job: the whole procedure on real traffic, and what it measured
+# make test         lint and the whole suite
+# make test-fresh   both of them in a bare Debian 12 root file system (needs root; debootstrap)
+# Each installs what is missing first (lab/provision.sh).
+SHELL := /bin/bash
+VENV := .venv
+PY := $(VENV)/bin/python
+PACKAGES := fiveg native mpquic node control upf ue lab
+
+.PHONY: demo test lint bench clean setup native test-fresh soak
+
+demo: setup
+	$(VENV)/bin/mpq run demo
+
+test: setup lint
+	$(PY) -m pytest tests
+
+setup:
+	@lab/provision.sh --quiet
+
+native: setup
+	@flock $(VENV)/native.lock $(PY) setup.py -q build_ext --inplace
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check --quiet . || true
+	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),-p $(p))
+	$(VENV)/bin/lint-imports --no-logo 2>/dev/null || $(VENV)/bin/lint-imports
+	gcc -fsyntax-only -std=c11 -D_GNU_SOURCE -O2 -pthread -Wall -Wextra -Wshadow -Wvla -Werror -Inative/src native/src/*.c
+
+bench: setup
+	$(VENV)/bin/mpq bench
+
+# Longer than `make test` allows: many rounds of the system tests.
+soak: setup
+	MPQ_SOAK=1 $(PY) -m pytest tests/system
+
+test-fresh:
+	lab/fresh.sh .fresh . -- bash lab/fresh_check.sh
+
+clean:
+	rm -rf build dist *.egg-info native/_engine.c native/*.so native/_engine.o .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
