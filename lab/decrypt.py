@@ -1,0 +1,457 @@
+"""From a capture and a key log to packets in clear, on every path.
+
+Stock tools read path 0 only: the nonce of RFC 10069 §2.4 needs the path id, and the path id is nowhere in the packet.
+It follows from the Destination Connection ID, which was announced in a frame that was encrypted itself. So the decryptor
+works as an endpoint does: Initial keys from the first connection ID, client random from the ClientHello, secrets from the
+key log, connection IDs from NEW_CONNECTION_ID and PATH_NEW_CONNECTION_ID. A packet whose connection ID is not known yet
+waits (bounded); packets come out in the order of the capture; one that stays closed says why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from lab.decrypt_connection import MODEST, NARROW, WIDE, Connection, ConnectionSummary, Opened
+from lab.decrypt_keys import KeyLog, initial_keys, retry_is_authentic
+from lab.packets.errors import PacketError
+from lab.packets.frames import Crypto, Datagram, Frame, NewConnectionId, PathNewConnectionId, read_frames
+from lab.packets.headers import CID_LENGTH, Header, read_header
+from lab.packets.link import UDP, Flow, read_link
+from lab.packets.masque import inner_packet
+from lab.packets.tls import CLIENT_HELLO, RETRY_RANDOM, SERVER_HELLO, CryptoStream, read_hello
+from lab.pcapng import PcapngReader, Record
+
+SERVER_PORT = 4433
+WAITING_MAX = 4096              # packets held back for a connection ID that is not known yet
+CONNECTIONS_MAX = 1024
+CIDS_MAX = 65536
+TRIAL_PATHS = 8                 # path ids tried for a connection ID that nobody announced
+TRIAL_CONNECTIONS = 8
+TRIAL_BUDGET = 64               # connection IDs tried without success
+
+NO_CID = "connection ID not announced in what was captured"
+NO_SECRETS = "key log has no secret of this client random"
+NO_HELLO = "ClientHello not captured: which secrets apply is not known"
+NOT_AUTHENTIC = "not authentic under the keys of this path"
+NO_EARLY = "0-RTT is not read"
+CUT = "captured with less octets than the packet had"
+OVERSIZE = "captured before segmentation (several packets in one frame)"
+RESET = "stateless reset"
+PADDING_BEHIND = "octets behind the last packet of a datagram"
+UDP_PAYLOAD_MAX = 2048
+
+
+@dataclass(slots=True)
+class ClearPacket:
+    """One QUIC packet. reason says why it is not in clear; then path, number and frames are unknown."""
+
+    record: int                     # number of the captured frame, from 1
+    time_ns: int
+    interface: int
+    up: bool                        # from the client
+    kind: str                       # of the header, or stateless-reset, unreadable
+    size: int
+    dcid: bytes = b""
+    scid: bytes = b""
+    connection: int | None = None
+    path: int | None = None
+    number: int | None = None
+    generation: int = 0             # key updates so far
+    header: bytes = field(default=b"", repr=False)      # in clear, ends with the packet number
+    payload: bytes = field(default=b"", repr=False)     # frames in clear
+    frames: list[Frame] = field(default_factory=list)
+    reason: str = ""
+
+    def inner_packets(self) -> list[bytes]:
+        out = []
+        for frame in self.frames:
+            if type(frame) is Datagram:
+                packet = inner_packet(frame.data)
+                if packet is not None:
+                    out.append(packet)
+        return out
+
+    def words(self) -> str:
+        """The comment of the packet in a capture."""
+        if self.reason:
+            return f"{self.kind}: {self.reason}"
+        frames = "; ".join(frame.words() for frame in self.frames) or "no frame"
+        if self.number is None:
+            return f"{self.kind}: {frames}"
+        phase = f" key phase {self.generation}" if self.kind == "1rtt" and self.generation else ""
+        return f"{self.kind} path {self.path} pn {self.number}{phase}: {frames}"
+
+
+@dataclass(slots=True)
+class _Slot:
+    packet: ClearPacket
+    raw: bytes
+    done: bool = False
+
+
+class Decryptor:
+    """Feed it UDP payloads in capture order; packets come out in that order, some later."""
+
+    def __init__(self, keylog: KeyLog, waiting_max: int = WAITING_MAX) -> None:
+        self.keylog = keylog
+        self.connections: list[Connection] = []
+        self.summaries: list[ConnectionSummary] = []
+        self._waiting_max = waiting_max
+        self._order: deque[_Slot] = deque()
+        self._waiting: dict[bytes, list[_Slot]] = {}
+        self._by_cid: dict[bytes, Connection] = {}              # issued by either end
+        self._by_initial: dict[bytes, Connection] = {}          # DCID of a client's first Initial, or a Retry's SCID
+        self._trial_failures: Counter[bytes] = Counter()
+        self._trial_budget = TRIAL_BUDGET
+        self._orphans: list[Connection] | None = None
+
+    # ---- in and out ----------------------------------------------------------------------------------------------
+
+    def feed(self, record: int, time_ns: int, interface: int, up: bool, data: bytes,
+             cut: bool = False) -> list[ClearPacket]:
+        """One UDP payload; returns the packets that are ready."""
+        start, first_dcid = 0, None
+        while start < len(data):
+            try:
+                header = read_header(data, start)
+            except PacketError as error:
+                reason = CUT if cut else PADDING_BEHIND if start else str(error)
+                self._order.append(_Slot(ClearPacket(record, time_ns, interface, up, "unreadable", len(data) - start,
+                                                     reason=reason), b"", done=True))
+                break
+            raw = data[start:header.end] if start or header.end != len(data) else data
+            packet = ClearPacket(record, time_ns, interface, up, header.kind, len(raw), header.dcid, header.scid)
+            slot = _Slot(packet, raw)
+            self._order.append(slot)
+            if cut and header.kind == "1rtt":
+                self._close(slot, CUT)
+            elif header.kind == "1rtt" and len(raw) > UDP_PAYLOAD_MAX:
+                self._close(slot, OVERSIZE)
+            elif first_dcid is not None and header.dcid != first_dcid:
+                self._close(slot, "coalesced with another connection ID (RFC 9000 §12.2)")
+            elif header.kind == "1rtt":
+                self._process_short(slot)
+            else:
+                self._process_long(slot, header)
+            first_dcid = header.dcid
+            start = header.end
+        return self._ready()
+
+    def flush(self) -> list[ClearPacket]:
+        """Give up on what still waits, and return it."""
+        out: list[ClearPacket] = []
+        while self._order:
+            if not self._order[0].done:
+                self._give_up(self._order[0])
+            out += self._ready()
+        return out
+
+    def _ready(self) -> list[ClearPacket]:
+        order = self._order
+        out: list[ClearPacket] = []
+        while order:
+            if not order[0].done:
+                if len(order) <= self._waiting_max:
+                    break
+                self._give_up(order[0])
+                continue
+            out.append(order.popleft().packet)
+        return out
+
+    # ---- long header ---------------------------------------------------------------------------------------------
+
+    def _process_long(self, slot: _Slot, header: Header) -> None:
+        packet = slot.packet
+        if header.kind == "version-negotiation":
+            slot.done = True
+            return
+        if header.kind == "0rtt":
+            self._close(slot, NO_EARLY)
+            return
+        connection = self._by_initial.get(header.dcid) if packet.up else None
+        connection = connection or self._by_cid.get(header.dcid)
+        fresh = False
+        if connection is None and packet.up and header.kind == "initial":
+            connection = self._by_cid.get(header.scid)
+            if connection is None:
+                connection, fresh = Connection(len(self.connections), header.dcid), True
+                connection.initial = initial_keys(header.dcid)
+        if connection is None:
+            self._wait(slot)
+            return
+        packet.connection = connection.index
+        connection.last_seen = packet.time_ns
+        if header.kind == "retry":
+            self._process_retry(slot, header, connection)
+            return
+        opened = connection.open_long(header.kind, packet.up, slot.raw, header.pn_offset)
+        if opened is None:
+            packet.connection = None if fresh else packet.connection
+            if header.kind == "handshake" and not connection.level_keys("handshake", packet.up):
+                if connection.client_random:
+                    self._close(slot, NO_SECRETS)
+                else:
+                    self._wait(slot)
+            else:
+                self._close(slot, NOT_AUTHENTIC)
+            return
+        if fresh:
+            if len(self.connections) >= CONNECTIONS_MAX:
+                self._close(slot, f"more than {CONNECTIONS_MAX} connections in this capture")
+                packet.connection = None
+                return
+            self._register(connection)
+        self._announce(connection, packet.up, header.scid, 0)
+        self._finish(slot, connection, 0, opened)
+
+    def _register(self, connection: Connection) -> None:
+        self.connections.append(connection)
+        self.summaries.append(ConnectionSummary(connection.index, connection.client_random.hex(),
+                                                connection.original_dcid.hex()))
+        if connection.original_dcid:
+            self._by_initial[connection.original_dcid] = connection
+
+    def _process_retry(self, slot: _Slot, header: Header, connection: Connection) -> None:
+        if slot.packet.up or not retry_is_authentic(slot.raw, connection.original_dcid):
+            self._close(slot, "Retry with a wrong integrity tag")
+            return
+        connection.initial = initial_keys(header.scid)
+        connection.initial_dcids.append(header.scid)
+        self._by_initial[header.scid] = connection
+        slot.done = True
+
+    # ---- short header --------------------------------------------------------------------------------------------
+
+    def _process_short(self, slot: _Slot, last_chance: bool = False) -> None:
+        packet, raw = slot.packet, slot.raw
+        if len(raw) < 1 + CID_LENGTH + 4 + 16:
+            self._close_short(slot, "shorter than a protected packet")
+            return
+        connection = self._by_cid.get(packet.dcid)
+        if connection is None:
+            if not self._process_unannounced(slot, last_chance):
+                if last_chance:
+                    self._close_short(slot, NO_CID)
+                else:
+                    self._wait(slot)
+            return
+        by_client, path = connection.cids[packet.dcid]
+        packet.connection, packet.path = connection.index, path
+        if by_client == packet.up:
+            self._close_short(slot, "sent to its own connection ID")
+            return
+        if not connection.has_keys(packet.up):
+            if connection.client_random or last_chance:
+                self._close_short(slot, NO_SECRETS if connection.client_random else NO_HELLO)
+            else:
+                self._wait(slot)
+            return
+        opened = connection.open_short(packet.up, path, raw, 1 + CID_LENGTH, NARROW) \
+            or connection.open_short(packet.up, path, raw, 1 + CID_LENGTH, WIDE)
+        if opened is None:
+            self._close_short(slot, NOT_AUTHENTIC)
+            return
+        connection.last_seen = packet.time_ns
+        self._finish(slot, connection, path, opened)
+
+    def _process_unannounced(self, slot: _Slot, last_chance: bool) -> bool:
+        """A connection ID that no captured frame announced: try the paths of the likeliest connections. A success tells
+        the path of all that follow; an endpoint must not do this (it is an oracle), a reader of a file may."""
+        packet, raw = slot.packet, slot.raw
+        if self._trial_budget <= 0 or self._trial_failures[packet.dcid] >= (2 if last_chance else 1):
+            return False
+        recent = [c for c in self.connections if c.has_keys(packet.up)]
+        recent.sort(key=lambda c: c.last_seen, reverse=True)
+        for connection in recent[:TRIAL_CONNECTIONS] + (self._keylog_orphans() if last_chance else []):
+            if not connection.has_keys(packet.up):
+                continue
+            for path in range(TRIAL_PATHS):
+                search = MODEST if last_chance else NARROW
+                opened = connection.open_short(packet.up, path, raw, 1 + CID_LENGTH, search)
+                if opened is None:
+                    continue
+                if connection.index < 0:
+                    connection.index = len(self.connections)
+                    self._register(connection)
+                self._announce(connection, not packet.up, packet.dcid, path)
+                packet.connection, packet.path = connection.index, path
+                self._finish(slot, connection, path, opened)
+                return True
+        self._trial_failures[packet.dcid] += 1
+        if last_chance:
+            self._trial_budget -= 1
+        return False
+
+    def _keylog_orphans(self) -> list[Connection]:
+        """Connections that only the key log knows: the capture began after their handshake."""
+        if self._orphans is None:
+            known = {connection.client_random for connection in self.connections}
+            self._orphans = []
+            for random, secrets in list(self.keylog.connections.items())[:4 * TRIAL_CONNECTIONS]:
+                if random not in known:
+                    orphan = Connection(-1, b"")
+                    orphan.client_random, orphan.secrets = random, secrets
+                    self._orphans.append(orphan)
+        return [orphan for orphan in self._orphans if orphan.client_random
+                and all(c.client_random != orphan.client_random or c is orphan for c in self.connections)]
+
+    # ---- what a packet in clear teaches --------------------------------------------------------------------------
+
+    def _finish(self, slot: _Slot, connection: Connection, path: int, opened: Opened) -> None:
+        packet = slot.packet
+        packet.path, packet.number, packet.generation = path, opened.number, opened.generation
+        packet.header, packet.payload = opened.header, opened.payload
+        packet.frames, error = read_frames(opened.payload)
+        slot.done = True
+        slot.raw = b""
+        if error is not None:
+            packet.reason = f"in clear, but its frames do not read: {error}"
+        summary = self.summaries[connection.index]
+        if packet.kind == "1rtt":
+            summary.packets[path] = summary.packets.get(path, 0) + 1
+        for frame in packet.frames:
+            kind = type(frame)
+            if kind is Datagram:
+                summary.datagrams[path] = summary.datagrams.get(path, 0) + 1
+            elif isinstance(frame, PathNewConnectionId):
+                connection.tokens.add(frame.token)
+                self._announce(connection, packet.up, frame.cid, frame.path)
+            elif isinstance(frame, NewConnectionId):        # path 0's, for ever (RFC 10069 §3.2)
+                connection.tokens.add(frame.token)
+                self._announce(connection, packet.up, frame.cid, 0)
+            elif isinstance(frame, Crypto) and packet.kind in ("initial", "handshake"):
+                self._learn_crypto(connection, packet, frame)
+
+    def _learn_crypto(self, connection: Connection, packet: ClearPacket, frame: Crypto) -> None:
+        stream = connection.crypto.setdefault((packet.kind, packet.up), CryptoStream())
+        for message in stream.add(frame.offset, frame.data):
+            try:
+                hello = read_hello(message)
+            except PacketError as error:
+                packet.reason = f"in clear, but its handshake message does not read: {error}"
+                continue
+            if hello is None:
+                continue
+            if hello.parameters:
+                connection.parameters[packet.up] = hello.parameters
+                connection.tokens.add(hello.parameters.get(0x02, b"-"))
+            if hello.kind == CLIENT_HELLO and not connection.client_random:
+                connection.client_random = hello.random
+                connection.secrets = self.keylog.connections.get(hello.random)
+                self.summaries[connection.index].client_random = hello.random.hex()
+                self._retry([cid for cid in connection.cids if cid in self._waiting])
+            elif hello.kind == SERVER_HELLO and hello.random != RETRY_RANDOM:
+                connection.suite = hello.suite if hello.suite in (0x1301, 0x1302, 0x1303) else 0
+
+    def _announce(self, connection: Connection, by_client: bool, cid: bytes, path: int) -> None:
+        if not cid or cid in self._by_cid or len(self._by_cid) >= CIDS_MAX:
+            return
+        connection.cids[cid] = (by_client, path)
+        self._by_cid[cid] = connection
+        if cid in self._waiting:
+            self._retry([cid])
+
+    def _retry(self, cids: Iterable[bytes]) -> None:
+        for cid in cids:
+            for slot in self._waiting.pop(cid, ()):
+                if slot.done:
+                    continue
+                if slot.packet.kind == "1rtt":
+                    self._process_short(slot)
+                else:
+                    self._process_long(slot, read_header(slot.raw, 0))
+
+    # ---- what stays closed ---------------------------------------------------------------------------------------
+
+    def _wait(self, slot: _Slot) -> None:
+        self._waiting.setdefault(slot.packet.dcid, []).append(slot)
+
+    def _give_up(self, slot: _Slot) -> None:
+        if slot.packet.kind == "1rtt":
+            self._process_short(slot, last_chance=True)
+        if not slot.done:
+            self._close(slot, NO_CID if slot.packet.connection is None else NO_HELLO)
+
+    def _close_short(self, slot: _Slot, reason: str) -> None:
+        """A short header that does not open may be a stateless reset (RFC 9000 §10.3): its last 16 octets tell."""
+        if len(slot.raw) >= 21:
+            tail = slot.raw[-16:]
+            if any(tail in connection.tokens for connection in self.connections):
+                slot.packet.kind = "stateless-reset"
+                slot.packet.path = None
+                self._close(slot, RESET)
+                return
+        self._close(slot, reason)
+
+    def _close(self, slot: _Slot, reason: str) -> None:
+        slot.packet.reason = reason
+        slot.raw = b""
+        slot.done = True
+
+
+# ---- a capture file ------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class OtherRecord:
+    """A captured frame that is no QUIC of ours."""
+
+    record: Record
+    flow: Flow | None
+
+
+class CaptureDecryptor:
+    """A pcapng file and its key log: iterate for ClearPacket and OtherRecord.
+
+    Packets of QUIC come in the order of the capture; other records come when they are read."""
+
+    def __init__(self, stream: BinaryIO, keylog: KeyLog, port: int = SERVER_PORT,
+                 waiting_max: int = WAITING_MAX) -> None:
+        self.reader = PcapngReader(stream)
+        self.decryptor = Decryptor(keylog, waiting_max)
+        self.unreadable = 0             # frames whose IP or UDP header does not read
+        self._port = port
+        self._seen_secrets = 0
+
+    def __iter__(self) -> Iterator[ClearPacket | OtherRecord]:
+        for record, packets in self.steps():
+            yield from packets
+            if record is not None:
+                yield record
+
+    def steps(self) -> Iterator[tuple[OtherRecord | None, list[ClearPacket]]]:
+        """Per captured frame: the frame itself if it is no QUIC, and the packets that became ready by it."""
+        interfaces, port = self.reader.interfaces, self._port
+        for record in self.reader:
+            while self._seen_secrets < len(self.reader.secrets):
+                self.decryptor.keylog.add(self.reader.secrets[self._seen_secrets])
+                self._seen_secrets += 1
+            try:
+                flow = read_link(interfaces[record.interface].linktype, record.data)
+            except PacketError:
+                self.unreadable += 1
+                flow = None
+            if flow is None or flow.protocol != UDP or port not in (flow.source_port, flow.destination_port) \
+                    or interfaces[record.interface].name == "tunnel-inner":
+                yield OtherRecord(record, flow), []
+                continue
+            yield None, self.decryptor.feed(record.number, record.time_ns, record.interface,
+                                            flow.destination_port == port, flow.payload, flow.cut)
+        yield None, self.decryptor.flush()
+
+
+def load_keylog(capture: Path, keylog: Path | None = None) -> KeyLog:
+    """Secrets of the capture's Decryption Secrets Blocks (wherever they stand in it) and of a file."""
+    log = KeyLog()
+    with capture.open("rb") as stream:
+        reader = PcapngReader(stream)
+        reader.scan()
+        for secrets in reader.secrets:
+            log.add(secrets)
+    if keylog is not None:
+        log.add(keylog.read_bytes())
+    return log
