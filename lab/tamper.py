@@ -1,0 +1,180 @@
+"""A man in the middle on N4 or N1 that flips single octets: `python -m lab.tamper`, run inside the core namespace.
+
+A check that passes because nothing is checked is worthless. This relay changes one octet of the message that matters, so that
+tests can show that the octet matters: the wrapped key on N4, the weight of a MAR, a ciphered NAS message with the key container or
+the ATSSS rules. It sits between the nodes as a relay with an address of its own; the nodes know nothing of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+# Grouped PFCP IEs in which the relay looks for what it is to flip (TS 29.244 §8.1.2).
+GROUPED = frozenset({1, 2, 3, 4, 8, 9, 10, 11, 165, 166, 167, 169, 175, 176, 212, 220, 221, 330, 331})
+N4_TARGETS = {"mpquic-key": 0x8002, "weight": 173, "steering-mode": 172}
+SHT_CIPHERED = 2  # integrity protected and ciphered (TS 24.501 §9.3)
+
+Flip = Callable[[bytearray], bool]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the relay did, printed as JSON lines on stdout."""
+
+    messages: int = 0
+    flipped: int = 0
+
+    def report(self, **fields: object) -> None:
+        print(json.dumps({"messages": self.messages, "flipped": self.flipped, **fields}), flush=True)
+
+
+def ies(message: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """(type, value start, value end) of every IE, depth first. Stops at the first length that does not fit."""
+    at = start
+    while at + 4 <= end:
+        kind, length = struct.unpack_from("!HH", message, at)
+        if at + 4 + length > end:
+            return
+        yield kind, at + 4, at + 4 + length
+        if kind in GROUPED:
+            yield from ies(message, at + 4, at + 4 + length)
+        at += 4 + length
+
+
+def flip_ie(target: int, count: int) -> Flip:
+    """Flips the lowest bit of the last octet of the first `count` IEs of this type that pass."""
+    left = count
+
+    def flip(message: bytearray) -> bool:
+        nonlocal left
+        if len(message) < 8 or left == 0:
+            return False
+        header = 16 if message[0] & 1 else 8
+        for kind, _start, end in ies(bytes(message), header, len(message)):
+            if kind == target:
+                message[end - 1] ^= 1
+                left -= 1
+                return True
+        return False
+
+    return flip
+
+
+def flip_ciphered(first: int, count: int) -> Flip:
+    """Flips one octet of the ciphered NAS messages number first, first + 1, ... (`count` of them), counted from 1."""
+    seen = 0
+
+    def flip(message: bytearray) -> bool:
+        nonlocal seen
+        if len(message) < 8 or message[0] != 0x7E or message[1] & 0x0F != SHT_CIPHERED:
+            return False
+        seen += 1
+        if not first <= seen < first + count:
+            return False
+        message[-1] ^= 1
+        return True
+
+    return flip
+
+
+class N4Relay(asyncio.DatagramProtocol):
+    """UDP: whoever is not the UPF is the SMF."""
+
+    def __init__(self, upf: tuple[str, int], flip: Flip, tally: Tally) -> None:
+        self._upf, self._flip, self._tally = upf, flip, tally
+        self._smf: tuple[str, int] | None = None
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.DatagramTransport)
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        assert self._transport is not None
+        message = bytearray(data)
+        self._tally.messages += 1
+        if addr[0] == self._upf[0]:
+            if self._smf is not None:
+                self._transport.sendto(bytes(message), self._smf)
+            return
+        self._smf = addr
+        if self._flip(message):
+            self._tally.flipped += 1
+            self._tally.report(where="n4", type=message[1])
+        self._transport.sendto(bytes(message), self._upf)
+
+
+async def relay_n1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flip: Flip, tally: Tally) -> None:
+    """One direction of N1: NAS PDUs behind a two-octet length."""
+    try:
+        while True:
+            (length,) = struct.unpack("!H", await reader.readexactly(2))
+            message = bytearray(await reader.readexactly(length))
+            tally.messages += 1
+            if flip(message):
+                tally.flipped += 1
+                tally.report(where="n1", length=length)
+            writer.write(struct.pack("!H", length) + message)
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        writer.close()
+
+
+async def serve_n1(listen: tuple[str, int], to: tuple[str, int], flip: Flip, tally: Tally) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        amf_reader, amf_writer = await asyncio.open_connection(*to)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(relay_n1(reader, amf_writer, lambda _message: False, tally))
+            both.create_task(relay_n1(amf_reader, writer, flip, tally))
+
+    server = await asyncio.start_server(accept, *listen)
+    tally.report(ready=True)
+    async with server:
+        await server.serve_forever()
+
+
+async def serve_n4(listen: tuple[str, int], to: tuple[str, int], flip: Flip, tally: Tally) -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(lambda: N4Relay(to, flip, tally), local_addr=listen)
+    tally.report(ready=True)
+    try:
+        await loop.create_future()
+    finally:
+        transport.close()
+
+
+def address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host, int(port)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m lab.tamper", description=__doc__)
+    parser.add_argument("where", choices=["n4", "n1"])
+    parser.add_argument("--listen", type=address, required=True, metavar="ADDRESS:PORT")
+    parser.add_argument("--to", type=address, required=True, metavar="ADDRESS:PORT", help="the UPF (n4) or the AMF (n1)")
+    parser.add_argument("--what", choices=[*N4_TARGETS, "none"], default="none", help="n4: the IE whose last octet is flipped")
+    parser.add_argument("--from-message", type=int, default=1, help="n1: first downlink ciphered message that is flipped")
+    parser.add_argument("--count", type=int, default=1 << 30, help="how many are flipped")
+    arguments = parser.parse_args(argv)
+    tally = Tally()
+    if arguments.where == "n4":
+        target = N4_TARGETS.get(arguments.what, -1)
+        job = serve_n4(arguments.listen, arguments.to, flip_ie(target, arguments.count), tally)
+    else:
+        job = serve_n1(arguments.listen, arguments.to, flip_ciphered(arguments.from_message, arguments.count), tally)
+    try:
+        asyncio.run(job)
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
