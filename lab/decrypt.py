@@ -1,9 +1,9 @@
 """From a capture and a key log to packets in clear, on every path.
 
 Stock tools read path 0 only: the nonce of RFC 10069 §2.4 needs the path id, and the path id is nowhere in the packet.
-It follows from the Destination Connection ID, which was announced in a frame that was encrypted itself. So the decryptor
-works as an endpoint does: Initial keys from the first connection ID, client random from the ClientHello, secrets from the
-key log, connection IDs from NEW_CONNECTION_ID and PATH_NEW_CONNECTION_ID. A packet whose connection ID is not known yet
+It follows from the Destination Connection ID, which was announced in a frame that was encrypted itself. So this works
+as an endpoint does: Initial keys from the first connection ID, client random from the ClientHello, secrets from the key
+log, connection IDs from NEW_CONNECTION_ID and PATH_NEW_CONNECTION_ID. A packet whose connection ID is not known yet
 waits (bounded); packets come out in the order of the capture; one that stays closed says why.
 """
 
@@ -26,6 +26,7 @@ from lab.packets.tls import CLIENT_HELLO, RETRY_RANDOM, SERVER_HELLO, CryptoStre
 from lab.pcapng import PcapngReader, Record
 
 SERVER_PORT = 4433
+INNER_INTERFACE = "tunnel-inner"        # of a composed capture: the session's IP packets, no outer ones
 WAITING_MAX = 4096              # packets held back for a connection ID that is not known yet
 CONNECTIONS_MAX = 1024
 CIDS_MAX = 65536
@@ -149,6 +150,10 @@ class Decryptor:
                 self._give_up(self._order[0])
             out += self._ready()
         return out
+
+    def oldest_waiting(self) -> int | None:
+        """The captured frame whose packets are not all out yet; None when nothing waits."""
+        return self._order[0].packet.record if self._order else None
 
     def _ready(self) -> list[ClearPacket]:
         order = self._order
@@ -397,51 +402,49 @@ class Decryptor:
 
 
 @dataclass(slots=True)
-class OtherRecord:
-    """A captured frame that is no QUIC of ours."""
+class Step:
+    """One captured frame as it was read, and the packets that became ready by it (of earlier frames too)."""
 
-    record: Record
-    flow: Flow | None
+    record: Record | None           # None: the end of the capture
+    flow: Flow | None               # None: neither UDP nor TCP, or not readable
+    quic: bool
+    packets: list[ClearPacket]
 
 
 class CaptureDecryptor:
-    """A pcapng file and its key log: iterate for ClearPacket and OtherRecord.
-
-    Packets of QUIC come in the order of the capture; other records come when they are read."""
+    """A pcapng file and its key log; packets of QUIC come in the order of the capture."""
 
     def __init__(self, stream: BinaryIO, keylog: KeyLog, port: int = SERVER_PORT,
                  waiting_max: int = WAITING_MAX) -> None:
         self.reader = PcapngReader(stream)
         self.decryptor = Decryptor(keylog, waiting_max)
-        self.unreadable = 0             # frames whose IP or UDP header does not read
+        self.unreadable = 0             # frames whose IP, UDP or TCP header does not read
         self._port = port
         self._seen_secrets = 0
 
-    def __iter__(self) -> Iterator[ClearPacket | OtherRecord]:
-        for record, packets in self.steps():
-            yield from packets
-            if record is not None:
-                yield record
+    def packets(self) -> Iterator[ClearPacket]:
+        for step in self.steps():
+            yield from step.packets
 
-    def steps(self) -> Iterator[tuple[OtherRecord | None, list[ClearPacket]]]:
-        """Per captured frame: the frame itself if it is no QUIC, and the packets that became ready by it."""
+    def steps(self) -> Iterator[Step]:
         interfaces, port = self.reader.interfaces, self._port
         for record in self.reader:
             while self._seen_secrets < len(self.reader.secrets):
                 self.decryptor.keylog.add(self.reader.secrets[self._seen_secrets])
                 self._seen_secrets += 1
+            interface = interfaces[record.interface]
             try:
-                flow = read_link(interfaces[record.interface].linktype, record.data)
+                flow = read_link(interface.linktype, record.data)
             except PacketError:
                 self.unreadable += 1
                 flow = None
             if flow is None or flow.protocol != UDP or port not in (flow.source_port, flow.destination_port) \
-                    or interfaces[record.interface].name == "tunnel-inner":
-                yield OtherRecord(record, flow), []
+                    or interface.name == INNER_INTERFACE:
+                yield Step(record, flow, False, [])
                 continue
-            yield None, self.decryptor.feed(record.number, record.time_ns, record.interface,
-                                            flow.destination_port == port, flow.payload, flow.cut)
-        yield None, self.decryptor.flush()
+            yield Step(record, flow, True, self.decryptor.feed(
+                record.number, record.time_ns, record.interface, flow.destination_port == port, flow.payload, flow.cut))
+        yield Step(None, None, False, self.decryptor.flush())
 
 
 def load_keylog(capture: Path, keylog: Path | None = None) -> KeyLog:

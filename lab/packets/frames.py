@@ -480,8 +480,8 @@ PLAIN_FRAMES: tuple[type[Frame], ...] = (
     Ping, ResetStream, StopSending, Crypto, NewToken, MaxData, MaxStreamData, MaxStreamsBidi, MaxStreamsUni,
     DataBlocked, StreamDataBlocked, StreamsBlockedBidi, StreamsBlockedUni, NewConnectionId, RetireConnectionId,
     PathChallenge, PathResponse, ConnectionClose, ApplicationClose, HandshakeDone, ImmediateAck, AckFrequency,
-    PathAbandon, PathStatusBackup, PathStatusAvailable, PathNewConnectionId, PathRetireConnectionId, MaxPathId, PathsBlocked,
-    PathCidsBlocked,
+    PathAbandon, PathStatusBackup, PathStatusAvailable, PathNewConnectionId, PathRetireConnectionId, MaxPathId,
+    PathsBlocked, PathCidsBlocked,
 )
 Reader = Callable[[int, bytes, int], tuple[Frame, int]]
 

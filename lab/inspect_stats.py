@@ -1,0 +1,125 @@
+"""Figures of a capture in clear: `mpq inspect --stats` and the lab's check `capture.decrypted`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.decrypt import CaptureDecryptor, ClearPacket, load_keylog
+from lab.decrypt_keys import KeyLog
+
+RAW_NAME, CAPTURE_NAME, KEYLOG_NAME = "capture.raw.pcapng", "capture.pcapng", "keys.log"
+
+
+class InspectError(Exception):
+    """Nothing to inspect: what was looked for and what to do."""
+
+
+def find_capture(target: str | None) -> Path:
+    """A capture file, or that of a run directory; without a target the newest run's."""
+    path = Path(target) if target else Path(os.environ.get("MPQ_RUNS", "runs")) / "last"
+    if path.is_dir():
+        for name in (CAPTURE_NAME, RAW_NAME):
+            if (path / name).is_file():
+                return path / name
+        raise InspectError(f"{path} has no {CAPTURE_NAME}: was the run made with captures?")
+    if path.is_file():
+        return path
+    if target:
+        raise InspectError(f"{path}: there is no such run or capture")
+    raise InspectError(f"{path}: there is no run yet; name a run directory or a capture")
+
+
+def find_keylog(capture: Path, keys: str | None) -> KeyLog:
+    """Secrets inside the capture; and the file named by --keys, or else the key log beside it."""
+    if keys is not None:
+        path: Path | None = Path(keys)
+        if not Path(keys).is_file():
+            raise InspectError(f"{keys}: there is no such key log")
+    else:
+        beside = capture.with_name(KEYLOG_NAME)
+        path = beside if beside.is_file() else None
+    return load_keylog(capture, path)
+
+
+@dataclass(slots=True)
+class Stats:
+    """1-RTT packets: every one of both paths must be decrypted. Stateless resets are no packets (RFC 9000 §10.3)."""
+
+    packets: int = 0
+    decrypted: int = 0
+    inner_packets: int = 0
+    per_path: dict[int, list[int]] = field(default_factory=dict)        # path -> [packets, decrypted]
+    reasons: Counter[str] = field(default_factory=Counter)
+    handshake_closed: int = 0           # Initial and Handshake packets that stayed closed
+
+    def add(self, packet: ClearPacket) -> None:
+        if packet.kind not in ("1rtt", "unreadable"):
+            self.handshake_closed += bool(packet.reason) and packet.kind in ("initial", "handshake")
+            return
+        clear = packet.number is not None and not packet.reason
+        self.packets += 1
+        self.decrypted += clear
+        if packet.path is not None:
+            counts = self.per_path.setdefault(packet.path, [0, 0])
+            counts[0] += 1
+            counts[1] += clear
+        if clear:
+            self.inner_packets += len(packet.inner_packets())
+        else:
+            self.reasons[packet.reason] += 1
+
+    def document(self, problem: str = "") -> dict[str, Any]:
+        """The document of `mpq inspect --stats --json`; a capture that ends early is named there with count 0."""
+        closed = [{"reason": reason, "count": count} for reason, count in self.reasons.most_common()]
+        if problem:
+            closed.append({"reason": f"capture: {problem}", "count": 0})
+        return {
+            "packets": self.packets,
+            "decrypted": self.decrypted,
+            "paths": {str(path): {"packets": counts[0], "decrypted": counts[1]}
+                      for path, counts in sorted(self.per_path.items())},
+            "inner_packets": self.inner_packets,
+            "not_decrypted": closed,
+        }
+
+
+def _read(path: Path, keylog: KeyLog) -> tuple[Stats, CaptureDecryptor]:
+    stats = Stats()
+    with path.open("rb") as stream:
+        capture = CaptureDecryptor(stream, keylog)
+        for packet in capture.packets():
+            stats.add(packet)
+    return stats, capture
+
+
+def inspect_stats(path: str | Path, keys: str | None = None) -> dict[str, Any]:
+    """The --stats document of a run directory or capture."""
+    capture_path = find_capture(str(path))
+    stats, capture = _read(capture_path, find_keylog(capture_path, keys))
+    return stats.document(capture.reader.problem)
+
+
+def verify_capture(path: str | Path, keys: str | None = None) -> dict[str, Any]:
+    """The lab's check: is every 1-RTT packet of every path in clear, and which connections carried what.
+
+    `ok` is False also for an empty or truncated capture. `client_randoms` counts the connections that carried DATAGRAM
+    frames: one per generation of the key."""
+    capture_path = find_capture(str(path))
+    stats, capture = _read(capture_path, find_keylog(capture_path, keys))
+    problem = capture.reader.problem
+    carrying = [s for s in capture.decryptor.summaries if s.datagrams]
+    result = stats.document(problem)
+    result["ok"] = stats.packets > 0 and stats.decrypted == stats.packets and not problem
+    result["client_randoms"] = len({s.client_random for s in carrying})
+    result["connections"] = [
+        {"client_random": s.client_random,
+         "packets": {str(k): v for k, v in sorted(s.packets.items())},
+         "datagrams": {str(k): v for k, v in sorted(s.datagrams.items())}}
+        for s in capture.decryptor.summaries if s.packets]
+    result["problem"] = problem
+    result["keylog_conflicts"] = capture.decryptor.keylog.conflicts
+    return result
