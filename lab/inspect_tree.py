@@ -1,0 +1,127 @@
+"""One captured packet as a full tree: outer headers, each QUIC packet in clear, its frames, what they carry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from scapy.layers.inet import IP
+from scapy.layers.l2 import Ether
+
+from lab.decrypt import CaptureDecryptor, ClearPacket, Step
+from lab.decrypt_keys import KeyLog
+from lab.packets import frames as f
+from lab.packets.errors import PacketError
+from lab.packets.fields import Layer
+from lab.packets.http3 import Capsules, H3Frames, H3UniStream, HttpDatagram
+from lab.packets.link import LINK_ETHERNET, LINK_EXPORTED_PDU, LINK_RAW, TCP, UDP
+from lab.packets.nas import Nas, NasEnvelope
+from lab.packets.nas_plain import EPD_5GMM, EPD_5GSM, without_key
+from lab.packets.pfcp_plain import PFCP_PORT
+from lab.packets.quic import QuicWire, TransportParameters, clear_layer
+from lab.packets.tls import CryptoStream, read_hello, write_transport_parameters
+from lab.pcapng import Record
+
+N1_PORTS = (38412, 38413)
+LINE_MAX = 200
+
+
+def packet_trees(path: Path, keylog: KeyLog, number: int) -> list[str]:
+    """The layers of captured packet `number`, as text blocks; empty when there is no such packet."""
+    found: Step | None = None
+    linktype = 0
+    packets: list[ClearPacket] = []
+    with path.open("rb") as stream:
+        capture = CaptureDecryptor(stream, keylog)
+        for step in capture.steps():
+            if step.record is not None and step.record.number == number:
+                found = step
+                linktype = capture.reader.interfaces[step.record.interface].linktype
+            packets += [packet for packet in step.packets if packet.record == number]
+            oldest = capture.decryptor.oldest_waiting()
+            if found is not None and (oldest is None or oldest > number):
+                break
+    if found is None or found.record is None:
+        return []
+    out = [_head(found.record), *_outer(found, linktype)]
+    for packet in packets:
+        out += _clear(packet)
+    return out
+
+
+def _head(record: Record) -> str:
+    comment = f"\n{record.comment}" if record.comment else ""
+    return f"packet {record.number}: {len(record.data)} of {record.length or len(record.data)} octets captured{comment}"
+
+
+def _show(layer: Any) -> str:
+    lines = str(layer.show(dump=True)).rstrip().splitlines()
+    return "\n".join(line if len(line) <= LINE_MAX else line[:LINE_MAX - 1] + "…" for line in lines)
+
+
+def _outer(step: Step, linktype: int) -> list[str]:
+    record, flow = step.record, step.flow
+    assert record is not None
+    if linktype == LINK_EXPORTED_PDU:
+        return [_exported(record.data)]
+    if linktype not in (LINK_ETHERNET, LINK_RAW):
+        return [f"link type {linktype}: {record.data[:64].hex()}"]
+    packet = Ether(record.data) if linktype == LINK_ETHERNET else IP(record.data)
+    if flow is not None and flow.protocol == UDP and PFCP_PORT in (flow.source_port, flow.destination_port):
+        import lab.packets.pfcp  # noqa: F401  (binds our IEs into scapy's PFCP, which takes a second to load)
+    elif flow is not None and flow.protocol == TCP and flow.payload and (
+            flow.source_port in N1_PORTS or flow.destination_port in N1_PORTS):
+        return [_show(packet), _show(NasEnvelope(flow.payload))]
+    elif step.quic:
+        packet.getlayer("UDP").remove_payload()
+        return [_show(packet), _show(QuicWire(flow.payload if flow is not None else b""))]
+    return [_show(packet)]
+
+
+def _exported(data: bytes) -> str:
+    offset = 0
+    while offset + 4 <= len(data):
+        tag, size = int.from_bytes(data[offset:offset + 2], "big"), int.from_bytes(data[offset + 2:offset + 4], "big")
+        offset += 4 + size
+        if tag == 0:
+            break
+    body = data[offset:]
+    if body[:1] not in (bytes((EPD_5GMM,)), bytes((EPD_5GSM,))):
+        return f"exported PDU: {body[:64].hex()}"
+    return _show(Nas(without_key(body)[0] if body[1:2] == b"\0" else body))
+
+
+def _clear(packet: ClearPacket) -> list[str]:
+    direction = "from the client" if packet.up else "from the server"
+    title = f"--- {packet.kind} {direction}: "
+    if packet.number is None:
+        return [title + (packet.reason or f"dcid {packet.dcid.hex()} scid {packet.scid.hex()}")]
+    title += f"path {packet.path} packet number {packet.number} key updates {packet.generation}"
+    out = [title + (f" ({packet.reason})" if packet.reason else ""), _show(clear_layer(
+        packet.kind, packet.header, packet.payload))]
+    for frame in packet.frames:
+        inside = _inside(packet, frame)
+        if inside is not None:
+            out.append(f"inside {frame.words()}:\n{_show(inside)}")
+    return out
+
+
+def _inside(packet: ClearPacket, frame: f.Frame) -> Layer | None:
+    """What a frame carries, where one packet is enough to know."""
+    if isinstance(frame, f.Datagram):
+        return HttpDatagram(frame.data)
+    if isinstance(frame, f.Crypto) and frame.offset == 0 and packet.kind in ("initial", "handshake"):
+        for message in CryptoStream().add(0, frame.data):
+            try:
+                hello = read_hello(message)
+            except PacketError:
+                return None
+            if hello is not None and hello.parameters:
+                return TransportParameters(write_transport_parameters(hello.parameters))
+    if isinstance(frame, f.Stream) and frame.data:
+        if frame.stream & 2:                                    # unidirectional (RFC 9000 §2.1)
+            return H3UniStream(frame.data) if frame.offset == 0 else None
+        frames = H3Frames(frame.data)
+        data = b"".join(bytes(h3.value) for h3 in frames.frames if h3.name == "HTTP/3 frame" and h3.type == 0)
+        return frames / Capsules(data) if data else frames
+    return None
