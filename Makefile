@@ -26,7 +26,7 @@ lint: setup
 	$(VENV)/bin/ruff format --check --quiet . || true
 	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),-p $(p))
 	$(VENV)/bin/lint-imports --no-logo 2>/dev/null || $(VENV)/bin/lint-imports
-	gcc -fsyntax-only -std=c11 -D_GNU_SOURCE -O2 -pthread -Wall -Wextra -Wshadow -Wvla -Werror -Inative/src native/src/*.c
+	gcc -fsyntax-only -std=c11 -D_GNU_SOURCE -O2 -pthread -Wall -Wextra -Wshadow -Wvla -Werror -iquote native/src native/src/*.c
 
 bench: setup
 	$(VENV)/bin/mpq bench
