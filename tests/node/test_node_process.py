@@ -36,7 +36,7 @@ async def start(tmp_path, watch=None, behave="", netns=None, config=None) -> Nod
     path = tmp_path / "node.json"
     path.write_text(json.dumps({"node": "test", "behave": behave} if config is None else config))
     watch = watch or Watch()
-    with (tmp_path / "stderr").open("wb") as err:  # noqa: ASYNC230
+    with (tmp_path / "stderr").open("wb") as err:
         return await NodeHandle.spawn(
             "test", "node_for_tests", path, netns=netns, on_event=watch.on_event, on_netns=watch.on_netns,
             stderr=err, environment=ENVIRONMENT,

@@ -1,0 +1,131 @@
+"""Calls to another NF: HTTP/2 only, TLS 1.3 with both certificates, bounded retries, bounded answers.
+
+A call that never reached the peer is tried again; one that may have reached it only when it is idempotent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass, field
+
+import httpx
+
+from control.errors import SbiUnreachable
+from control.sbi.tls import SbiConfig, client_context
+from fiveg.sbi import multipart
+from fiveg.sbi.errors import SbiError
+from fiveg.sbi.strict import MAX_BODY
+from fiveg.sbi.types import ProblemDetails
+from node.counters import Counters
+
+TIMEOUT = httpx.Timeout(8.0, connect=3.0)
+ATTEMPTS = 3
+BACKOFF = 0.2  # s before the second attempt, doubled for the third
+
+
+@dataclass(frozen=True, slots=True)
+class NfAddress:
+    """`smf` in amf.json, `amf` in smf.json: where another NF is, and the name its certificate must have."""
+
+    address: str
+    port: int
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    content_type: str
+    location: str | None
+    raw: bytes = field(repr=False)
+
+    def body(self) -> multipart.Body:
+        return multipart.decode(self.content_type, self.raw)
+
+
+class SbiClient:
+    """One peer NF. `call` gives a reply with status 2xx, or raises SbiError (refused) or SbiUnreachable."""
+
+    def __init__(self, config: SbiConfig, peer: NfAddress, counters: Counters) -> None:
+        self._peer = peer
+        self._counters = counters
+        self._client = httpx.AsyncClient(
+            http2=True,
+            http1=False,
+            verify=client_context(config),
+            timeout=TIMEOUT,
+            trust_env=False,  # no proxy, no key log from the environment
+            limits=httpx.Limits(max_connections=4, keepalive_expiry=60.0),
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        content_type: str = multipart.JSON,
+        *,
+        idempotent: bool = False,
+    ) -> Reply:
+        reply = await self._attempts(method, path, body, content_type, idempotent)
+        if 200 <= reply.status < 300:
+            return reply
+        self._counters.inc(f"sbi_client.refused.{reply.status}")
+        raise refusal(reply)
+
+    async def _attempts(self, method: str, path: str, body: bytes, content_type: str, idempotent: bool) -> Reply:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                reply = await self._once(method, path, body, content_type)
+                if reply.status != 503 or attempt == ATTEMPTS:
+                    return reply
+            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as e:
+                self._failed(attempt, e)
+            except (httpx.HTTPError, ssl.SSLError, OSError) as e:
+                self._failed(attempt if idempotent else ATTEMPTS, e)
+            await asyncio.sleep(BACKOFF * 2 ** (attempt - 1))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _failed(self, attempt: int, error: Exception) -> None:
+        self._counters.inc(f"sbi_client.failed.{type(error).__name__}")
+        if attempt >= ATTEMPTS:
+            raise SbiUnreachable(f"{self._peer.host}: {type(error).__name__}") from None
+
+    async def _once(self, method: str, path: str, body: bytes, content_type: str) -> Reply:
+        host = f"[{self._peer.address}]" if ":" in self._peer.address else self._peer.address
+        headers = {"host": self._peer.host, "accept-encoding": "identity"}
+        if body:
+            headers["content-type"] = content_type
+        request = self._client.build_request(
+            method,
+            f"https://{host}:{self._peer.port}{path}",
+            content=body,
+            headers=headers,
+            extensions={"sni_hostname": self._peer.host, "timeout": TIMEOUT.as_dict()},
+        )
+        response = await self._client.send(request, stream=True)
+        try:
+            data = bytearray()
+            async for piece in response.aiter_raw():
+                data += piece
+                if len(data) > MAX_BODY:
+                    raise httpx.RemoteProtocolError("answer too large")
+        finally:
+            await response.aclose()
+        get = response.headers.get
+        return Reply(response.status_code, get("content-type", ""), get("location"), bytes(data))
+
+
+def refusal(reply: Reply) -> SbiError:
+    """What the peer said, as far as it made sense."""
+    status = reply.status if 400 <= reply.status < 600 else 502
+    if reply.raw and reply.content_type.startswith("application/problem+json"):
+        try:
+            return ProblemDetails.parse(reply.raw).error(status)
+        except SbiError:
+            pass
+    return SbiError(status, "UNSPECIFIED", "")
