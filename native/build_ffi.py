@@ -13,6 +13,11 @@ HERE = Path(__file__).resolve().parent
 SECTIONS: dict[str, list[str]] = {
     "core": [],
     "aead": ["kdf.c", "aead.c", "aead_openssl.c", "aead_api.c"],
+    "endpoint": [
+        "cid.c", "conn.c", "conn_frames.c", "conn_input.c", "conn_output.c", "counters.c", "cubic.c", "endpoint.c", "event.c",
+        "flow.c", "frame.c", "icmp.c", "key.c", "pacer.c", "packet.c", "path.c", "random.c", "ranges.c", "recovery.c", "space.c",
+        "steering.c", "timer.c", "transmit.c", "tunnel.c",
+    ],
 }
 
 
@@ -29,7 +34,7 @@ ffibuilder.set_source(
     '#include "engine.h"',
     sources=[f"native/src/{name}" for names in SECTIONS.values() for name in names],
     depends=["native/engine.cdef", *(f"native/src/{p.name}" for p in sorted((HERE / "src").glob("*.h")))],
-    libraries=["crypto"],
+    libraries=["crypto", "m"],
     extra_compile_args=[
         "-iquote", "native/src",  # not -I: our limits.h must not stand in for the system's
         "-std=c11", "-D_GNU_SOURCE", "-O2", "-g", "-pthread", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden",

@@ -14,6 +14,7 @@ struct packet {
     struct packet *next;
     uint64_t enqueued;              /* time, for the queue's limit */
     uint32_t flow;                  /* index in the tunnel's flow table */
+    uint32_t tunnel;                /* handle of the tunnel that it belongs to */
     uint16_t offset, length;        /* valid bytes: buffer[offset .. offset+length) */
     uint8_t buffer[PACKET_CAPACITY];
 };

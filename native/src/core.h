@@ -1,0 +1,479 @@
+/* The engine's own structures: endpoint, connection, path, space. Sans-IO; everything is called with the endpoint's lock
+ * held; time is passed in or is the endpoint's `now`. */
+#ifndef CORE_H
+#define CORE_H
+#include "aead.h"
+#include "counters.h"
+#include "endpoint.h"
+#include "limits.h"
+#include "varint.h"
+
+#define NEVER UINT64_MAX
+#define NONE UINT64_MAX                 /* no packet number yet */
+#define PN_LENGTH 4                     /* of every packet we send: segments of a batch stay equal */
+#define SHORT_HEADER (1 + ENGINE_CID_LENGTH + PN_LENGTH)
+
+enum transport_error {                  /* RFC 9000 §20.1, RFC 10069 §4.2.1 */
+    NO_ERROR = 0, INTERNAL_ERROR = 1, CONNECTION_ID_LIMIT_ERROR = 9, FRAME_ENCODING_ERROR = 7, PROTOCOL_VIOLATION = 0xa,
+    APPLICATION_ERROR = 0xc, KEY_UPDATE_ERROR = 0xe, AEAD_LIMIT_REACHED = 0xf, NO_VIABLE_PATH = 0x10,
+    APPLICATION_ABANDON_PATH = 0x3e, ABANDON_RESOURCE_LIMIT = 0x3e75, ABANDON_UNSTABLE_OR_POOR = 0x3e76,
+    ABANDON_NO_CID = 0x3e77
+};
+
+/* ---- frame.c */
+enum frame_type {
+    F_PADDING = 0x00, F_PING = 0x01, F_ACK = 0x02, F_ACK_ECN = 0x03, F_RESET_STREAM = 0x04, F_STOP_SENDING = 0x05,
+    F_CRYPTO = 0x06, F_NEW_TOKEN = 0x07, F_STREAM = 0x08, F_STREAM_LAST = 0x0f, F_MAX_DATA = 0x10, F_MAX_STREAM_DATA = 0x11,
+    F_MAX_STREAMS_BIDI = 0x12, F_MAX_STREAMS_UNI = 0x13, F_DATA_BLOCKED = 0x14, F_STREAM_DATA_BLOCKED = 0x15,
+    F_STREAMS_BLOCKED_BIDI = 0x16, F_STREAMS_BLOCKED_UNI = 0x17, F_NEW_CONNECTION_ID = 0x18, F_RETIRE_CONNECTION_ID = 0x19,
+    F_PATH_CHALLENGE = 0x1a, F_PATH_RESPONSE = 0x1b, F_CLOSE = 0x1c, F_CLOSE_APPLICATION = 0x1d, F_HANDSHAKE_DONE = 0x1e,
+    F_DATAGRAM = 0x30, F_DATAGRAM_LENGTH = 0x31, F_PATH_ACK = 0x3e, F_PATH_ACK_ECN = 0x3f, F_PATH_ABANDON = 0x3e75,
+    F_PATH_STATUS_BACKUP = 0x3e76, F_PATH_STATUS_AVAILABLE = 0x3e77, F_PATH_NEW_CONNECTION_ID = 0x3e78,
+    F_PATH_RETIRE_CONNECTION_ID = 0x3e79, F_MAX_PATH_ID = 0x3e7a, F_PATHS_BLOCKED = 0x3e7b, F_PATH_CIDS_BLOCKED = 0x3e7c
+};
+/* One frame as parsed; which members are set depends on the type. */
+struct frame_in {
+    uint64_t type;
+    const uint8_t *start;               /* of the whole frame */
+    size_t length;
+    uint64_t path;
+    uint64_t sequence, retire_prior_to, code, value;
+    uint64_t largest, delay, range_count, first_range, ecn[3];
+    const uint8_t *ranges;              /* the further ranges, checked */
+    const uint8_t *ranges_end;
+    uint64_t stream, offset;
+    bool fin;
+    const uint8_t *data;                /* CRYPTO, STREAM, DATAGRAM data; CID; challenge; reason */
+    size_t data_length;
+    const uint8_t *token;
+};
+/* Parses and checks the frame at p (n > 0 octets are left) for this level. 0, or the transport error to close with. */
+uint64_t frame_parse(const uint8_t *p, size_t n, int level, bool multipath, struct frame_in *f);
+
+/* ---- ranges.c: packet numbers received, newest range first, bounded */
+struct range { uint64_t first, last; };
+struct ranges { uint32_t count; struct range r[LIMIT_ACK_RANGES]; };
+void ranges_add(struct ranges *s, uint64_t pn);
+void ranges_forget(struct ranges *s, uint64_t upto);
+
+/* ---- frames to send: content shared by all packets that carry it */
+enum { FRAME_ENGINE = 2, FRAME_NO_RESEND = 4 };     /* further flags beside FRAME_ONCE */
+struct frame {
+    struct frame *next;                 /* in the free list */
+    uint64_t token;
+    uint32_t refs, path;
+    uint16_t length;
+    uint8_t level, flags;
+    bool acked;
+    uint8_t bytes[ENGINE_MAX_FRAME];
+};
+struct frame_ref { struct frame_ref *next; struct frame *frame; };
+struct frame_queue { struct frame_ref *head, **tail; uint32_t count; };
+
+/* ---- space.c, sent.c: a packet number space */
+enum { SENT_ELICITING = 1, SENT_IN_FLIGHT = 2, SENT_OUTSTANDING = 4, SENT_ACKED = 8, SENT_LOST = 16, SENT_APP_LIMITED = 32 };
+struct sent {
+    uint64_t time;
+    struct frame_ref *frames;
+    uint64_t ack_largest;               /* largest packet number that this packet acknowledged; NONE */
+    uint32_t ack_path;
+    uint16_t bytes;
+    uint8_t flags, datagrams;
+};
+struct space {
+    /* sending */
+    uint64_t next_pn, base;             /* records base..next_pn-1 may be outstanding */
+    uint64_t lost_low;                  /* lowest packet number declared lost of late; NONE */
+    uint64_t lost_time;
+    struct sent *ring;
+    uint32_t capacity, eliciting;       /* eliciting: outstanding ack-eliciting packets */
+    uint64_t largest_acked, loss_time;
+    uint64_t pto_from;                  /* the last progress: first packet in flight, ack, or PTO */
+    /* receiving */
+    uint64_t largest_recv, largest_time, received;
+    uint64_t window[LIMIT_REPLAY_WORDS];
+    struct ranges ranges;
+    uint32_t unacked;                   /* ack-eliciting packets since our last ACK */
+    uint64_t ack_at;                    /* NEVER: nothing to acknowledge */
+    uint64_t ecn[3];                    /* ECT0, ECT1, CE */
+};
+void space_init(struct space *s);
+bool space_is_duplicate(const struct space *s, uint64_t pn);
+void space_received(struct space *s, uint64_t pn, bool eliciting, uint8_t ecn, uint64_t max_ack_delay, uint64_t now);
+uint64_t pn_decode(uint64_t largest, uint64_t truncated, unsigned bits);
+struct sent *sent_get(const struct space *s, uint64_t pn);
+struct sent *sent_add(struct space *s);     /* record of next_pn, which is consumed; NULL when the ring is full */
+
+/* ---- recovery.c, cubic.c, pacer.c: per path */
+struct recovery {
+    uint64_t latest, smoothed, var, min;    /* min: NEVER without a sample */
+    bool sampled;
+    uint32_t pto_count, threshold;
+    uint64_t in_flight;
+};
+struct cubic {
+    uint64_t cwnd, ssthresh, mds;
+    uint64_t recovery_start;                /* congestion events of packets sent before are over; 0 none */
+    double w_max, k, w_est;
+    uint64_t epoch, last_ack;
+    /* HyStart++ (RFC 9406) */
+    uint64_t round_end, round_min, last_round_min, css_baseline;
+    uint32_t samples, css_rounds;
+    bool css;
+};
+void cubic_init(struct cubic *cc, uint64_t mds);
+void cubic_acked(struct cubic *cc, uint64_t bytes, bool limited, uint64_t largest_acked, uint64_t next_pn, uint64_t rtt,
+                 uint64_t smoothed, uint64_t now);
+void cubic_congestion(struct cubic *cc, uint64_t sent_time, uint64_t in_flight, uint64_t now);
+void cubic_persistent(struct cubic *cc);
+uint64_t cubic_rate(const struct cubic *cc, uint64_t smoothed);     /* pacing rate in bytes per second */
+
+struct pacer { int64_t tokens; uint64_t updated, until; };
+/* Bytes that may go now; when 0, pacer->until is the time of the next release. */
+int64_t pacer_allowance(struct pacer *p, uint64_t rate, uint64_t size, uint64_t now);
+static inline void pacer_sent(struct pacer *p, uint64_t bytes) { p->tokens -= (int64_t)bytes; }
+
+/* ---- cid.c */
+struct conn;
+struct cid_entry {                      /* a CID that we issued (or the client's first DCID) */
+    struct cid_entry *next;
+    struct conn *conn;
+    uint64_t sequence;
+    uint32_t path;
+    uint8_t length, cid[20];
+    bool used;
+};
+struct peer_cid {
+    struct peer_cid *next;              /* in the token table */
+    struct conn *conn;
+    uint64_t sequence;
+    bool used, has_token;
+    uint8_t length, cid[20], token[16];
+};
+
+/* ---- path */
+struct path_response { uint8_t data[8]; uint32_t link; struct address remote; };
+struct path {
+    struct conn *conn;
+    uint32_t id, link;
+    struct address remote;
+    int state, reason;                  /* as told by the last event */
+    bool address_validated;             /* of the peer: the 3x limit is off */
+    bool validated;                     /* our challenge was answered */
+    bool peer_opened;
+    bool peer_backup;
+    bool abandon_sent, abandon_received;
+    uint64_t free_at;                   /* abandoned: when its state goes */
+    uint64_t status_sent, status_received;  /* next to send; highest received + 1 */
+    /* validation */
+    uint8_t challenges[VALIDATION_TRIES][8];
+    bool challenge_live, challenge_due;
+    uint32_t challenge_tries;           /* sent so far */
+    uint64_t challenge_at, challenge_sent;
+    struct path_response responses[LIMIT_PATH_RESPONSES];
+    uint32_t response_count;
+    bool migrating;                     /* a new remote is being validated */
+    uint32_t old_link;
+    struct address old_remote;
+    uint64_t amp_received, amp_sent;
+    uint32_t probes;                    /* PTO probes to send */
+    /* connection IDs */
+    struct cid_entry local[LIMIT_CIDS];
+    uint64_t local_next;                /* next sequence number to issue */
+    uint64_t local_retire_prior_to;
+    struct peer_cid peer[LIMIT_CIDS];
+    struct peer_cid *dcid;
+    uint64_t peer_retire_prior_to;
+    /* recovery */
+    struct space space;
+    struct recovery rec;
+    struct cubic cc;
+    struct pacer pacer;
+    uint64_t phase_first_sent, phase_first_recv;    /* first packet numbers of the current key phase */
+    /* inner packets that wait */
+    struct packet *queue_head, **queue_tail;
+    uint32_t queue_packets;
+    uint64_t queue_bytes;
+    uint64_t last_sent, last_received, last_data;
+    struct path_info stats;             /* the counters in it */
+};
+
+struct keys { struct aead_key *send, *receive; int suite; };
+struct binding { uint64_t quarter_id; uint32_t tunnel; };
+enum conn_state { CONN_OPEN, CONN_CLOSING, CONN_DRAINING };
+
+struct conn {
+    endpoint *e;
+    uint32_t handle, slot;
+    int state;
+    bool server, half_open, ready, dirty;
+    struct conn *ready_next, *ready_previous, *dirty_next;
+    uint64_t deadline; uint32_t heap;   /* place in the timer heap; UINT32_MAX = none */
+    uint64_t started, idle_from;
+    bool idle_restarted;
+    uint8_t odcid[20], odcid_length;
+    uint8_t local_cid[ENGINE_CID_LENGTH];
+    struct cid_entry odcid_entry;
+    bool have_peer_cid, have_params, peer_spoke;
+    struct peer_params params;
+    bool multipath, handshake_complete, handshake_confirmed, done_received;
+    /* keys; 1-RTT has three generations to receive with */
+    struct keys keys[3];
+    struct keys next, previous;
+    uint8_t secret_send[48], secret_receive[48];
+    size_t secret_length;
+    uint64_t phase;
+    bool phase_acked, phase_ack_owed, phase_seen;
+    uint64_t previous_until, update_from;
+    uint64_t packets_under_key;
+    /* spaces of path 0 before 1-RTT */
+    struct space early[2];
+    uint32_t early_probes[2];
+    struct frame_queue queue[3];
+    struct packet *datagrams, **datagrams_tail;
+    uint32_t datagram_count;
+    struct packet *undecryptable;       /* keys to come; flow = level, tunnel = link */
+    uint32_t undecryptable_count;
+    /* paths */
+    struct path *paths[LIMIT_PATH_SLOTS];
+    uint32_t path_count, path_cursor;
+    uint32_t max_path_local, max_path_remote, path_next, raises_owed;
+    struct binding bindings[LIMIT_BINDINGS];
+    uint32_t binding_count;
+    /* closing */
+    uint64_t close_code, close_frame, close_until;
+    bool close_application;
+    uint8_t close_reason[256]; size_t close_reason_length;
+    uint32_t close_paths;               /* bitmap of path slots on which CONNECTION_CLOSE is due */
+    uint32_t close_received, close_next;
+    int close_source;
+    bool closed_pending, gone_pending;  /* events that did not fit yet */
+    uint32_t event_bytes;
+    struct conn_stats stats;
+};
+
+/* ---- tunnel.c, flow.c, steering.c */
+struct flow {
+    uint8_t key[40];
+    uint64_t last;
+    uint8_t home, rule, used;
+};
+struct young { uint64_t time; uint8_t access; };
+#define YOUNG_MAX 64
+struct tunnel {
+    struct tunnel *next4, *next6;       /* in the address tables */
+    uint32_t handle;
+    struct tunnel_config config;
+    uint32_t conn;                      /* that sending uses; 0 none */
+    uint64_t quarter_id;
+    struct steering_rule rules[ENGINE_MAX_RULES];
+    int rule_count;
+    struct flow *flows;
+    uint32_t flow_count;
+    double load[2]; uint64_t load_time; /* bytes of the last two seconds, decayed */
+    struct young young[YOUNG_MAX]; uint32_t young_first, young_count;
+    struct packet *hold_head, **hold_tail;
+    uint32_t hold_count;
+    struct tunnel_stats stats;
+};
+
+#define TABLE_BITS 13
+#define TABLE_SIZE (1u << TABLE_BITS)
+struct event_ring { uint8_t *buffer; uint32_t head, used; uint64_t lost; };
+
+struct raw { struct packet *packet; uint32_t link; struct address remote; };
+
+struct endpoint {
+    pthread_mutex_t lock;
+    struct endpoint_config config;
+    bool server, driven, accepting;
+    uint64_t now;
+    uint64_t random_state[4]; bool random_fixed;
+    uint8_t random_pool[256]; uint32_t random_left;
+    uint64_t hash_seed;
+    int access[ENGINE_MAX_LINKS];       /* -1: no such link */
+    struct conn *conns[ENGINE_MAX_CONNS];
+    uint16_t generations[ENGINE_MAX_CONNS];
+    uint32_t conn_count, half_open;
+    struct conn **heap; uint32_t heap_count;
+    struct conn *ready_head, *ready_tail, *dirty;
+    struct cid_entry *cids[TABLE_SIZE];
+    struct peer_cid *tokens[TABLE_SIZE];
+    struct tunnel *tunnels[LIMIT_TUNNELS];
+    uint16_t tunnel_generations[LIMIT_TUNNELS];
+    uint32_t tunnel_count, tunnels_holding;
+    struct tunnel *table4[TABLE_SIZE], *table6[TABLE_SIZE];
+    struct packet *pool; void *pool_chunks; uint32_t pool_total;
+    struct frame *frames; void *frame_chunks;
+    struct frame_ref *refs; void *ref_chunks;
+    struct event_ring events;
+    uint32_t events_pending;            /* connections with closed_pending or gone_pending */
+    struct raw raw[LIMIT_RAW_PACKETS]; uint32_t raw_count;
+    uint64_t reset_window; uint32_t resets;
+    struct inner_sink sink; bool has_sink;
+    struct packet *out_head, **out_tail; uint32_t out_count;    /* inner packets for tunnel_output */
+    void (*wake)(void *context); void *wake_context;
+    struct tx_batch pending; uint32_t pending_next;             /* for endpoint_output */
+    uint64_t counters[COUNTER_COUNT];
+    uint8_t scratch[65536];
+};
+#define COUNT(e, name) ((e)->counters[COUNTER_##name]++)
+#define COUNT_N(e, name, n) ((e)->counters[COUNTER_##name] += (n))
+
+/* random.c */
+void random_bytes(endpoint *e, void *out, size_t n);
+void random_start(endpoint *e);
+uint64_t hash_bytes(const endpoint *e, const uint8_t *p, size_t n);
+/* clock: what time is it for calls without a time */
+uint64_t endpoint_now(endpoint *e);
+void endpoint_wake(endpoint *e);
+static inline bool address_equal(const struct address *a, const struct address *b)
+{
+    return a->family == b->family && a->port == b->port && !memcmp(a->ip, b->ip, a->family == 4 ? 4 : 16);
+}
+
+/* timer.c */
+void conn_ready(struct conn *c);        /* it may have something to send */
+void conn_unready(struct conn *c);
+void conn_touch(struct conn *c);        /* its deadline may have changed */
+void timers_settle(endpoint *e);
+void timer_remove(struct conn *c);
+
+/* packet.c */
+void pools_free(endpoint *e);
+struct frame *frame_get(endpoint *e);
+void frame_put(endpoint *e, struct frame *f);
+struct frame_ref *ref_get(endpoint *e, struct frame *f);
+void ref_put(endpoint *e, struct frame_ref *r);         /* and the frame when it was the last */
+void queue_init(struct frame_queue *q);
+void queue_push(struct frame_queue *q, struct frame_ref *r);
+void queue_push_front(struct frame_queue *q, struct frame_ref *r);
+struct frame_ref *queue_take(struct frame_queue *q, struct frame_ref **at);
+void queue_clear(endpoint *e, struct frame_queue *q);
+
+/* event.c */
+bool event_push(struct conn *c, struct event *ev, const uint8_t *data, size_t length);
+bool event_simple(struct conn *c, int type, uint32_t path, uint64_t a, uint64_t b);
+void event_frame(struct conn *c, int level, uint32_t path, const struct frame_in *f);
+void conn_events_retry(endpoint *e);
+
+/* cid.c */
+struct cid_entry *cid_find(endpoint *e, const uint8_t *cid, size_t length);
+void cid_insert(endpoint *e, struct cid_entry *entry);
+void cid_remove(endpoint *e, struct cid_entry *entry);
+void peer_cid_forget(endpoint *e, struct peer_cid *p);
+struct conn *token_find(endpoint *e, const uint8_t *token);
+void token_insert(endpoint *e, struct peer_cid *p);
+struct cid_entry *cid_issue(struct path *p);            /* makes and registers one more local CID; NULL: limit */
+void cids_issue(struct conn *c);                        /* tops up all paths, queues the frames */
+uint64_t cid_new_received(struct conn *c, const struct frame_in *f);
+uint64_t cid_retire_received(struct conn *c, const struct frame_in *f, struct path *carrier, const struct cid_entry *dcid);
+bool path_choose_dcid(struct path *p);
+void cids_forget_peer(struct path *p);
+void cids_forget_local(struct path *p);
+
+/* key.c */
+int keys_install(struct conn *c, int level, int direction, int suite, const uint8_t *secret, size_t length);
+void keys_discard(struct conn *c, int level);
+void keys_free(struct conn *c);
+bool keys_advance(struct conn *c, bool by_peer, uint64_t now);      /* next key phase */
+bool keys_may_update(struct conn *c, uint64_t now);
+void keys_drop_previous(struct conn *c);
+
+/* recovery.c */
+uint64_t recovery_pto(const struct conn *c, const struct path *p);  /* without back-off */
+uint64_t conn_max_pto(const struct conn *c);
+uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int level, const struct frame_in *f, uint64_t now);
+void recovery_sent(struct path *p, struct space *s, struct sent *r, uint64_t now);   /* r->bytes and flags are set */
+void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t now);
+uint64_t recovery_deadline(struct conn *c, struct path *p, struct space *s, int level);
+void recovery_timeout(struct conn *c, struct path *p, struct space *s, int level, uint64_t now);
+struct sent *recovery_record(struct conn *c, struct path *p, struct space *s);   /* of the next packet */
+void space_discard(struct conn *c, struct path *p, struct space *s);    /* frees records; in flight no more */
+void frames_repeat(struct conn *c, struct space *s, int level, uint32_t limit);
+
+/* path.c */
+struct path *path_find(const struct conn *c, uint64_t id);
+struct path *path_create(struct conn *c, uint32_t id);
+void paths_extend(struct conn *c);                      /* structures for all ids within our limit */
+void path_free(struct path *p);
+void path_state_set(struct path *p, int state, int reason);
+void path_validate_start(struct path *p, uint64_t now);
+void path_validated(struct path *p, uint64_t now);
+void path_answered(struct path *p);                     /* the peer acknowledged something on it */
+void path_pto(struct path *p, uint64_t now);
+/* PATH_ABANDON is sent (reason: why) or was received. */
+void path_drop(struct path *p, uint64_t code, bool by_peer, int reason, uint64_t now);
+void path_timer(struct path *p, uint64_t now);
+uint64_t path_deadline(struct path *p);
+bool path_usable(const struct path *p);                 /* carries new data: validated, not suspect */
+bool path_speaks(const struct path *p);                 /* packets may go out on it at all */
+struct path *conn_best_path(struct conn *c);            /* for frames of no path in particular; NULL */
+void path_peer_opens(struct path *p, uint32_t link, const struct address *remote, uint64_t now);
+void path_received(struct path *p, uint32_t link, const struct address *remote, size_t length, bool probing, bool largest,
+                   uint64_t now);
+void path_queue_clear(struct path *p, int counter);
+uint64_t path_amplification_left(const struct path *p);
+void path_info_fill(struct path *p, struct path_info *out);
+
+/* conn.c */
+struct conn *conn_new(endpoint *e, bool server, uint32_t link, const struct address *remote, uint64_t now);
+struct conn *conn_find(endpoint *e, uint32_t handle);
+void conn_free(struct conn *c);
+void conn_fail(struct conn *c, uint64_t code, uint64_t frame, const char *why);     /* a rule is broken: closes */
+void conn_close_begin(struct conn *c, int source, bool application, uint64_t code, uint64_t frame, const uint8_t *reason,
+                      size_t length, bool draining, uint64_t now);
+void conn_timer(struct conn *c, uint64_t now);
+uint64_t conn_deadline(struct conn *c);
+/* Queue a frame of the engine's own. */
+bool conn_queue(struct conn *c, int level, uint32_t path, const uint8_t *bytes, size_t length, int flags);
+void conn_handshake_confirm(struct conn *c);
+void conn_path_limit_raise(struct conn *c);
+void conn_idle_restart(struct conn *c, uint64_t now);
+
+/* conn_input.c */
+struct long_header {
+    int level;
+    const uint8_t *dcid, *scid;
+    uint8_t dcid_length, scid_length;
+    size_t pn_offset, length;           /* of the whole packet */
+};
+/* Opens a long packet in place with these keys: its payload, or NULL. */
+uint8_t *long_open(struct conn *c, struct aead_key *key, uint64_t largest, const struct long_header *h, uint8_t *packet,
+                   uint64_t *pn, size_t *payload_length, uint8_t *first);
+void conn_receive_long(struct conn *c, const struct long_header *h, uint8_t *packet, uint32_t link,
+                       const struct address *remote, uint8_t ecn, uint64_t now);
+void conn_accept_payload(struct conn *c, const struct long_header *h, uint8_t first, uint64_t pn, const uint8_t *payload,
+                         size_t length, uint32_t link, const struct address *remote, uint8_t ecn, uint64_t now);
+/* false when it is not authentic and nothing was done: it may be a stateless reset */
+bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, size_t length, uint32_t link,
+                        const struct address *remote, uint8_t ecn, uint64_t now);
+void conn_receive_kept(struct conn *c, int level, uint64_t now);
+void conn_receive_closing(struct conn *c);
+/* conn_frames.c: all frames of one packet; false when the connection was closed for it. */
+bool conn_frames(struct conn *c, int level, struct path *p, const struct cid_entry *cid, const uint8_t *payload,
+                 size_t length, uint32_t link, const struct address *remote, bool *eliciting, bool *probing, uint64_t now);
+
+/* conn_output.c, transmit.c */
+bool conn_transmit(struct conn *c, struct tx_batch *b, uint64_t now);
+bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now);
+void batch_one(struct tx_batch *b, struct packet *k, uint32_t link, const struct address *remote);
+bool conn_seal_count(struct conn *c, uint32_t n, uint64_t now);     /* AEAD limits; starts key updates */
+
+/* tunnel.c */
+struct tunnel *tunnel_find(endpoint *e, uint32_t handle);
+void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t length, uint64_t now);
+void tunnels_leave(struct conn *c);                     /* the connection carries nothing any more */
+void tunnel_requeue(endpoint *e, struct packet *k, uint64_t now);   /* its path went: steer it again */
+void tunnels_timer(endpoint *e, uint64_t now);
+uint64_t tunnels_deadline(endpoint *e);
+void inner_deliver(endpoint *e, uint32_t tun, const uint8_t *data, size_t length);
+/* icmp.c: answers a packet above the MTU; length of the answer written to out (capacity >= 1280), or 0. */
+size_t icmp_too_big(const uint8_t *packet, size_t length, uint16_t mtu, uint8_t *out);
+/* flow.c, steering.c */
+struct flow *flow_find(endpoint *e, struct tunnel *t, const uint8_t *packet, size_t length, bool outward, uint64_t now);
+struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *packet, size_t length, uint64_t now,
+                           uint32_t *flow, int *drop);
+void steering_sent(struct tunnel *t, int access, size_t bytes, uint64_t now);
+bool steering_uses(const struct tunnel *t, int access);
+#endif

@@ -1,0 +1,496 @@
+/* The endpoint: links, demultiplexing by connection ID, accepting, version negotiation, stateless reset, timers, output. */
+#include <stdlib.h>
+#include <time.h>
+#include "core.h"
+
+/* ---- life */
+
+static bool config_valid(const struct endpoint_config *g)
+{
+    return (g->role == ROLE_CLIENT || g->role == ROLE_SERVER) && g->max_connections >= 1 &&
+           g->max_connections <= ENGINE_MAX_CONNS && g->max_ack_delay_ns < 16384ull * 1000000 && g->ack_delay_exponent <= 20 &&
+           g->active_connection_id_limit >= 2 && g->active_connection_id_limit <= LIMIT_CIDS &&
+           g->initial_max_path_id < ENGINE_MAX_PATHS && g->max_udp_payload >= 1200 &&
+           g->max_udp_payload <= ENGINE_MAX_DATAGRAM && g->validation_size >= 1200 && g->validation_size <= ENGINE_MAX_DATAGRAM;
+}
+
+endpoint *endpoint_new(const struct endpoint_config *config)
+{
+    if (!config || !config_valid(config))
+        return NULL;
+    endpoint *e = calloc(1, sizeof *e);
+    if (!e)
+        return NULL;
+    e->config = *config;
+    e->server = config->role == ROLE_SERVER;
+    e->events.buffer = malloc(LIMIT_EVENT_BYTES);
+    e->heap = calloc(ENGINE_MAX_CONNS, sizeof *e->heap);
+    if (!e->events.buffer || !e->heap || pthread_mutex_init(&e->lock, NULL)) {
+        free(e->events.buffer);
+        free(e->heap);
+        free(e);
+        return NULL;
+    }
+    for (int i = 0; i < ENGINE_MAX_LINKS; i++)
+        e->access[i] = -1;
+    e->out_tail = &e->out_head;
+    random_start(e);
+    return e;
+}
+
+void endpoint_free(endpoint *e)
+{
+    if (!e)
+        return;
+    for (int i = 0; i < ENGINE_MAX_CONNS; i++)
+        if (e->conns[i])
+            conn_free(e->conns[i]);
+    for (int i = 0; i < LIMIT_TUNNELS; i++)
+        if (e->tunnels[i])
+            tunnel_free(e, e->tunnels[i]->handle);
+    pools_free(e);
+    pthread_mutex_destroy(&e->lock);
+    free(e->events.buffer);
+    free(e->heap);
+    secret_wipe(e, sizeof *e);
+    free(e);
+}
+
+void endpoint_lock(endpoint *e) { pthread_mutex_lock(&e->lock); }
+void endpoint_unlock(endpoint *e) { pthread_mutex_unlock(&e->lock); }
+void endpoint_driven_set(endpoint *e, bool driven) { e->driven = driven; }
+
+void endpoint_wake_set(endpoint *e, void (*wake)(void *context), void *context)
+{
+    e->wake = wake;
+    e->wake_context = context;
+}
+
+void endpoint_wake(endpoint *e)
+{
+    if (e->wake && (e->ready_head || e->dirty || e->raw_count))
+        e->wake(e->wake_context);
+}
+
+uint64_t endpoint_now(endpoint *e)
+{
+    if (!e->driven)
+        return e->now;
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    uint64_t now = (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+    return now > e->now ? now : e->now;
+}
+
+void endpoint_sink_set(endpoint *e, const struct inner_sink *sink)
+{
+    e->has_sink = sink != NULL;
+    if (sink)
+        e->sink = *sink;
+}
+
+int endpoint_link_set(endpoint *e, uint32_t link, int access)
+{
+    if (!e || link >= ENGINE_MAX_LINKS || (access != ACCESS_3GPP && access != ACCESS_NON_3GPP))
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    e->access[link] = access;
+    endpoint_unlock(e);
+    return 0;
+}
+
+int endpoint_accept(endpoint *e, int enabled)
+{
+    if (!e || !e->server)
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    e->accepting = enabled != 0;
+    endpoint_unlock(e);
+    return 0;
+}
+
+int endpoint_connections(endpoint *e, uint32_t *out, int capacity)
+{
+    if (!e || !out || capacity < 0)
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    int n = 0;
+    for (int i = 0; i < ENGINE_MAX_CONNS && n < capacity; i++)
+        if (e->conns[i])
+            out[n++] = e->conns[i]->handle;
+    endpoint_unlock(e);
+    return n;
+}
+
+/* ---- answers that belong to no connection */
+
+static struct packet *raw_new(endpoint *e, uint32_t link, const struct address *remote)
+{
+    struct packet *k = e->raw_count < LIMIT_RAW_PACKETS ? packet_get(e) : NULL;
+    if (k)
+        e->raw[e->raw_count++] = (struct raw){ k, link, *remote };
+    return k;
+}
+
+static void version_negotiation(endpoint *e, uint32_t link, const struct address *remote, const struct long_header *h)
+{
+    struct packet *k = raw_new(e, link, remote);
+    if (!k)
+        return;
+    uint8_t *start = k->buffer + k->offset, *q = start;
+    random_bytes(e, q, 1);
+    *q++ |= 0xc0;
+    q = put_be32(q, 0);
+    *q++ = h->scid_length;
+    q = put_bytes(q, h->scid, h->scid_length);
+    *q++ = h->dcid_length;
+    q = put_bytes(q, h->dcid, h->dcid_length);
+    q = put_be32(q, 1);
+    k->length = (uint16_t)(q - start);
+}
+
+/* RFC 9000 §10.3: shorter than what caused it, limited in rate. */
+static void stateless_reset(endpoint *e, uint32_t link, const struct address *remote, const uint8_t *packet, size_t length)
+{
+    if (length < 22)
+        return;
+    if (e->now - e->reset_window > 1000000000ull) {
+        e->reset_window = e->now;
+        e->resets = 0;
+    }
+    struct packet *k = e->resets < LIMIT_RESETS_PER_SECOND ? raw_new(e, link, remote) : NULL;
+    if (!k)
+        return;
+    e->resets++;
+    size_t n = length <= 43 ? length - 1 : 43;
+    uint8_t *p = k->buffer + k->offset;
+    random_bytes(e, p, n - 16);
+    p[0] = (uint8_t)(0x40 | (p[0] & 0x3f));
+    k->length = (uint16_t)n;
+    if (reset_token_make(e->config.reset_key, packet + 1, ENGINE_CID_LENGTH, p + n - 16)) {
+        COUNT(e, reset_sent);
+        return;
+    }
+    e->raw_count--;
+    packet_put(e, k);
+}
+
+/* ---- input */
+
+/* A new connection at the first authentic Initial (RFC 9000 §7.2; RFC 9001 §5.2). */
+static void accept_initial(endpoint *e, const struct long_header *h, uint8_t *packet, uint32_t link,
+                           const struct address *remote, size_t datagram, uint8_t ecn, uint64_t now)
+{
+    int refused = h->level != LEVEL_INITIAL || !e->server ? COUNTER_cid_unknown
+                  : h->dcid_length < 8 ? COUNTER_initial_short_cid
+                  : datagram < 1200 ? COUNTER_initial_small
+                  : !e->accepting ? COUNTER_not_accepting
+                  : e->half_open >= e->config.max_half_open ? COUNTER_half_open_limit
+                  : e->conn_count >= e->config.max_connections ? COUNTER_connection_limit : -1;
+    if (refused >= 0) {
+        e->counters[refused]++;
+        return;
+    }
+    uint8_t client[32], server[32], first;
+    if (!initial_secrets(h->dcid, h->dcid_length, client, server))
+        return;
+    struct aead_key *receive = aead_key_new(NULL, SUITE_AES_128_GCM_SHA256, client, 32);
+    uint64_t pn;
+    size_t length;
+    uint8_t dcid[20];
+    memcpy(dcid, h->dcid, h->dcid_length);
+    uint8_t *payload = receive ? long_open(NULL, receive, NONE, h, packet, &pn, &length, &first) : NULL;
+    struct conn *c = payload ? conn_new(e, true, link, remote, now) : NULL;
+    if (!payload)
+        COUNT(e, auth_failed);
+    else if (!c)
+        COUNT(e, connection_limit);
+    if (!c) {
+        aead_key_free(receive);
+    } else {
+        c->keys[LEVEL_INITIAL].receive = receive;
+        c->odcid_length = h->dcid_length;
+        memcpy(c->odcid, dcid, h->dcid_length);
+        c->odcid_entry = (struct cid_entry){ .conn = c, .length = h->dcid_length, .sequence = NONE };
+        memcpy(c->odcid_entry.cid, dcid, h->dcid_length);
+        cid_insert(e, &c->odcid_entry);
+        c->paths[0]->amp_received = datagram - h->length;   /* the rest of the datagram; the packet adds itself */
+        if (keys_install(c, LEVEL_INITIAL, DIRECTION_SEND, SUITE_AES_128_GCM_SHA256, server, 32)) {
+            conn_free(c);
+        } else {
+            struct event ev = { .type = EVENT_CONN_NEW, .a = link };
+            event_push(c, &ev, h->scid, h->scid_length);
+            conn_accept_payload(c, h, first, pn, payload, length, link, remote, ecn, now);
+        }
+    }
+    secret_wipe(client, 32);
+    secret_wipe(server, 32);
+}
+
+/* Client: only before anything else came from the server (RFC 9000 §6.2). */
+static void version_negotiation_received(endpoint *e, const struct long_header *h, const uint8_t *p, const uint8_t *end)
+{
+    struct cid_entry *entry = h->dcid_length == ENGINE_CID_LENGTH ? cid_find(e, h->dcid, h->dcid_length) : NULL;
+    struct conn *c = entry ? entry->conn : NULL;
+    bool ours = false;
+    for (; end - p >= 4; p += 4)
+        ours |= !memcmp(p, "\0\0\0\1", 4);
+    if (!c || c->server || c->have_peer_cid || ours || c->state != CONN_OPEN || h->scid_length != c->odcid_length ||
+        memcmp(h->scid, c->odcid, c->odcid_length)) {
+        COUNT(e, version_negotiation_ignored);
+        return;
+    }
+    conn_close_begin(c, CLOSE_VERSION, false, 0x11, 0, NULL, 0, true, e->now);
+}
+
+/* One long packet at p (RFC 9000 §17.2). Its length, or 0 when the rest of the datagram is of no use. */
+static size_t receive_long(endpoint *e, uint32_t link, const struct address *remote, uint8_t *p, size_t n, size_t datagram,
+                           const struct long_header *before, struct long_header *h, uint8_t ecn, uint64_t now)
+{
+    struct reader r = { p + 1, p + n, false };
+    const uint8_t *version = read_bytes(&r, 4), *byte = read_bytes(&r, 1);
+    h->dcid_length = byte ? *byte : 0;
+    h->dcid = read_bytes(&r, h->dcid_length);
+    byte = read_bytes(&r, 1);
+    h->scid_length = byte ? *byte : 0;
+    h->scid = read_bytes(&r, h->scid_length);
+    if (r.bad) {
+        COUNT(e, header_malformed);
+        return 0;
+    }
+    if (!memcmp(version, "\0\0\0\0", 4)) {
+        version_negotiation_received(e, h, r.p, r.end);
+        return 0;
+    }
+    if (memcmp(version, "\0\0\0\1", 4)) {
+        COUNT(e, version_unknown);
+        if (e->server && datagram >= 1200 && !before->dcid)
+            version_negotiation(e, link, remote, h);
+        return 0;
+    }
+    if (!(p[0] & 0x40)) {
+        COUNT(e, fixed_bit);
+        return 0;
+    }
+    int type = p[0] >> 4 & 3;
+    if (type == 3) {
+        COUNT(e, retry_ignored);
+        return 0;
+    }
+    if (type == 0)
+        read_bytes(&r, read_varint(&r));        /* token: we gave none, it means nothing */
+    uint64_t length = read_varint(&r);
+    if (r.bad || h->dcid_length > 20 || h->scid_length > 20 || length < 20 || length > (uint64_t)(r.end - r.p)) {
+        COUNT(e, header_malformed);
+        return 0;
+    }
+    h->pn_offset = (size_t)(r.p - p);
+    h->length = h->pn_offset + (size_t)length;
+    h->level = type == 0 ? LEVEL_INITIAL : LEVEL_HANDSHAKE;
+    if (before->dcid && (before->dcid_length != h->dcid_length || memcmp(before->dcid, h->dcid, h->dcid_length))) {
+        COUNT(e, coalesced_foreign);
+    } else if (type == 1) {
+        COUNT(e, zero_rtt);
+    } else {
+        struct cid_entry *entry = cid_find(e, h->dcid, h->dcid_length);
+        if (!entry)
+            accept_initial(e, h, p, link, remote, datagram, ecn, now);
+        else if (entry->path != 0)
+            COUNT(e, cid_unroutable_link);
+        else if (h->level == LEVEL_INITIAL && entry->conn->server && datagram < 1200)
+            COUNT(e, initial_small);
+        else
+            conn_receive_long(entry->conn, h, p, link, remote, ecn, now);
+    }
+    return h->length;
+}
+
+static bool reset_received(endpoint *e, const uint8_t *p, size_t n)
+{
+    struct conn *c = n >= 21 ? token_find(e, p + n - 16) : NULL;
+    if (!c)
+        return false;
+    COUNT(e, stateless_reset);
+    conn_close_begin(c, CLOSE_RESET, false, NO_ERROR, 0, NULL, 0, true, e->now);
+    return true;
+}
+
+static void receive_short(endpoint *e, uint32_t link, const struct address *remote, uint8_t *p, size_t n,
+                          const struct long_header *before, uint8_t ecn, uint64_t now)
+{
+    if (n < 1 + ENGINE_CID_LENGTH + 4 + AEAD_TAG_LENGTH) {
+        COUNT(e, datagram_short);
+        return;
+    }
+    if (before->dcid && (before->dcid_length != ENGINE_CID_LENGTH || memcmp(before->dcid, p + 1, ENGINE_CID_LENGTH))) {
+        COUNT(e, coalesced_foreign);
+        return;
+    }
+    uint8_t tail[16];
+    memcpy(tail, p + n - 16, 16);       /* decryption destroys the packet */
+    struct cid_entry *entry = cid_find(e, p + 1, ENGINE_CID_LENGTH);
+    if (entry) {
+        if (!conn_receive_short(entry->conn, entry, p, n, link, remote, ecn, now)) {
+            memcpy(p + n - 16, tail, 16);
+            reset_received(e, p, n);
+        }
+        return;
+    }
+    if (reset_received(e, p, n))
+        return;
+    COUNT(e, cid_unknown);
+    if (e->server && !before->dcid)
+        stateless_reset(e, link, remote, p, n);
+}
+
+void endpoint_receive(endpoint *e, uint32_t link, const struct address *remote, uint8_t *data, size_t length, uint8_t ecn,
+                      uint64_t now)
+{
+    if (now > e->now)
+        e->now = now;
+    COUNT(e, udp_received);
+    if (length < 21 || link >= ENGINE_MAX_LINKS) {
+        COUNT(e, datagram_short);
+        return;
+    }
+    struct long_header before = { .dcid = NULL }, h;
+    uint8_t dcid[20];
+    for (size_t at = 0; at < length;) {
+        uint8_t *p = data + at;
+        if (!(p[0] & 0x80)) {
+            if (p[0] & 0x40)
+                receive_short(e, link, remote, p, length - at, &before, ecn, now);
+            else if (at == 0)           /* zeros behind a packet are padding of the datagram */
+                COUNT(e, fixed_bit);
+            return;
+        }
+        size_t n = receive_long(e, link, remote, p, length - at, length, &before, &h, ecn, now);
+        if (!n)
+            return;
+        if (!before.dcid) {             /* the headers of other packets are compared with the first */
+            memcpy(dcid, h.dcid, h.dcid_length);
+            before = h;
+            before.dcid = dcid;
+        }
+        at += n;
+    }
+}
+
+int endpoint_input(endpoint *e, const struct datagram *d, uint64_t now)
+{
+    if (!e || !d || !d->data || d->link >= ENGINE_MAX_LINKS || d->length > 65535)
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    int result = e->driven ? -ENGINE_E_BUSY : 0;
+    uint8_t *copy = result ? NULL : malloc(d->length + 1);
+    if (copy) {
+        memcpy(copy, d->data, d->length);
+        endpoint_receive(e, d->link, &d->remote, copy, d->length, d->ecn, now);
+        free(copy);
+    } else if (!result) {
+        result = -ENGINE_E_MEMORY;
+    }
+    endpoint_unlock(e);
+    return result;
+}
+
+/* ---- output */
+
+bool endpoint_transmit(endpoint *e, struct tx_batch *b, uint64_t now)
+{
+    if (now > e->now)
+        e->now = now;
+    if (e->raw_count) {
+        struct raw *r = &e->raw[--e->raw_count];
+        batch_one(b, r->packet, r->link, &r->remote);
+        COUNT(e, udp_sent);
+        return true;
+    }
+    while (e->ready_head) {
+        struct conn *c = e->ready_head;
+        conn_unready(c);
+        conn_touch(c);
+        if (conn_transmit(c, b, now)) {
+            conn_ready(c);              /* behind the others */
+            COUNT_N(e, udp_sent, b->count);
+            return true;
+        }
+    }
+    return false;
+}
+
+void endpoint_sent(endpoint *e, struct tx_batch *b)
+{
+    for (uint32_t i = 0; i < b->count; i++)
+        packet_put(e, b->packets[i]);
+    b->count = 0;
+}
+
+int endpoint_output(endpoint *e, struct datagram *d, uint64_t now)
+{
+    if (!e || !d || !d->data || d->length < ENGINE_MAX_DATAGRAM)
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    struct tx_batch *b = &e->pending;
+    int result = 0;
+    if (e->driven) {
+        result = -ENGINE_E_BUSY;
+    } else if (e->pending_next < b->count || endpoint_transmit(e, b, now)) {
+        const struct iovec *v = &b->iov[e->pending_next++];
+        d->link = b->link;
+        d->remote = b->remote;
+        d->ecn = b->ecn;
+        d->length = (uint32_t)v->iov_len;
+        memcpy(d->data, v->iov_base, v->iov_len);
+        if (e->pending_next == b->count) {
+            endpoint_sent(e, b);
+            e->pending_next = 0;
+        }
+        result = 1;
+    }
+    endpoint_unlock(e);
+    return result;
+}
+
+/* ---- time */
+
+uint64_t endpoint_deadline_locked(endpoint *e)
+{
+    timers_settle(e);
+    uint64_t d = e->heap_count ? e->heap[0]->deadline : NEVER, t = tunnels_deadline(e);
+    return t < d ? t : d;
+}
+
+void endpoint_advance_locked(endpoint *e, uint64_t now)
+{
+    if (now > e->now)
+        e->now = now;
+    timers_settle(e);
+    for (uint32_t turns = 0; e->heap_count && e->heap[0]->deadline <= now && turns < 2 * ENGINE_MAX_CONNS; turns++) {
+        struct conn *c = e->heap[0];
+        conn_touch(c);
+        conn_timer(c, now);             /* may free it */
+        timers_settle(e);
+    }
+    tunnels_timer(e, now);
+}
+
+uint64_t endpoint_deadline(endpoint *e)
+{
+    endpoint_lock(e);
+    uint64_t d = endpoint_deadline_locked(e);
+    endpoint_unlock(e);
+    return d;
+}
+
+int endpoint_advance(endpoint *e, uint64_t now)
+{
+    if (!e)
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    int result = e->driven ? -ENGINE_E_BUSY : 0;
+    if (!result)
+        endpoint_advance_locked(e, now);
+    endpoint_unlock(e);
+    return result;
+}

@@ -1,0 +1,39 @@
+/* All limits of the engine that a peer, a TUN or an application can run into; engine.cdef has the public ones. */
+#ifndef LIMITS_H
+#define LIMITS_H
+
+#define LIMIT_PATH_SLOTS 32             /* live, unused and lately abandoned paths of a connection */
+#define LIMIT_CIDS 8                    /* CIDs per path and direction that we keep */
+#define LIMIT_CIDS_ISSUED 2             /* CIDs per path that we issue, if the peer allows as many */
+#define LIMIT_ACK_RANGES 32
+#define LIMIT_REPLAY_WORDS 64           /* 4096 packet numbers behind the largest are told apart */
+#define LIMIT_SENT_RECORDS 8192         /* packets in flight per packet number space */
+#define LIMIT_FRAMES_QUEUED 1024        /* frames of one connection that wait for a packet */
+#define LIMIT_FRAMES_EARLY 64           /* the same, Initial and Handshake level */
+#define LIMIT_DATAGRAMS_QUEUED 64       /* Python's own HTTP datagrams */
+#define LIMIT_PATH_RESPONSES 4
+#define LIMIT_UNDECRYPTABLE 8           /* packets kept until their keys come */
+#define LIMIT_BINDINGS 8                /* tunnels carried by one connection */
+#define LIMIT_TUNNELS 4096
+#define LIMIT_POOL_PACKETS 16384
+#define LIMIT_POOL_CHUNK 64
+#define LIMIT_QUEUE_PACKETS 4096        /* a path's queue of inner packets, at most */
+#define LIMIT_QUEUE_PACKETS_LEAST 256
+#define LIMIT_QUEUE_NS 100000000ull     /* the same as time at the path's rate */
+#define LIMIT_EVENT_BYTES (4u << 20)
+#define LIMIT_EVENT_BYTES_CONN (1u << 20)
+#define LIMIT_TUNNEL_OUTPUT 8192        /* inner packets kept for tunnel_output when there is no sink */
+#define LIMIT_RAW_PACKETS 64            /* version negotiations and resets that wait */
+#define LIMIT_RESETS_PER_SECOND 100
+#define LIMIT_FLOW_SETS 512
+#define LIMIT_FLOW_WAYS 8
+#define LIMIT_FLOW_IDLE_NS 30000000000ull
+
+#define HANDSHAKE_TIMEOUT_NS 10000000000ull
+#define INITIAL_RTT_NS 200000000ull
+#define GRANULARITY_NS 1000000ull
+#define PROBE_INTERVAL_NS 500000000ull  /* of suspect and failed paths, at most */
+#define VALIDATION_INTERVAL_NS 200000000ull
+#define VALIDATION_TRIES 5
+#define KEEPALIVE_LEAST_NS 1000000000ull
+#endif

@@ -1,0 +1,411 @@
+/* A path of a connection: its states, validation, migration, abandonment (RFC 9000 §8, §9; RFC 10069 §3). */
+#include <stdlib.h>
+#include "core.h"
+
+struct path *path_find(const struct conn *c, uint64_t id)
+{
+    for (uint32_t i = 0; i < c->path_count; i++)
+        if (c->paths[i]->id == id)
+            return c->paths[i];
+    return NULL;
+}
+
+static void recovery_reset(struct path *p)
+{
+    uint64_t in_flight = p->rec.in_flight;
+    memset(&p->rec, 0, sizeof p->rec);
+    p->rec.in_flight = in_flight;
+    p->rec.threshold = 3;
+    p->rec.min = NEVER;
+    cubic_init(&p->cc, p->conn->e->config.validation_size);
+    memset(&p->pacer, 0, sizeof p->pacer);
+}
+
+struct path *path_create(struct conn *c, uint32_t id)
+{
+    if (c->path_count == LIMIT_PATH_SLOTS)
+        return NULL;
+    struct path *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    p->conn = c;
+    p->id = id;
+    p->state = PATH_UNUSED;
+    p->reason = REASON_NOT_VALIDATED;
+    p->free_at = p->challenge_at = NEVER;
+    p->phase_first_recv = NONE;
+    p->queue_tail = &p->queue_head;
+    space_init(&p->space);
+    recovery_reset(p);
+    c->paths[c->path_count++] = p;      /* ids only grow: the array stays in order */
+    return p;
+}
+
+void paths_extend(struct conn *c)
+{
+    while (c->multipath && c->path_next <= c->max_path_local && path_create(c, c->path_next))
+        c->path_next++;
+}
+
+void path_free(struct path *p)
+{
+    struct conn *c = p->conn;
+    for (uint32_t i = 0; i < c->path_count; i++)
+        if (c->paths[i] == p) {
+            memmove(&c->paths[i], &c->paths[i + 1], (c->path_count - i - 1) * sizeof p);
+            c->path_count--;
+            break;
+        }
+    space_discard(c, p, &p->space);
+    free(p->space.ring);
+    cids_forget_local(p);
+    cids_forget_peer(p);
+    path_queue_clear(p, COUNTER_steering_no_path);
+    free(p);
+}
+
+bool path_usable(const struct path *p)
+{
+    return p->state == PATH_ACTIVE && p->dcid;
+}
+
+bool path_speaks(const struct path *p)
+{
+    return p->state != PATH_UNUSED && p->state != PATH_ABANDONED && p->dcid;
+}
+
+/* Where frames of no path in particular go: the validated path that answers, with the lowest RTT. */
+struct path *conn_best_path(struct conn *c)
+{
+    static const uint8_t rank_of[] = { [PATH_ACTIVE] = 0, [PATH_SUSPECT] = 1, [PATH_FAILED] = 2, [PATH_VALIDATING] = 3,
+                                       [PATH_UNUSED] = 9, [PATH_STANDBY] = 9, [PATH_ABANDONED] = 9 };
+    struct path *best = NULL;
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        struct path *p = c->paths[i];
+        if (!path_speaks(p))
+            continue;
+        if (!best || rank_of[p->state] < rank_of[best->state] ||
+            (p->state == best->state && p->rec.smoothed < best->rec.smoothed))
+            best = p;
+    }
+    return best;
+}
+
+void path_state_set(struct path *p, int state, int reason)
+{
+    if (p->state == state && p->reason == reason)
+        return;
+    p->state = state;
+    p->reason = reason;
+    conn_ready(p->conn);
+    event_simple(p->conn, EVENT_PATH_STATE, p->id, (uint64_t)state, (uint64_t)reason);
+}
+
+uint64_t path_amplification_left(const struct path *p)
+{
+    if (p->address_validated || !p->conn->server)
+        return 1u << 20;
+    return 3 * p->amp_received > p->amp_sent ? 3 * p->amp_received - p->amp_sent : 0;   /* RFC 9000 §8.1 */
+}
+
+/* ---- validation */
+
+void path_validate_start(struct path *p, uint64_t now)
+{
+    p->challenge_live = p->challenge_due = true;
+    p->challenge_tries = 0;
+    p->challenge_at = now + VALIDATION_INTERVAL_NS;
+    conn_ready(p->conn);
+}
+
+void path_validated(struct path *p, uint64_t now)
+{
+    p->challenge_live = p->challenge_due = false;
+    p->challenge_at = NEVER;
+    p->address_validated = true;
+    if (p->migrating) {                 /* RFC 9000 §9.4: a new address has its own RTT and congestion */
+        p->migrating = false;
+        recovery_reset(p);
+        event_simple(p->conn, EVENT_PATH_REMOTE_CHANGED, p->id, p->link, 0);
+        conn_ready(p->conn);
+        return;
+    }
+    if (p->validated)
+        return;
+    p->validated = true;
+    event_simple(p->conn, EVENT_PATH_VALIDATED, p->id, p->link, p->rec.sampled ? p->rec.smoothed : now - p->challenge_sent);
+    if (p->state == PATH_VALIDATING)
+        path_state_set(p, PATH_ACTIVE, REASON_NONE);
+    conn_ready(p->conn);
+}
+
+static void validation_timeout(struct path *p, uint64_t now)
+{
+    if (p->challenge_tries < VALIDATION_TRIES) {
+        p->challenge_due = true;
+        p->challenge_at = now + (VALIDATION_INTERVAL_NS << p->challenge_tries);
+        conn_ready(p->conn);
+        return;
+    }
+    p->challenge_live = p->challenge_due = false;
+    p->challenge_at = NEVER;
+    if (p->migrating) {                 /* RFC 9000 §9.3.2: back to the address that was valid */
+        p->migrating = false;
+        p->remote = p->old_remote;
+        p->link = p->old_link;
+        p->address_validated = true;
+        return;
+    }
+    path_drop(p, ABANDON_UNSTABLE_OR_POOR, false, REASON_VALIDATION_FAILED, now);   /* RFC 10069 §3.1 */
+}
+
+static bool tuple_validated(const struct path *p)
+{
+    const struct conn *c = p->conn;
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        const struct path *q = c->paths[i];
+        if (q != p && q->address_validated && q->validated && q->state != PATH_ABANDONED && !q->migrating &&
+            q->link == p->link && address_equal(&q->remote, &p->remote))
+            return true;
+    }
+    return false;
+}
+
+void path_peer_opens(struct path *p, uint32_t link, const struct address *remote, uint64_t now)
+{
+    p->link = link;
+    p->remote = *remote;
+    p->peer_opened = true;
+    path_choose_dcid(p);
+    event_simple(p->conn, EVENT_PATH_PEER_OPENED, p->id, link, 0);
+    path_state_set(p, PATH_VALIDATING, REASON_NOT_VALIDATED);
+    if (tuple_validated(p))
+        path_validated(p, now);         /* RFC 10069 §3.1 */
+    else
+        path_validate_start(p, now);
+}
+
+static void migrate(struct path *p, uint32_t link, const struct address *remote, uint64_t now)
+{
+    if (p->migrating && p->old_link == link && address_equal(&p->old_remote, remote)) {
+        p->migrating = p->challenge_live = p->challenge_due = false;
+        p->challenge_at = NEVER;
+        p->address_validated = true;
+    } else {
+        if (!p->migrating) {
+            p->old_link = p->link;
+            p->old_remote = p->remote;
+        }
+        p->migrating = true;
+        p->address_validated = false;
+        p->amp_received = p->amp_sent = 0;
+        path_validate_start(p, now);
+    }
+    p->link = link;
+    p->remote = *remote;
+}
+
+/* An authentic packet came on this path; its frames are done. */
+void path_received(struct path *p, uint32_t link, const struct address *remote, size_t length, bool probing, bool largest,
+                   uint64_t now)
+{
+    struct conn *c = p->conn;
+    if (c->server && largest && !probing && c->handshake_confirmed && p->state != PATH_ABANDONED &&
+             (p->link != link || !address_equal(&p->remote, remote)))
+        migrate(p, link, remote, now);  /* RFC 10069 §3.1.2: of this path alone */
+    if (!p->address_validated) {
+        p->amp_received += length;
+        conn_ready(c);
+    }
+    p->last_received = now;
+    p->stats.packets_received++;
+    p->stats.bytes_received += length;
+}
+
+/* ---- failing and coming back */
+
+static struct packet *queue_detach(struct path *p)
+{
+    struct packet *list = p->queue_head;
+    p->queue_head = NULL;
+    p->queue_tail = &p->queue_head;
+    p->queue_packets = 0;
+    p->queue_bytes = 0;
+    return list;
+}
+
+static void queue_resteer(struct path *p, uint64_t now)
+{
+    for (struct packet *k = queue_detach(p), *next; k; k = next) {
+        next = k->next;
+        k->next = NULL;
+        tunnel_requeue(p->conn->e, k, now);
+    }
+}
+
+void path_queue_clear(struct path *p, int counter)
+{
+    for (struct packet *k = queue_detach(p), *next; k; k = next) {
+        next = k->next;
+        packet_put(p->conn->e, k);
+        p->conn->e->counters[counter]++;
+    }
+}
+
+void path_answered(struct path *p)
+{
+    if (p->state == PATH_SUSPECT || p->state == PATH_FAILED)
+        path_state_set(p, PATH_ACTIVE, REASON_NONE);
+}
+
+void path_pto(struct path *p, uint64_t now)
+{
+    struct conn *c = p->conn;
+    p->probes = 1;
+    bool was_active = p->state == PATH_ACTIVE;
+    if (p->rec.pto_count >= 3)
+        path_state_set(p, PATH_FAILED, REASON_NO_ANSWER);
+    else if (was_active)
+        path_state_set(p, PATH_SUSPECT, REASON_NO_ANSWER);
+    frames_repeat(c, &p->space, LEVEL_1RTT, LIMIT_FRAMES_EARLY);    /* RFC 10069 §5.7 */
+    if (was_active || p->state == PATH_FAILED)
+        queue_resteer(p, now);
+}
+
+/* ---- abandonment (RFC 10069 §3.4) */
+
+void path_drop(struct path *p, uint64_t code, bool by_peer, int reason, uint64_t now)
+{
+    struct conn *c = p->conn;
+    uint64_t keep = 3 * conn_max_pto(c);
+    if (by_peer && !p->abandon_received) {
+        p->abandon_received = true;
+        p->free_at = now + keep;
+        conn_touch(c);
+    }
+    if (p->state == PATH_ABANDONED)
+        return;
+    if (!by_peer)
+        p->free_at = now + 3 * keep;    /* a peer that never mirrors it */
+    bool used = p->state != PATH_UNUSED;
+    path_state_set(p, PATH_ABANDONED, reason);
+    p->challenge_live = p->challenge_due = false;
+    p->challenge_at = NEVER;
+    p->response_count = 0;
+    p->abandon_sent = true;
+    uint8_t b[24], *q = put_varint(b, F_PATH_ABANDON);
+    q = put_varint(q, p->id);
+    q = put_varint(q, code);
+    cids_forget_peer(p);
+    event_simple(c, EVENT_PATH_ABANDONED, p->id, code, by_peer);
+    bool other = false;
+    for (uint32_t i = 0; i < c->path_count; i++)
+        other |= path_speaks(c->paths[i]);
+    if (!other) {
+        conn_fail(c, NO_VIABLE_PATH, F_PATH_ABANDON, "no path is left");
+        return;
+    }
+    if (!conn_queue(c, LEVEL_1RTT, ENGINE_PATH_ANY, b, (size_t)(q - b), FRAME_ENGINE))
+        return;
+    if (used) {
+        frames_repeat(c, &p->space, LEVEL_1RTT, LIMIT_FRAMES_QUEUED);
+        queue_resteer(p, now);
+    }
+    c->raises_owed++;
+    conn_path_limit_raise(c);
+}
+
+/* ---- timers */
+
+static uint64_t keepalive_at(const struct path *p)
+{
+    const struct conn *c = p->conn;
+    if (c->server || !c->handshake_confirmed || p->state != PATH_ACTIVE || p->space.eliciting)
+        return NEVER;
+    uint64_t idle = c->e->config.max_idle_timeout_ns;
+    if (c->params.max_idle_timeout_ns && (!idle || c->params.max_idle_timeout_ns < idle))
+        idle = c->params.max_idle_timeout_ns;
+    if (!idle)
+        return NEVER;
+    uint64_t interval = idle / 3 > KEEPALIVE_LEAST_NS ? idle / 3 : KEEPALIVE_LEAST_NS;
+    return p->last_sent + interval;
+}
+
+uint64_t path_deadline(struct path *p)
+{
+    struct conn *c = p->conn;
+    uint64_t d = recovery_deadline(c, p, &p->space, LEVEL_1RTT), t;
+    if (p->challenge_at < d)
+        d = p->challenge_at;
+    if (p->free_at < d)
+        d = p->free_at;
+    if (p->space.ack_at > c->e->now && p->space.ack_at < d && c->keys[LEVEL_1RTT].send)
+        d = p->space.ack_at;
+    if (p->queue_packets && p->pacer.until > c->e->now && p->pacer.until < d)
+        d = p->pacer.until;
+    if ((t = keepalive_at(p)) < d)
+        d = t;
+    return d;
+}
+
+/* May free the path. */
+void path_timer(struct path *p, uint64_t now)
+{
+    struct conn *c = p->conn;
+    if (p->free_at <= now) {
+        path_free(p);
+        conn_path_limit_raise(c);
+        return;
+    }
+    if (recovery_deadline(c, p, &p->space, LEVEL_1RTT) <= now)
+        recovery_timeout(c, p, &p->space, LEVEL_1RTT, now);
+    if (keepalive_at(p) <= now)
+        p->probes = 1;
+    if (p->probes || p->space.ack_at <= now || p->queue_packets)
+        conn_ready(c);
+    if (p->challenge_live && p->challenge_at <= now)
+        validation_timeout(p, now);
+}
+
+/* ---- status */
+
+void path_info_fill(struct path *p, struct path_info *o)
+{
+    struct conn *c = p->conn;
+    *o = p->stats;
+    o->path = p->id;
+    o->link = p->link;
+    o->state = p->state;
+    o->reason = p->reason;
+    o->access = p->link < ENGINE_MAX_LINKS ? c->e->access[p->link] : -1;
+    o->remote = p->remote;
+    o->validated = p->validated;
+    o->peer_available = !p->peer_backup;
+    o->max_udp_payload = c->e->config.max_udp_payload;
+    o->rtt_latest = p->rec.latest;
+    o->rtt_smoothed = p->rec.smoothed;
+    o->rtt_min = p->rec.sampled ? p->rec.min : 0;
+    o->rtt_var = p->rec.var;
+    o->pto = recovery_pto(c, p);
+    o->cwnd = p->cc.cwnd;
+    o->bytes_in_flight = p->rec.in_flight;
+    o->ssthresh = p->cc.ssthresh;
+    o->pacing_rate = cubic_rate(&p->cc, p->rec.sampled ? p->rec.smoothed : INITIAL_RTT_NS);
+    o->pto_count = p->rec.pto_count;
+    o->queue_packets = p->queue_packets;
+    o->queue_bytes = p->queue_bytes;
+    o->last_received = p->last_received;
+    if (p->state != PATH_ACTIVE)
+        return;
+    bool used = c->binding_count == 0;
+    for (uint32_t i = 0; i < c->binding_count; i++) {
+        struct tunnel *t = tunnel_find(c->e, c->bindings[i].tunnel);
+        used |= t && t->conn == c->handle && steering_uses(t, o->access);
+    }
+    if (p->peer_backup || !used) {
+        o->state = PATH_STANDBY;
+        o->reason = p->peer_backup ? REASON_PEER_BACKUP : REASON_STANDBY_BY_RULE;
+    } else if (c->e->now - p->last_data > 2000000000ull) {
+        o->reason = REASON_NO_FLOW;
+    }
+}

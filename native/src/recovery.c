@@ -1,0 +1,379 @@
+/* RTT, loss detection and PTO (RFC 9002), per path and space. The PTO counts from the last progress, not from the last
+ * packet sent: a path that swallows a steady stream of small packets must become suspect too (design §4). */
+#include "core.h"
+
+uint64_t recovery_pto(const struct conn *c, const struct path *p)
+{
+    const struct recovery *r = &p->rec;
+    uint64_t smoothed = r->sampled ? r->smoothed : INITIAL_RTT_NS, var = r->sampled ? r->var : INITIAL_RTT_NS / 2;
+    uint64_t margin = 4 * var > GRANULARITY_NS ? 4 * var : GRANULARITY_NS;
+    return smoothed + margin + (c->handshake_complete ? c->params.max_ack_delay_ns : 0);
+}
+
+uint64_t conn_max_pto(const struct conn *c)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        const struct path *p = c->paths[i];
+        if (p->state == PATH_UNUSED || (most && !p->rec.sampled))
+            continue;
+        uint64_t pto = recovery_pto(c, p);
+        if (pto > most)
+            most = pto;
+    }
+    return most ? most : 3 * INITIAL_RTT_NS;
+}
+
+static void rtt_sample(struct conn *c, struct path *p, uint64_t latest, uint64_t delay)
+{
+    struct recovery *r = &p->rec;
+    r->latest = latest ? latest : 1;
+    if (!r->sampled) {
+        r->sampled = true;
+        r->min = r->smoothed = r->latest;
+        r->var = r->latest / 2;
+        return;
+    }
+    if (r->latest < r->min)
+        r->min = r->latest;
+    if (c->handshake_confirmed && delay > c->params.max_ack_delay_ns)
+        delay = c->params.max_ack_delay_ns;
+    uint64_t adjusted = r->latest >= r->min + delay ? r->latest - delay : r->latest;
+    uint64_t deviation = r->smoothed > adjusted ? r->smoothed - adjusted : adjusted - r->smoothed;
+    r->var = (3 * r->var + deviation) / 4;
+    r->smoothed = (7 * r->smoothed + adjusted) / 8;
+}
+
+/* ---- frames */
+
+static void frame_acked(struct conn *c, struct frame_ref *r)
+{
+    struct frame *f = r->frame;
+    if (!f->acked) {
+        f->acked = true;
+        if (!(f->flags & (FRAME_ONCE | FRAME_ENGINE))) {
+            struct event ev = { .type = EVENT_ACKED, .path = f->path, .level = f->level, .token = f->token };
+            event_push(c, &ev, NULL, 0);
+        }
+    }
+    ref_put(c->e, r);
+}
+
+/* Whether an engine's frame that was lost still says something true and new (RFC 10069 §4.3, §4.6, §4.7). */
+static bool frame_relevant(struct conn *c, const struct frame *f)
+{
+    struct frame_in in;
+    if (f->flags & FRAME_NO_RESEND || frame_parse(f->bytes, f->length, f->level, true, &in))
+        return false;
+    const struct path *p = path_find(c, in.path);
+    switch (in.type) {
+    case F_MAX_PATH_ID: return in.path == c->max_path_local;
+    case F_PATHS_BLOCKED: return in.path == c->max_path_remote;
+    case F_PATH_STATUS_AVAILABLE: case F_PATH_STATUS_BACKUP: return p && in.sequence + 1 == p->status_sent;
+    case F_PATH_NEW_CONNECTION_ID: case F_PATH_RETIRE_CONNECTION_ID: return p && p->state != PATH_ABANDONED;
+    default: return true;
+    }
+}
+
+/* The last packet that carried it is lost. Early and engine frames go again; of the rest Python decides. */
+static void frame_lost(struct conn *c, struct frame_ref *r)
+{
+    struct frame *f = r->frame;
+    if (f->acked || f->refs > 1 || c->state != CONN_OPEN) {
+        ref_put(c->e, r);
+        return;
+    }
+    if (f->level != LEVEL_1RTT ? !(f->flags & FRAME_NO_RESEND) : f->flags & FRAME_ENGINE && frame_relevant(c, f)) {
+        queue_push_front(&c->queue[f->level], r);
+        conn_ready(c);
+        return;
+    }
+    if (!(f->flags & (FRAME_ONCE | FRAME_ENGINE))) {
+        struct event ev = { .type = EVENT_LOST, .path = f->path, .level = f->level, .token = f->token };
+        event_push(c, &ev, NULL, 0);
+    }
+    ref_put(c->e, r);
+}
+
+static void frames_each(struct conn *c, struct sent *s, void (*fate)(struct conn *, struct frame_ref *))
+{
+    while (s->frames) {
+        struct frame_ref *r = s->frames;
+        s->frames = r->next;
+        fate(c, r);
+    }
+}
+
+static void frame_drop(struct conn *c, struct frame_ref *r) { ref_put(c->e, r); }
+
+/* Puts the frames in flight of a space into the queue once more, without declaring them lost (RFC 9002 §6.2.4, RFC 10069
+ * §5.7: they may go on another path). */
+void frames_repeat(struct conn *c, struct space *s, int level, uint32_t limit)
+{
+    for (uint64_t pn = s->base; pn < s->next_pn && limit; pn++) {
+        struct sent *r = sent_get(s, pn);
+        if (!r || !(r->flags & SENT_OUTSTANDING))
+            continue;
+        for (struct frame_ref *q = r->frames; q && limit; q = q->next) {
+            struct frame *f = q->frame;
+            if (f->acked || f->refs > 2 || f->flags & FRAME_NO_RESEND || f->path != ENGINE_PATH_ANY)
+                continue;
+            struct frame_ref *again = ref_get(c->e, f);
+            if (!again)
+                return;
+            queue_push(&c->queue[level], again);
+            limit--;
+        }
+    }
+}
+
+/* ---- sent */
+
+void recovery_sent(struct path *p, struct space *s, struct sent *r, uint64_t now)
+{
+    r->time = now;
+    p->last_sent = now;
+    if (r->flags & SENT_IN_FLIGHT) {
+        r->flags |= SENT_OUTSTANDING;
+        p->rec.in_flight += r->bytes;
+    }
+    if (r->flags & SENT_ELICITING && s->eliciting++ == 0)
+        s->pto_from = now;
+}
+
+static void base_advance(struct space *s)
+{
+    while (s->base < s->next_pn) {
+        struct sent *r = sent_get(s, s->base);
+        if (r && r->flags & SENT_OUTSTANDING)
+            return;
+        s->base++;
+    }
+}
+
+static void packet_out(struct path *p, struct space *s, struct sent *r)
+{
+    if (r->flags & SENT_IN_FLIGHT)
+        p->rec.in_flight -= r->bytes;
+    if (r->flags & SENT_ELICITING)
+        s->eliciting--;
+    r->flags &= (uint8_t)~SENT_OUTSTANDING;
+}
+
+void space_discard(struct conn *c, struct path *p, struct space *s)
+{
+    bool silent = c->state != CONN_OPEN || s == &c->early[0] || s == &c->early[1];
+    for (uint64_t pn = s->base; pn < s->next_pn; pn++) {
+        struct sent *r = sent_get(s, pn);
+        if (!r)
+            continue;
+        if (r->flags & SENT_OUTSTANDING)
+            packet_out(p, s, r);
+        frames_each(c, r, silent ? frame_drop : frame_lost);
+    }
+    s->base = s->next_pn;
+    s->loss_time = s->ack_at = NEVER;
+    s->unacked = 0;
+}
+
+/* ---- lost */
+
+static void packet_lost(struct conn *c, struct path *p, struct space *s, struct sent *r, uint64_t pn, uint64_t now)
+{
+    packet_out(p, s, r);
+    r->flags |= SENT_LOST;
+    p->stats.packets_lost++;
+    c->stats.packets_lost++;
+    p->stats.datagrams_lost += r->datagrams;
+    c->stats.datagrams_lost += r->datagrams;
+    if (s->lost_low == NONE)
+        s->lost_low = pn;
+    s->lost_time = now;
+    frames_each(c, r, frame_lost);
+}
+
+/* The record of the next packet. When the ring is full, the oldest packet counts as lost. */
+struct sent *recovery_record(struct conn *c, struct path *p, struct space *s)
+{
+    struct sent *r;
+    while (!(r = sent_add(s))) {
+        struct sent *oldest = sent_get(s, s->base);
+        if (!oldest)
+            return NULL;
+        packet_lost(c, p, s, oldest, s->base, c->e->now);
+        base_advance(s);
+    }
+    return r;
+}
+
+void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t now)
+{
+    s->loss_time = NEVER;
+    if (s->largest_acked == NONE)
+        return;
+    uint64_t rtt = p->rec.latest > p->rec.smoothed ? p->rec.latest : p->rec.smoothed;
+    uint64_t delay = rtt + rtt / 8 > GRANULARITY_NS ? rtt + rtt / 8 : GRANULARITY_NS;
+    uint64_t newest = 0, run_from = 0, run = 0;
+    for (uint64_t pn = s->base; pn < s->largest_acked; pn++) {
+        struct sent *r = sent_get(s, pn);
+        if (!r || !(r->flags & SENT_OUTSTANDING)) {
+            if (r && r->flags & SENT_ACKED)
+                run_from = 0;
+            continue;
+        }
+        if (s->largest_acked - pn < p->rec.threshold && r->time + delay > now) {
+            s->loss_time = r->time + delay;
+            break;                      /* those behind are younger still */
+        }
+        if (r->flags & SENT_IN_FLIGHT)
+            newest = r->time;
+        if (r->flags & SENT_ELICITING) {
+            run_from = run_from ? run_from : r->time;
+            run = r->time - run_from > run ? r->time - run_from : run;
+        }
+        packet_lost(c, p, s, r, pn, now);
+    }
+    base_advance(s);
+    if (newest) {
+        cubic_congestion(&p->cc, newest, p->rec.in_flight, now);
+        /* RFC 9002 §7.6: everything lost for three PTOs */
+        if (p->rec.sampled && run > 3 * recovery_pto(c, p)) {
+            cubic_persistent(&p->cc);
+            p->rec.min = p->rec.latest;
+        }
+        conn_ready(c);
+    }
+}
+
+/* ---- acknowledged */
+
+struct ack_walk { uint64_t bytes; bool any, eliciting, largest_new; uint64_t largest_time; };
+
+static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64_t pn, struct sent *r, struct ack_walk *w)
+{
+    if (r->flags & SENT_ACKED)
+        return;
+    bool lost = r->flags & SENT_LOST;
+    r->flags |= SENT_ACKED;
+    if (r->ack_largest != NONE) {       /* the peer has our ACK: its ranges need not be told again */
+        struct path *of = path_find(c, r->ack_path);
+        struct space *space = s == &c->early[0] || s == &c->early[1] ? s : of ? &of->space : NULL;
+        if (space)
+            ranges_forget(&space->ranges, r->ack_largest);
+    }
+    if (lost) {                         /* it was only late: be more patient (RFC 9002 §6.1.1) */
+        uint64_t distance = s->largest_acked != NONE && s->largest_acked > pn ? s->largest_acked - pn : 0;
+        p->stats.packets_spurious++;
+        if (distance >= p->rec.threshold)
+            p->rec.threshold = distance < 127 ? (uint32_t)distance + 1 : 128;
+        return;
+    }
+    p->stats.packets_acked++;
+    w->any = true;
+    if (r->flags & SENT_OUTSTANDING) {
+        w->eliciting |= (r->flags & SENT_ELICITING) != 0;
+        if (!(r->flags & SENT_APP_LIMITED) && r->time > p->cc.recovery_start)
+            w->bytes += r->bytes;
+        packet_out(p, s, r);
+    }
+    frames_each(c, r, frame_acked);
+}
+
+uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int level, const struct frame_in *f, uint64_t now)
+{
+    if (f->largest >= s->next_pn)
+        return PROTOCOL_VIOLATION;      /* RFC 9000 §13.1 */
+    if (s->lost_low != NONE && now - s->lost_time > 3 * recovery_pto(c, p))
+        s->lost_low = NONE;
+    uint64_t low = s->lost_low < s->base ? s->lost_low : s->base;
+    if (s->next_pn > s->capacity && low < s->next_pn - s->capacity)
+        low = s->next_pn - s->capacity;
+    struct ack_walk w = { 0 };
+    struct reader ranges = { f->ranges, f->ranges_end, false };
+    uint64_t high = f->largest, length = f->first_range;
+    for (uint64_t i = 0;; i++) {
+        uint64_t from = high - length > low ? high - length : low;
+        for (uint64_t pn = high; pn >= from && pn != NONE && high >= low; pn--) {
+            struct sent *r = sent_get(s, pn);
+            if (!r)
+                break;
+            bool fresh = !(r->flags & (SENT_ACKED | SENT_LOST));
+            packet_acked(c, p, s, pn, r, &w);
+            if (pn == f->largest && fresh) {
+                w.largest_new = true;
+                w.largest_time = r->time;
+            }
+        }
+        if (i == f->range_count || high - length <= low)
+            break;
+        uint64_t gap = read_varint(&ranges), next = read_varint(&ranges);
+        high = high - length - gap - 2;
+        length = next;
+    }
+    if (s->largest_acked == NONE || f->largest > s->largest_acked)
+        s->largest_acked = f->largest;
+    if (level == LEVEL_1RTT && !c->phase_acked && f->largest >= p->phase_first_sent && w.any) {
+        c->phase_acked = true;          /* RFC 10069 §2.5: three PTOs of the slowest path from here */
+        c->update_from = now + 3 * conn_max_pto(c);
+    }
+    if (!w.any)
+        return 0;
+    if (w.largest_new && w.eliciting) {
+        uint64_t delay = level == LEVEL_INITIAL || f->delay > 1u << 30 ? 0
+                         : (f->delay << c->params.ack_delay_exponent) * 1000;
+        rtt_sample(c, p, now - w.largest_time, delay);
+    }
+    base_advance(s);
+    recovery_detect(c, p, s, now);
+    cubic_acked(&p->cc, w.bytes, w.bytes > 0, f->largest, s->next_pn, w.largest_new ? p->rec.latest : 0, p->rec.smoothed, now);
+    s->pto_from = now;
+    p->rec.pto_count = 0;
+    if (level == LEVEL_1RTT)
+        path_answered(p);
+    conn_ready(c);
+    return 0;
+}
+
+/* ---- timers */
+
+uint64_t recovery_deadline(struct conn *c, struct path *p, struct space *s, int level)
+{
+    if (s->loss_time != NEVER)
+        return s->loss_time;
+    if (level != LEVEL_1RTT && !c->keys[level].send)
+        return NEVER;
+    if (c->server && path_amplification_left(p) < 100)
+        return NEVER;                   /* RFC 9002 §6.2.2.1: the client's packet will set us going */
+    uint64_t from = s->pto_from;
+    if (!s->eliciting) {
+        /* RFC 9002 §6.2.2.1: a client whose address the server may not know yet keeps the handshake going */
+        int highest = c->keys[LEVEL_HANDSHAKE].send ? LEVEL_HANDSHAKE : LEVEL_INITIAL;
+        if (c->server || c->handshake_confirmed || level != highest)
+            return NEVER;
+        from = from > p->last_sent ? from : p->last_sent;
+    }
+    if (level == LEVEL_1RTT && (!c->handshake_confirmed ||
+                                (p->state != PATH_ACTIVE && p->state != PATH_SUSPECT && p->state != PATH_FAILED)))
+        return NEVER;
+    uint64_t period = recovery_pto(c, p) << (p->rec.pto_count < 6 ? p->rec.pto_count : 6);
+    if ((p->state == PATH_SUSPECT || p->state == PATH_FAILED) && period > PROBE_INTERVAL_NS)
+        period = PROBE_INTERVAL_NS;
+    return from + period;
+}
+
+void recovery_timeout(struct conn *c, struct path *p, struct space *s, int level, uint64_t now)
+{
+    if (s->loss_time != NEVER) {
+        recovery_detect(c, p, s, now);
+        return;
+    }
+    s->pto_from = now;
+    p->rec.pto_count++;
+    if (level == LEVEL_1RTT) {
+        path_pto(p, now);
+    } else {
+        frames_repeat(c, s, level, LIMIT_FRAMES_EARLY);
+        c->early_probes[level] = 1;
+    }
+    conn_ready(c);
+}

@@ -1,0 +1,98 @@
+/* A packet number space: what was received, what was sent (RFC 9000 §12.3; one per path, RFC 10069 §2.3). */
+#include <stdlib.h>
+#include "core.h"
+
+void space_init(struct space *s)
+{
+    memset(s, 0, sizeof *s);
+    s->lost_low = s->largest_acked = s->largest_recv = NONE;
+    s->loss_time = s->ack_at = NEVER;
+}
+
+bool space_is_duplicate(const struct space *s, uint64_t pn)
+{
+    if (s->largest_recv == NONE || pn > s->largest_recv)
+        return false;
+    if (s->largest_recv - pn >= LIMIT_REPLAY_WORDS * 64)
+        return true;                                        /* too old to tell: RFC 9000 §12.3 */
+    return s->window[pn / 64 % LIMIT_REPLAY_WORDS] >> pn % 64 & 1;
+}
+
+static void window_set(struct space *s, uint64_t pn)
+{
+    if (s->largest_recv == NONE) {
+        memset(s->window, 0, sizeof s->window);
+    } else if (pn > s->largest_recv) {
+        uint64_t from = s->largest_recv / 64, to = pn / 64;
+        for (uint64_t w = from + 1; w <= to && w <= from + LIMIT_REPLAY_WORDS; w++)
+            s->window[w % LIMIT_REPLAY_WORDS] = 0;
+    }
+    s->window[pn / 64 % LIMIT_REPLAY_WORDS] |= 1ull << pn % 64;
+}
+
+/* When to acknowledge: at once when out of order or CE-marked (RFC 9000 §13.2.1), every 2nd packet at first, every 8th
+ * in the steady stream of a tunnel, and within max_ack_delay. */
+void space_received(struct space *s, uint64_t pn, bool eliciting, uint8_t ecn, uint64_t max_ack_delay, uint64_t now)
+{
+    bool in_order = s->largest_recv == NONE ? pn == 0 : pn == s->largest_recv + 1;
+    window_set(s, pn);
+    if (s->largest_recv == NONE || pn > s->largest_recv) {
+        s->largest_recv = pn;
+        s->largest_time = now;
+    }
+    ranges_add(&s->ranges, pn);
+    s->received++;
+    static const int8_t counter_of[4] = { -1, 1, 0, 2 };    /* Not-ECT, ECT(1), ECT(0), CE */
+    if (counter_of[ecn & 3] >= 0)
+        s->ecn[counter_of[ecn & 3]]++;
+    if (!eliciting)
+        return;
+    s->unacked++;
+    uint32_t threshold = s->received < 100 ? 2 : 8;
+    uint64_t at = !in_order || (ecn & 3) == 3 || s->unacked >= threshold ? now : now + max_ack_delay;
+    if (at < s->ack_at)
+        s->ack_at = at;
+}
+
+uint64_t pn_decode(uint64_t largest, uint64_t truncated, unsigned bits)
+{
+    /* RFC 9000 App. A.3 */
+    uint64_t expected = largest == NONE ? 0 : largest + 1, window = 1ull << bits, half = window / 2;
+    uint64_t candidate = (expected & ~(window - 1)) | truncated;
+    if (candidate + half <= expected && candidate < (1ull << 62) - window)
+        return candidate + window;
+    if (candidate > expected + half && candidate >= window)
+        return candidate - window;
+    return candidate;
+}
+
+struct sent *sent_get(const struct space *s, uint64_t pn)
+{
+    if (pn >= s->next_pn || s->next_pn - pn > s->capacity)
+        return NULL;
+    return &s->ring[pn & (s->capacity - 1)];
+}
+
+static bool ring_grow(struct space *s)
+{
+    uint32_t capacity = s->capacity ? s->capacity * 2 : 32;
+    struct sent *ring = calloc(capacity, sizeof *ring);
+    if (!ring)
+        return false;
+    for (uint64_t pn = s->next_pn > s->capacity ? s->next_pn - s->capacity : 0; pn < s->next_pn; pn++)
+        ring[pn & (capacity - 1)] = s->ring[pn & (s->capacity - 1)];
+    free(s->ring);
+    s->ring = ring;
+    s->capacity = capacity;
+    return true;
+}
+
+struct sent *sent_add(struct space *s)
+{
+    if (s->next_pn - s->base >= s->capacity && (s->capacity == LIMIT_SENT_RECORDS || !ring_grow(s)))
+        return NULL;
+    struct sent *r = &s->ring[s->next_pn++ & (s->capacity - 1)];
+    memset(r, 0, sizeof *r);
+    r->ack_largest = NONE;
+    return r;
+}

@@ -1,0 +1,140 @@
+/* Inner packets of a path's queue -> a batch of equal 1-RTT packets, each with one DATAGRAM frame, sealed in place
+ * (RFC 9221 §5, RFC 9297 §2.1, RFC 9484 §6), within the path's window and pacing. */
+#include "core.h"
+
+static const struct binding *binding_of(const struct conn *c, uint32_t tunnel)
+{
+    for (uint32_t i = 0; i < c->binding_count; i++)
+        if (c->bindings[i].tunnel == tunnel)
+            return &c->bindings[i];
+    return NULL;
+}
+
+static struct packet *queue_pop(struct path *p)
+{
+    struct packet *k = p->queue_head;
+    p->queue_head = k->next;
+    if (!p->queue_head)
+        p->queue_tail = &p->queue_head;
+    p->queue_packets--;
+    p->queue_bytes -= k->length;
+    k->next = NULL;
+    return k;
+}
+
+/* What stands between the short header and the inner packet: frame type, Quarter Stream ID, Context ID 0. */
+static size_t frame_head(uint64_t quarter_id) { return 1 + varint_size(quarter_id) + 1; }
+
+static void header_write(struct path *p, struct packet *k, uint64_t quarter_id, uint64_t pn)
+{
+    const struct conn *c = p->conn;
+    size_t n = (size_t)1 + p->dcid->length + PN_LENGTH + frame_head(quarter_id);
+    k->offset = (uint16_t)(k->offset - n);
+    k->length = (uint16_t)(k->length + n);
+    uint8_t *q = k->buffer + k->offset;
+    *q++ = (uint8_t)(0x40 | (c->phase & 1) << 2 | (PN_LENGTH - 1));
+    q = put_bytes(q, p->dcid->cid, p->dcid->length);
+    q = put_be32(q, (uint32_t)pn);
+    *q++ = F_DATAGRAM;
+    q = put_varint(q, quarter_id);
+    *q = 0;
+}
+
+struct batch_state { struct aead_packet sealed[TX_BATCH]; struct sent *last; size_t bytes; uint32_t n; };
+
+static void account(struct path *p, struct batch_state *s, struct tunnel *t, struct sent *r, size_t inner, size_t length, uint64_t now)
+{
+    struct conn *c = p->conn;
+    r->bytes = (uint16_t)length;
+    r->flags = SENT_ELICITING | SENT_IN_FLIGHT;
+    r->datagrams = 1;
+    recovery_sent(p, &p->space, r, now);
+    pacer_sent(&p->pacer, length);
+    s->bytes += length;
+    if (!p->address_validated)
+        p->amp_sent += length;
+    p->stats.datagrams_sent++;
+    p->stats.datagram_bytes_sent += inner;
+    c->stats.datagrams_sent++;
+    steering_sent(t, c->e->access[p->link], inner, now);
+}
+
+bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
+{
+    struct conn *c = p->conn;
+    endpoint *e = c->e;
+    if (!conn_seal_count(c, 0, now) || !p->dcid)
+        return false;
+    uint64_t rate = cubic_rate(&p->cc, p->rec.sampled ? p->rec.smoothed : INITIAL_RTT_NS);
+    struct batch_state s = { .n = 0 };
+    size_t segment = 0;
+    while (s.n < TX_BATCH && p->queue_packets) {
+        struct packet *k = p->queue_head;
+        const struct binding *binding = binding_of(c, k->tunnel);
+        struct tunnel *t = tunnel_find(e, k->tunnel);
+        if (!t || !binding) {           /* unbound meanwhile: to the connection that has it now */
+            tunnel_requeue(e, queue_pop(p), now);
+            continue;
+        }
+        size_t inner = k->length;
+        size_t length = 1 + p->dcid->length + PN_LENGTH + frame_head(binding->quarter_id) + inner + AEAD_TAG_LENGTH;
+        if (length > e->config.max_udp_payload) {
+            packet_put(e, queue_pop(p));
+            COUNT(e, inner_mtu);
+            continue;
+        }
+        if (s.n && length > segment)
+            break;                      /* segments of a batch are equal, but the last */
+        if (p->rec.in_flight + length > p->cc.cwnd || length > path_amplification_left(p))
+            break;
+        if (pacer_allowance(&p->pacer, rate, length, now) <= 0) {
+            conn_touch(c);
+            break;
+        }
+        struct sent *r = recovery_record(c, p, &p->space);
+        if (!r)
+            break;
+        queue_pop(p);
+        uint64_t pn = p->space.next_pn - 1;
+        header_write(p, k, binding->quarter_id, pn);
+        size_t header = (size_t)1 + p->dcid->length + PN_LENGTH;
+        s.sealed[s.n] = (struct aead_packet){ .data = k->buffer + k->offset, .header_length = (uint16_t)header,
+            .pn_length = PN_LENGTH, .payload_length = (uint32_t)(k->length - header), .packet_number = pn,
+            .path_id = c->multipath ? p->id : 0 };
+        k->length = (uint16_t)length;
+        b->packets[s.n] = k;
+        b->iov[s.n] = (struct iovec){ k->buffer + k->offset, length };
+        segment = s.n ? segment : length;
+        account(p, &s, t, r, inner, length, now);
+        s.last = r;
+        s.n++;
+        if (length < segment)
+            break;
+    }
+    if (!s.n)
+        return false;
+    /* Application-limited: nothing waits and the window is not used (RFC 9002 §7.8). */
+    uint64_t used = p->cc.cwnd < p->cc.ssthresh ? p->cc.cwnd / 2 : p->cc.cwnd / 4 * 3;
+    if (!p->queue_packets && p->rec.in_flight < used)
+        for (uint32_t i = 0; i < s.n; i++)
+            sent_get(&p->space, p->space.next_pn - 1 - i)->flags |= SENT_APP_LIMITED;
+    aead_seal(c->keys[LEVEL_1RTT].send, s.sealed, s.n);
+    c->packets_under_key += s.n;
+    b->link = p->link;
+    b->remote = p->remote;
+    b->ecn = 0;
+    b->count = s.n;
+    b->segment_size = (uint16_t)segment;
+    p->last_data = now;
+    p->stats.packets_sent += s.n;
+    p->stats.bytes_sent += s.bytes;
+    c->stats.packets_sent += s.n;
+    c->stats.bytes_sent += s.bytes;
+    COUNT_N(e, packets_sent, s.n);
+    COUNT_N(e, inner_sent, s.n);
+    if (!c->idle_restarted) {
+        c->idle_restarted = true;
+        c->idle_from = now;
+    }
+    return true;
+}

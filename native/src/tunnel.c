@@ -1,0 +1,511 @@
+/* Tunnels: inner IP packets <-> HTTP datagrams. Address filter, hold queue, bind and unbind. */
+#include <stdlib.h>
+#include "core.h"
+
+/* ---- tables by address */
+
+static uint32_t slot4(const endpoint *e, uint32_t tun, const uint8_t *address)
+{
+    uint8_t key[8];
+    put_be32(put_bytes(key, address, 4), tun);
+    return (uint32_t)(hash_bytes(e, key, 8) >> (64 - TABLE_BITS));
+}
+
+static uint32_t slot6(const endpoint *e, uint32_t tun, const uint8_t *address)
+{
+    uint8_t key[12];
+    put_be32(put_bytes(key, address, 8), tun);
+    return (uint32_t)(hash_bytes(e, key, 12) >> (64 - TABLE_BITS));
+}
+
+static bool prefix_equal(const uint8_t *a, const uint8_t *b, unsigned bits)
+{
+    unsigned whole = bits / 8, rest = bits % 8;
+    return !memcmp(a, b, whole) && (!rest || !((a[whole] ^ b[whole]) >> (8 - rest)));
+}
+
+static bool has_address(const struct tunnel *t, int version, const uint8_t *address)
+{
+    return version == 4 ? t->config.has_ipv4 && !memcmp(t->config.ipv4, address, 4)
+                        : t->config.has_ipv6 && prefix_equal(t->config.ipv6, address, t->config.ipv6_prefix);
+}
+
+static struct tunnel *tunnel_by_address(endpoint *e, uint32_t tun, int version, const uint8_t *address)
+{
+    struct tunnel *t = version == 4 ? e->table4[slot4(e, tun, address)] : e->table6[slot6(e, tun, address)];
+    while (t && !(t->config.tun == tun && has_address(t, version, address)))
+        t = version == 4 ? t->next4 : t->next6;
+    return t;
+}
+
+struct tunnel *tunnel_find(endpoint *e, uint32_t handle)
+{
+    uint32_t slot = handle & 0xffff;
+    struct tunnel *t = slot < LIMIT_TUNNELS ? e->tunnels[slot] : NULL;
+    return t && t->handle == handle ? t : NULL;
+}
+
+/* ---- inner packets */
+
+/* Version of a well-formed IP packet of exactly this length, or 0. */
+static int ip_version(const uint8_t *p, size_t n)
+{
+    if (n >= 20 && p[0] >> 4 == 4)
+        return (p[0] & 15) >= 5 && (size_t)(p[0] & 15) * 4 <= n && (size_t)(p[2] << 8 | p[3]) == n ? 4 : 0;
+    return n >= 40 && p[0] >> 4 == 6 && (size_t)(p[4] << 8 | p[5]) + 40 == n ? 6 : 0;
+}
+
+static const uint8_t *source_of(const uint8_t *p, int version) { return p + (version == 4 ? 12 : 8); }
+static const uint8_t *target_of(const uint8_t *p, int version) { return p + (version == 4 ? 16 : 24); }
+
+/* Multicast and link-local: neighbour discovery and the like, which ends at the TUN. */
+static bool is_local(const uint8_t *a, int version)
+{
+    if (version == 4)
+        return a[0] >= 224 || (a[0] == 169 && a[1] == 254);
+    return a[0] == 0xff || (a[0] == 0xfe && (a[1] & 0xc0) == 0x80);
+}
+
+static void drop(endpoint *e, struct tunnel *t, struct packet *k, int counter)
+{
+    if (t)
+        t->stats.dropped++;
+    e->counters[counter]++;
+    packet_put(e, k);
+}
+
+static uint32_t queue_limit(const struct path *p, size_t size)
+{
+    uint64_t rate = cubic_rate(&p->cc, p->rec.sampled ? p->rec.smoothed : INITIAL_RTT_NS);
+    uint64_t n = (uint64_t)((double)rate * (double)LIMIT_QUEUE_NS / 1e9) / (size ? size : 1);
+    return n < LIMIT_QUEUE_PACKETS_LEAST ? LIMIT_QUEUE_PACKETS_LEAST : n > LIMIT_QUEUE_PACKETS ? LIMIT_QUEUE_PACKETS : (uint32_t)n;
+}
+
+static void hold(endpoint *e, struct tunnel *t, struct packet *k)
+{
+    if (t->hold_count >= t->config.hold_packets) {
+        drop(e, t, k, COUNTER_tunnel_hold_full);
+        return;
+    }
+    e->tunnels_holding += t->hold_count == 0;
+    k->next = NULL;
+    *t->hold_tail = k;
+    t->hold_tail = &k->next;
+    t->hold_count++;
+    t->stats.held++;
+}
+
+/* Onto a path's queue, into the hold queue, or dropped by name. */
+static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
+{
+    struct conn *c = t->conn ? conn_find(e, t->conn) : NULL;
+    if (!c || c->state != CONN_OPEN || !c->handshake_complete) {
+        hold(e, t, k);
+        return;
+    }
+    int why;
+    struct path *p = steering_path(c, t, k->buffer + k->offset, k->length, now, &k->flow, &why);
+    if (!p) {
+        drop(e, t, k, why);
+        return;
+    }
+    if (p->queue_packets >= queue_limit(p, k->length)) {
+        drop(e, t, k, COUNTER_path_queue_full);
+        return;
+    }
+    k->next = NULL;
+    *p->queue_tail = k;
+    p->queue_tail = &k->next;
+    p->queue_packets++;
+    p->queue_bytes += k->length;
+    conn_ready(c);
+}
+
+void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *k, uint64_t now)
+{
+    if (now > e->now)
+        e->now = now;
+    const uint8_t *p = k->buffer + k->offset;
+    int version = ip_version(p, k->length);
+    if (!version) {
+        drop(e, NULL, k, COUNTER_inner_malformed);
+        return;
+    }
+    const uint8_t *source = source_of(p, version), *target = target_of(p, version);
+    struct tunnel *t = tunnel_by_address(e, tun, version, e->server ? target : source);
+    if (!t) {
+        bool noise = is_local(e->server ? target : source, version);
+        drop(e, NULL, k, e->server ? noise ? COUNTER_inner_destination : COUNTER_tunnel_none
+                         : e->tunnel_count ? COUNTER_ingress_filter : COUNTER_tunnel_none);
+        return;
+    }
+    if (is_local(target, version)) {
+        drop(e, t, k, COUNTER_inner_destination);
+        return;
+    }
+    if (k->length > t->config.mtu) {
+        uint8_t answer[1280];
+        size_t n = icmp_too_big(p, k->length, t->config.mtu, answer);
+        if (n)
+            inner_deliver(e, tun, answer, n);
+        drop(e, t, k, COUNTER_inner_mtu);
+        return;
+    }
+    k->tunnel = t->handle;
+    k->enqueued = now;
+    steer(e, t, k, now);
+}
+
+void tunnel_requeue(endpoint *e, struct packet *k, uint64_t now)
+{
+    struct tunnel *t = tunnel_find(e, k->tunnel);
+    if (t)
+        steer(e, t, k, now);
+    else
+        drop(e, NULL, k, COUNTER_tunnel_none);
+}
+
+void inner_deliver(endpoint *e, uint32_t tun, const uint8_t *data, size_t length)
+{
+    if (e->has_sink) {
+        e->sink.packet(e->sink.context, tun, data, length);
+        return;
+    }
+    struct packet *k = e->out_count < LIMIT_TUNNEL_OUTPUT && length <= PACKET_CAPACITY ? packet_get(e) : NULL;
+    if (!k) {
+        COUNT(e, packet_pool_empty);
+        return;
+    }
+    k->offset = 0;
+    k->length = (uint16_t)length;
+    k->tunnel = tun;
+    memcpy(k->buffer, data, length);
+    *e->out_tail = k;
+    e->out_tail = &k->next;
+    e->out_count++;
+}
+
+/* DATAGRAM data: Quarter Stream ID, Context ID, IP packet (RFC 9297 §2.1, RFC 9484 §6). */
+void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t length, uint64_t now)
+{
+    endpoint *e = c->e;
+    struct reader r = { data, data + length, false };
+    uint64_t quarter = read_varint(&r);
+    (void)now;
+    if (r.bad || quarter > (1ull << 60) - 1) {
+        static const char why[] = "HTTP datagram without a stream";
+        conn_close_begin(c, CLOSE_ERROR, true, 0x33, 0, (const uint8_t *)why, sizeof why - 1, false, e->now);
+        return;
+    }
+    struct tunnel *t = NULL;
+    for (uint32_t i = 0; i < c->binding_count; i++)
+        if (c->bindings[i].quarter_id == quarter)
+            t = tunnel_find(e, c->bindings[i].tunnel);
+    if (!t) {
+        struct event ev = { .type = EVENT_DATAGRAM, .path = p->id, .level = LEVEL_1RTT };
+        if (length > ENGINE_MAX_EVENT_DATA || c->event_bytes + length > LIMIT_EVENT_BYTES_CONN / 4 ||
+            e->events.used > LIMIT_EVENT_BYTES / 2 || !event_push(c, &ev, data, length))
+            COUNT(e, datagram_no_tunnel);
+        return;
+    }
+    uint64_t context = read_varint(&r);
+    if (r.bad || context != 0) {
+        COUNT(e, datagram_context);
+        return;
+    }
+    const uint8_t *packet = r.p;
+    size_t n = (size_t)(r.end - r.p);
+    int version = ip_version(packet, n);
+    int refused = !version ? COUNTER_inner_malformed
+                  : e->server && !has_address(t, version, source_of(packet, version)) ? COUNTER_ingress_filter
+                  : !e->server && !has_address(t, version, target_of(packet, version)) ? COUNTER_inner_destination : -1;
+    if (refused >= 0) {
+        t->stats.dropped++;
+        e->counters[refused]++;
+        return;
+    }
+    int access = e->access[p->link];
+    t->stats.packets_in++;
+    t->stats.bytes_in += n;
+    if (access >= 0) {
+        t->stats.access_packets_in[access]++;
+        t->stats.access_bytes_in[access] += n;
+    }
+    COUNT(e, inner_received);
+    inner_deliver(e, t->config.tun, packet, n);
+}
+
+/* ---- hold queue */
+
+static struct packet *hold_detach(endpoint *e, struct tunnel *t)
+{
+    struct packet *list = t->hold_head;
+    e->tunnels_holding -= t->hold_count > 0;
+    t->hold_head = NULL;
+    t->hold_tail = &t->hold_head;
+    t->hold_count = 0;
+    return list;
+}
+
+static void hold_flush(endpoint *e, struct tunnel *t, uint64_t now)
+{
+    for (struct packet *k = hold_detach(e, t), *next; k; k = next) {
+        next = k->next;
+        steer(e, t, k, now);
+    }
+}
+
+uint64_t tunnels_deadline(endpoint *e)
+{
+    uint64_t d = NEVER;
+    for (uint32_t i = 0; e->tunnels_holding && i < LIMIT_TUNNELS; i++) {
+        const struct tunnel *t = e->tunnels[i];
+        if (t && t->hold_head && t->hold_head->enqueued + t->config.hold_ns < d)
+            d = t->hold_head->enqueued + t->config.hold_ns;
+    }
+    return d;
+}
+
+void tunnels_timer(endpoint *e, uint64_t now)
+{
+    for (uint32_t i = 0; e->tunnels_holding && i < LIMIT_TUNNELS; i++) {
+        struct tunnel *t = e->tunnels[i];
+        while (t && t->hold_head && t->hold_head->enqueued + t->config.hold_ns <= now) {
+            struct packet *k = t->hold_head;
+            t->hold_head = k->next;
+            if (--t->hold_count == 0) {
+                t->hold_tail = &t->hold_head;
+                e->tunnels_holding--;
+            }
+            drop(e, t, k, COUNTER_tunnel_hold_expired);
+        }
+    }
+}
+
+/* ---- connections */
+
+static void binding_remove(struct conn *c, uint32_t tunnel)
+{
+    for (uint32_t i = 0; i < c->binding_count; i++)
+        if (c->bindings[i].tunnel == tunnel) {
+            c->bindings[i] = c->bindings[--c->binding_count];
+            return;
+        }
+}
+
+void tunnels_leave(struct conn *c)
+{
+    for (uint32_t i = 0; i < c->binding_count; i++) {
+        struct tunnel *t = tunnel_find(c->e, c->bindings[i].tunnel);
+        if (t && t->conn == c->handle)
+            t->conn = 0;
+    }
+    c->binding_count = 0;
+}
+
+/* ---- public calls */
+
+int64_t tunnel_new(endpoint *e, const struct tunnel_config *g)
+{
+    if (!e || !g || (!g->has_ipv4 && !g->has_ipv6) || (g->has_ipv6 && (g->ipv6_prefix < 64 || g->ipv6_prefix > 128)) ||
+        g->mtu < 576 || (g->has_ipv6 && g->mtu < 1280) || g->mtu > ENGINE_MAX_DATAGRAM)
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    int64_t result = -ENGINE_E_LIMIT;
+    uint32_t slot = 0;
+    while (slot < LIMIT_TUNNELS && e->tunnels[slot])
+        slot++;
+    bool taken = (g->has_ipv4 && tunnel_by_address(e, g->tun, 4, g->ipv4)) ||
+                 (g->has_ipv6 && tunnel_by_address(e, g->tun, 6, g->ipv6));
+    struct tunnel *t = slot < LIMIT_TUNNELS && !taken ? calloc(1, sizeof *t) : NULL;
+    if (taken)
+        result = -ENGINE_E_STATE;
+    if (t) {
+        if (++e->tunnel_generations[slot] == 0)
+            e->tunnel_generations[slot] = 1;
+        t->handle = slot | (uint32_t)e->tunnel_generations[slot] << 16;
+        t->config = *g;
+        t->hold_tail = &t->hold_head;
+        e->tunnels[slot] = t;
+        e->tunnel_count++;
+        if (g->has_ipv4) {
+            struct tunnel **at = &e->table4[slot4(e, g->tun, g->ipv4)];
+            t->next4 = *at;
+            *at = t;
+        }
+        if (g->has_ipv6) {
+            struct tunnel **at = &e->table6[slot6(e, g->tun, g->ipv6)];
+            t->next6 = *at;
+            *at = t;
+        }
+        result = t->handle;
+    }
+    endpoint_unlock(e);
+    return result;
+}
+
+int tunnel_free(endpoint *e, uint32_t tunnel)
+{
+    if (!e)
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    struct tunnel *t = tunnel_find(e, tunnel);
+    if (!t) {
+        endpoint_unlock(e);
+        return -ENGINE_E_HANDLE;
+    }
+    for (uint32_t i = 0; i < ENGINE_MAX_CONNS; i++)
+        if (e->conns[i])
+            binding_remove(e->conns[i], tunnel);
+    for (struct packet *k = hold_detach(e, t), *next; k; k = next) {
+        next = k->next;
+        drop(e, t, k, COUNTER_tunnel_none);
+    }
+    if (t->config.has_ipv4) {
+        struct tunnel **at = &e->table4[slot4(e, t->config.tun, t->config.ipv4)];
+        while (*at != t)
+            at = &(*at)->next4;
+        *at = t->next4;
+    }
+    if (t->config.has_ipv6) {
+        struct tunnel **at = &e->table6[slot6(e, t->config.tun, t->config.ipv6)];
+        while (*at != t)
+            at = &(*at)->next6;
+        *at = t->next6;
+    }
+    e->tunnels[tunnel & 0xffff] = NULL;
+    e->tunnel_count--;
+    free(t->flows);
+    free(t);
+    endpoint_unlock(e);
+    return 0;
+}
+
+#define ENTER \
+    if (!e) \
+        return -ENGINE_E_ARGUMENT; \
+    endpoint_lock(e); \
+    e->now = endpoint_now(e); \
+    struct tunnel *t = tunnel_find(e, tunnel); \
+    int result = t ? 0 : -ENGINE_E_HANDLE;
+#define LEAVE \
+    endpoint_wake(e); \
+    endpoint_unlock(e); \
+    return result;
+
+int tunnel_bind(endpoint *e, uint32_t tunnel, uint32_t conn, uint64_t quarter_stream_id)
+{
+    ENTER
+    struct conn *c = conn_find(e, conn);
+    if (t && (!c || quarter_stream_id >= 1ull << 60))
+        result = c ? -ENGINE_E_ARGUMENT : -ENGINE_E_HANDLE;
+    else if (t && (c->state != CONN_OPEN || !c->handshake_complete))
+        result = -ENGINE_E_STATE;
+    else if (t && c->binding_count == LIMIT_BINDINGS)
+        result = -ENGINE_E_LIMIT;
+    if (result == 0) {
+        binding_remove(c, tunnel);
+        c->bindings[c->binding_count++] = (struct binding){ quarter_stream_id, tunnel };
+        t->conn = conn;
+        t->quarter_id = quarter_stream_id;
+        hold_flush(e, t, e->now);
+    }
+    LEAVE
+}
+
+int tunnel_unbind(endpoint *e, uint32_t tunnel, uint32_t conn)
+{
+    ENTER
+    struct conn *c = conn_find(e, conn);
+    if (t && c)
+        binding_remove(c, tunnel);
+    if (t && t->conn == conn)
+        t->conn = 0;
+    LEAVE
+}
+
+static bool rule_valid(const struct steering_rule *r)
+{
+    bool access = r->active_access == ACCESS_3GPP || r->active_access == ACCESS_NON_3GPP;
+    bool mode = r->mode == STEER_ACTIVE_STANDBY ? access : r->mode == STEER_LOAD_BALANCING && r->weight[0] + r->weight[1] == 100;
+    bool match = r->match_ip_version == 0 || (r->match_ip_version == 4 && r->remote_prefix <= 32) ||
+                 (r->match_ip_version == 6 && r->remote_prefix <= 128);
+    return mode && match && r->port_low <= r->port_high;
+}
+
+int tunnel_steering_set(endpoint *e, uint32_t tunnel, const struct steering_rule *rules, int count)
+{
+    if (count < 0 || count > ENGINE_MAX_RULES || (count && !rules))
+        return -ENGINE_E_ARGUMENT;
+    for (int i = 0; i < count; i++)
+        if (!rule_valid(&rules[i]))
+            return -ENGINE_E_ARGUMENT;
+    ENTER
+    if (t) {
+        t->rule_count = 0;
+        for (int i = 0; i < count; i++) {       /* ascending precedence, stable */
+            int at = t->rule_count++;
+            for (; at > 0 && t->rules[at - 1].precedence > rules[i].precedence; at--)
+                t->rules[at] = t->rules[at - 1];
+            t->rules[at] = rules[i];
+        }
+        if (t->flows)                           /* every flow is judged anew */
+            memset(t->flows, 0, LIMIT_FLOW_SETS * LIMIT_FLOW_WAYS * sizeof *t->flows);
+        t->flow_count = 0;
+    }
+    LEAVE
+}
+
+int tunnel_stats(endpoint *e, uint32_t tunnel, struct tunnel_stats *out)
+{
+    if (!out)
+        return -ENGINE_E_ARGUMENT;
+    ENTER
+    if (t) {
+        *out = t->stats;
+        out->conn = t->conn;
+        out->flows = t->flow_count;
+    }
+    LEAVE
+}
+
+int tunnel_input(endpoint *e, uint32_t tun, const uint8_t *packet, size_t length, uint64_t now)
+{
+    if (!e || !packet || !length || length > PACKET_CAPACITY - PACKET_HEADROOM - AEAD_TAG_LENGTH)
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    int result = e->driven ? -ENGINE_E_BUSY : 0;
+    struct packet *k = result ? NULL : packet_get(e);
+    if (k) {
+        memcpy(k->buffer + k->offset, packet, length);
+        k->length = (uint16_t)length;
+        endpoint_tunnel_packet(e, tun, k, now);
+    } else if (!result) {
+        COUNT(e, packet_pool_empty);
+        result = -ENGINE_E_MEMORY;
+    }
+    endpoint_unlock(e);
+    return result;
+}
+
+int tunnel_output(endpoint *e, uint32_t *tun, uint8_t *packet, size_t capacity)
+{
+    if (!e || !tun || !packet)
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    struct packet *k = e->out_head;
+    int n = k ? k->length : 0;
+    if (k && k->length > capacity) {
+        n = -ENGINE_E_ARGUMENT;
+    } else if (k) {
+        e->out_head = k->next;
+        if (!e->out_head)
+            e->out_tail = &e->out_head;
+        e->out_count--;
+        *tun = k->tunnel;
+        memcpy(packet, k->buffer, k->length);
+        packet_put(e, k);
+    }
+    endpoint_unlock(e);
+    return n;
+}
