@@ -1,0 +1,111 @@
+"""Access paths: one anonymous namespace each, with the UPF's end of the access in it. The sockets of the MPQUIC proxy are
+opened inside, so each access has its own addresses, routes and MTU, and only the sockets cross the border.
+
+    supervisor ──plugs in──►  wire (towards the UE)   lo: proxy address   n1 (towards the AMF)
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass, field
+from ipaddress import IPv4Interface, IPv6Interface
+from pathlib import Path
+
+from node.netns import Netns
+from upf.config import AccessConfig, ProxyConfig
+from upf.errors import UpfError
+
+WIRE = "wire"
+LO = 1
+FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
+
+
+class AccessError(UpfError):
+    """An access path could not be set up."""
+
+
+def forwarding_enable() -> None:
+    """In the calling thread's namespace: the UE's N1 passes through an access on its way to the core."""
+    for name in FORWARDING:
+        path = Path(name)
+        if path.exists():  # no IPv6 in the kernel: nothing to forward there
+            path.write_text("1")
+
+
+@dataclass(slots=True)
+class AccessPath:
+    """One access. `sockets` are the proxy's, IPv4 first, in the order of the engine's links."""
+
+    config: AccessConfig
+    proxy: ProxyConfig
+    netns: Netns = field(default_factory=Netns)
+    sockets: list[socket.socket] = field(default_factory=list)
+
+    def prepare(self) -> None:
+        """What needs no interface of the supervisor: loopback, proxy address, forwarding."""
+        self.netns.call_sync(self._prepare)
+
+    def _prepare(self) -> None:
+        ipr = self.netns.ipr
+        ipr.link("set", index=LO, state="up")
+        ipr.addr("add", index=LO, address=self.proxy.ipv4, prefixlen=32)
+        if self.proxy.ipv6 is not None:
+            ipr.addr("add", index=LO, address=self.proxy.ipv6, prefixlen=128)
+        forwarding_enable()
+
+    def ready(self) -> list[socket.socket]:
+        """The supervisor has plugged the wire in: addresses on it, sockets open. Again after a new wire: the sockets
+        stay, the addresses are set anew."""
+        return self.netns.call_sync(self._ready)
+
+    def _ready(self) -> list[socket.socket]:
+        ipr = self.netns.ipr
+        found = ipr.link_lookup(ifname=WIRE)
+        if not found:
+            raise AccessError(f"access {self.config.name} has no interface `{WIRE}`")
+        index = found[0]
+        ipr.link("set", index=index, state="up")
+        addresses: list[IPv4Interface | IPv6Interface] = [IPv4Interface(self.config.upf_ipv4)]
+        if self.config.upf_ipv6 is not None:
+            addresses.append(IPv6Interface(self.config.upf_ipv6))
+        for address in addresses:
+            # No duplicate address detection: the wire has two ends, and both are ours.
+            ipr.addr(
+                "replace",
+                index=index,
+                address=str(address.ip),
+                prefixlen=address.network.prefixlen,
+                **({"flags": IFA_F_NODAD} if address.version == 6 else {}),
+            )
+        if not self.sockets:
+            self.sockets = self._open()
+        return self.sockets
+
+    def _open(self) -> list[socket.socket]:
+        """Bound to the proxy's address, so that answers leave from it; not connected: the engine finds connections by
+        their IDs."""
+        opened: list[socket.socket] = []
+        try:
+            for family, address in ((socket.AF_INET, self.proxy.ipv4), (socket.AF_INET6, self.proxy.ipv6)):
+                if address is None:
+                    continue
+                sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+                opened.append(sock)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((address, self.proxy.port))
+        except OSError as error:
+            for sock in opened:
+                sock.close()
+            name = errno.errorcode.get(error.errno or 0, "?")
+            raise AccessError(f"access {self.config.name}: socket for the proxy: {name}") from error
+        return opened
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+        self.netns.close()
+
+
+IFA_F_NODAD = 0x02

@@ -1,0 +1,17 @@
+"""What can go wrong in the UPF beyond PFCP itself."""
+
+
+class UpfError(Exception):
+    """Base of all errors of this package."""
+
+
+class DatapathError(UpfError):
+    """The data path could not do what the rules say; nothing of it was applied."""
+
+
+class KeyRefused(UpfError):
+    """A key delivery that is not accepted; `reason` is a name for counters and events. The key in force stays."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason

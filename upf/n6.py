@@ -1,0 +1,61 @@
+"""N6: the TUN in the UPF's own namespace through which the sessions' packets reach the data network and come back. Each
+session has a route for its address there; towards `dn` the namespace routes by what the supervisor set up."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+
+from node.netns import Netns
+from upf.access import forwarding_enable
+from upf.errors import DatapathError
+from upf.rules import IPV6_PREFIX
+
+
+class N6:
+    """Made with the TUN's descriptor open already (the engine's tun_open); netlink runs in a worker thread, because
+    pyroute2's calls cannot run in the thread of the event loop."""
+
+    def __init__(self, name: str, mtu: int) -> None:
+        self.name = name
+        self.mtu = mtu
+        self._netns = Netns.current()
+        self._index = 0
+
+    def up(self) -> None:
+        self._netns.call_sync(self._up)
+
+    def _up(self) -> None:
+        ipr = self._netns.ipr
+        found = ipr.link_lookup(ifname=self.name)
+        if not found:
+            raise DatapathError(f"there is no TUN {self.name}")
+        self._index = found[0]
+        ipr.link("set", index=self._index, mtu=self.mtu, state="up")
+        forwarding_enable()
+
+    def route_add(self, ipv4: IPv4Address | None, ipv6: IPv6Address | None) -> None:
+        """Routes of one session, both or none."""
+        added: list[str] = []
+        try:
+            for destination in _routes(ipv4, ipv6):
+                self._netns.call_sync(self._route, "replace", destination)
+                added.append(destination)
+        except Exception as error:
+            for destination in added:
+                self._netns.call_sync(self._route, "del", destination)
+            raise DatapathError(f"route of the session: {error}") from error
+
+    def route_remove(self, ipv4: IPv4Address | None, ipv6: IPv6Address | None) -> None:
+        for destination in _routes(ipv4, ipv6):
+            self._netns.call_sync(self._route, "del", destination)
+
+    def _route(self, command: str, destination: str) -> None:
+        self._netns.ipr.route(command, dst=destination, oif=self._index)
+
+    def close(self) -> None:
+        self._netns.close()
+
+
+def _routes(ipv4: IPv4Address | None, ipv6: IPv6Address | None) -> list[str]:
+    found = [] if ipv4 is None else [f"{ipv4}/32"]
+    return found if ipv6 is None else [*found, str(IPv6Network((ipv6, IPV6_PREFIX), strict=False))]
