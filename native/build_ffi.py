@@ -18,6 +18,7 @@ SECTIONS: dict[str, list[str]] = {
         "flow.c", "frame.c", "icmp.c", "key.c", "pacer.c", "packet.c", "path.c", "random.c", "ranges.c", "recovery.c", "space.c",
         "steering.c", "timer.c", "transmit.c", "tunnel.c",
     ],
+    "io": ["checksum.c", "offload.c", "tun.c", "io.c", "io_udp.c", "io_tun.c"],
 }
 
 

@@ -1,0 +1,43 @@
+#include "checksum.h"
+
+typedef uint64_t lanes __attribute__((vector_size(32), aligned(1), may_alias));
+
+#if defined(__x86_64__)
+__attribute__((target_clones("avx2", "default")))
+#endif
+uint64_t checksum_add(const uint8_t *data, size_t n, uint64_t sum)
+{
+    sum = (sum & 0xffffffff) + (sum >> 32);
+    if (n >= 64) {
+        /* 64-bit lanes take 32-bit halves: no carry is lost for 2^32 rounds */
+        lanes a = {0}, b = {0};
+        do {
+            lanes x, y;
+            memcpy(&x, data, 32);
+            memcpy(&y, data + 32, 32);
+            a += (x & 0xffffffff) + (x >> 32);
+            b += (y & 0xffffffff) + (y >> 32);
+            data += 64, n -= 64;
+        } while (n >= 64);
+        a += b;
+        for (int i = 0; i < 4; i++)
+            sum += (a[i] & 0xffffffff) + (a[i] >> 32);
+    }
+    for (; n >= 4; data += 4, n -= 4) {
+        uint32_t w;
+        memcpy(&w, data, 4);
+        sum += w;
+    }
+    if (n >= 2) {
+        uint16_t w;
+        memcpy(&w, data, 2);
+        sum += w;
+        data += 2, n -= 2;
+    }
+    if (n) {
+        uint16_t w = 0;
+        memcpy(&w, data, 1);
+        sum += w;
+    }
+    return sum;
+}

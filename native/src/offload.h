@@ -1,0 +1,58 @@
+/* Generic segmentation offload in user space: packets with a virtio_net_hdr (TUN, AF_PACKET) cut into what goes over a line, and
+ * runs of segments of one flow joined into one write with such a header. */
+#ifndef OFFLOAD_H
+#define OFFLOAD_H
+#include <linux/virtio_net.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5
+#endif
+#define OFFLOAD_BUFFER (65536 + 64)     /* the largest packet that the kernel hands over, with its Ethernet header */
+
+/* ---- cutting */
+struct cutter {
+    const uint8_t *packet;              /* Ethernet header (l2 octets, may be none), IP header, ... */
+    size_t length, l2, ip_header, l4, headers;
+    size_t payload, done;               /* of the transport; done octets are cut already */
+    uint16_t segment, ip_id;
+    uint8_t protocol;
+    bool v6, whole;                     /* whole: nothing to cut */
+    uint16_t sum_start, sum_offset;     /* whole: checksum to complete, sum_start 0 = none */
+    unsigned count, index;
+};
+/* Number of packets it makes (>= 1), or -1 when header and packet contradict each other. */
+int cutter_init(struct cutter *c, const struct virtio_net_hdr *header, const uint8_t *packet, size_t length, size_t l2);
+/* The next one into out; its length, 0 when there is none left, or -1 when it does not fit (it is skipped). */
+int cutter_next(struct cutter *c, uint8_t *out, size_t capacity);
+
+/* ---- joining */
+#define JOINER_RUNS 8                   /* flows at a time */
+#define JOINER_SEGMENTS 64
+#define JOINER_HEADERS 120
+struct joiner_run {
+    struct iovec iov[JOINER_SEGMENTS + 2];      /* vnet header, headers, payloads */
+    uint8_t headers[JOINER_HEADERS];    /* of the first packet */
+    const uint8_t *first;               /* the first packet itself: a run of one is written as it came */
+    size_t first_length;
+    size_t header_length, ip_header, payload;   /* payload: of all */
+    uint16_t segment;
+    uint32_t next_sequence;
+    uint8_t protocol;
+    bool v6, closed;
+    unsigned count;                     /* 0: free */
+};
+/* Packets given must stay where they are until joiner_flush. Order within a flow is kept. */
+struct joiner {
+    int fd;
+    bool tcp, udp;                      /* what may be joined */
+    uint64_t packets, writes, failed;   /* failed: packets that the device refused */
+    struct joiner_run runs[JOINER_RUNS];
+    unsigned next;                      /* run to give up when all are used */
+};
+void joiner_packet(struct joiner *j, const uint8_t *packet, size_t length);
+void joiner_flush(struct joiner *j);
+#endif
