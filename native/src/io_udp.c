@@ -13,6 +13,7 @@
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif
+#define GSO_BYTES 65000                 /* below the largest UDP payload */
 #define SEND_WAIT_MS 2                  /* for a full send buffer */
 
 static void buffer_set(int fd, int force, int plain)
@@ -184,18 +185,20 @@ static ssize_t send_waiting(int fd, const struct msghdr *m)
     }
 }
 
-/* Without GSO: what is left of the batch, one datagram a message. */
-static void send_singly(struct io *l, struct io_link *link, struct tx_batch *b, const struct msghdr *like)
+/* Without GSO: n datagrams, one a message. */
+static void send_singly(struct io *l, struct io_link *link, struct iovec *iov, unsigned count, const struct msghdr *like)
 {
     struct mmsghdr messages[TX_BATCH];
     unsigned at = 0, waits = 0;
-    for (unsigned i = 0; i < b->count; i++) {
+    for (unsigned i = 0; i < count; i++) {
         messages[i].msg_hdr = *like;
-        messages[i].msg_hdr.msg_iov = b->iov + i;
+        if (like->msg_controllen == 0)
+            messages[i].msg_hdr.msg_control = NULL;
+        messages[i].msg_hdr.msg_iov = iov + i;
         messages[i].msg_hdr.msg_iovlen = 1;
     }
-    while (at < b->count) {
-        int n = sendmmsg(link->fd, messages + at, b->count - at, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (at < count) {
+        int n = sendmmsg(link->fd, messages + at, count - at, MSG_DONTWAIT | MSG_NOSIGNAL);
         l->stats.udp_sends++;
         if (n > 0) {
             at += (unsigned)n;
@@ -215,6 +218,29 @@ static void send_singly(struct io *l, struct io_link *link, struct tx_batch *b, 
     }
 }
 
+/* count datagrams in one sendmsg. False: this link has no GSO. */
+static bool send_together(struct io *l, struct io_link *link, struct iovec *iov, unsigned count, uint16_t segment,
+                          const struct msghdr *like)
+{
+    struct msghdr m = *like;
+    m.msg_iov = iov;
+    m.msg_iovlen = count;
+    if (count > 1)
+        control_add(&m, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment);
+    if (m.msg_controllen == 0)
+        m.msg_control = NULL;
+    l->stats.udp_sends++;
+    if (send_waiting(link->fd, &m) >= 0) {
+        l->stats.udp_send_datagrams += count;
+        return true;
+    }
+    if (count > 1 && (errno == EIO || errno == EINVAL))
+        return false;                   /* EIO without checksum offload, EINVAL below the device's MTU */
+    l->stats.send_errors++;
+    endpoint_counter_add(l->e, COUNTER_udp_send_failed, count);
+    return true;
+}
+
 void udp_send(struct io *l, struct tx_batch *b)
 {
     struct io_link *link = b->link < ENGINE_MAX_LINKS ? l->links + b->link : NULL;
@@ -226,8 +252,7 @@ void udp_send(struct io *l, struct tx_batch *b)
         return;
     }
     _Alignas(struct cmsghdr) char control[128] = {0};
-    struct msghdr m = {.msg_name = &to, .msg_namelen = to_length, .msg_iov = b->iov, .msg_iovlen = b->count,
-                       .msg_control = control};
+    struct msghdr m = {.msg_name = &to, .msg_namelen = to_length, .msg_control = control};
     if (b->ecn) {
         int tos = b->ecn;
         if (link->v6 && b->remote.family == 6)
@@ -235,25 +260,15 @@ void udp_send(struct io *l, struct tx_batch *b)
         else
             control_add(&m, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
     }
-    struct msghdr plain = m;
-    if (!m.msg_controllen)
-        m.msg_control = plain.msg_control = NULL;
-    if (b->count == 1 || link->gso) {
-        if (b->count > 1) {
-            m.msg_control = control;
-            control_add(&m, IPPROTO_UDP, UDP_SEGMENT, &b->segment_size, sizeof b->segment_size);
-        }
-        l->stats.udp_sends++;
-        if (send_waiting(link->fd, &m) >= 0) {
-            l->stats.udp_send_datagrams += b->count;
-            return;
-        }
-        if (b->count == 1 || (errno != EIO && errno != EINVAL)) {
-            l->stats.send_errors++;
-            endpoint_counter_add(l->e, COUNTER_udp_send_failed, b->count);
-            return;
-        }
-        link->gso = false;              /* the device cannot: EIO without checksum offload, EINVAL below its MTU */
+    unsigned most = b->segment_size ? GSO_BYTES / b->segment_size : 1;
+    for (unsigned at = 0; at < b->count;) {
+        unsigned n = b->count - at < most ? b->count - at : most;
+        if (n > 1 && b->count - at > n && b->count - at < 2 * n)
+            n = (b->count - at + 1) / 2;        /* two halves rather than much and little */
+        if (link->gso)
+            link->gso = send_together(l, link, b->iov + at, n, b->segment_size, &m);
+        if (!link->gso)                 /* not even for these */
+            send_singly(l, link, b->iov + at, n, &m);
+        at += n;
     }
-    send_singly(l, link, b, &plain);
 }

@@ -1,0 +1,303 @@
+"""Two namespaces with a veth pair, a TUN at each end, and something between TUN and veth: our engine with fixed secrets, or the
+forwarder without cryptography. For the benchmark and for tests of the I/O thread; keyed sessions are `mpq run`'s."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from native._engine import ffi, lib
+from node.netns import Netns
+
+TUN_MTU = 1400
+PAYLOAD = 1472  # UDP payload in the veth's 1500 octets
+CLIENT, SERVER = 0, 1
+OUTER = ("192.0.2.1", "192.0.2.2")
+INNER = ("10.99.0.1", "10.99.0.2")
+INNER6 = ("fd99::1", "fd99:1::2")
+PORT = 4433
+NEVER = 2**64 - 1
+EVENT_DATA = 2048
+
+
+class BenchError(Exception):
+    """The measurement cannot be made; the text says why."""
+
+
+def check(result: int, what: str) -> int:
+    """The result of a native call, or an error that names the call."""
+    if result < 0:
+        raise BenchError(f"{what}: error {-result} ({os.strerror(ffi.errno)})")
+    return result
+
+
+class Line:
+    """The veth pair with its two namespaces and TUN devices; `with Line() as line`."""
+
+    def __init__(self) -> None:
+        self.spaces: list[Netns] = []
+        self.tuns: list[int] = []
+        self.sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.spaces = [Netns(), Netns()]
+            a, b = self.spaces
+            a.call_sync(self._veth, b.fd)
+            for side, space in enumerate(self.spaces):
+                space.call_sync(self._address, side)
+                self.tuns.append(space.call_sync(self._tun, side))
+                self.sockets.append(space.call_sync(self._socket, side))
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for s in self.sockets:
+            s.close()
+        for fd in self.tuns:
+            os.close(fd)
+        for space in self.spaces:
+            space.close()
+        self.spaces, self.tuns, self.sockets = [], [], []
+
+    def _veth(self, peer: int) -> None:
+        self.spaces[0].ipr.link("add", ifname="line0", kind="veth", peer={"ifname": "line1", "net_ns_fd": peer})
+
+    def _address(self, side: int) -> None:
+        ipr = self.spaces[side].ipr
+        index = ipr.link_lookup(ifname=f"line{side}")[0]
+        ipr.addr("add", index=index, address=OUTER[side], prefixlen=24)
+        ipr.link("set", index=index, state="up")
+
+    def _tun(self, side: int) -> int:
+        ipr = self.spaces[side].ipr
+        fd = check(lib.tun_open(b"tun0"), "tun_open")
+        index = ipr.link_lookup(ifname="tun0")[0]
+        ipr.link("set", index=index, mtu=TUN_MTU, state="up", txqlen=1000)
+        ipr.addr("add", index=index, address=INNER[side], prefixlen=32)
+        ipr.addr("add", index=index, address=INNER6[side], prefixlen=128)
+        ipr.route("add", dst=f"{INNER[1 - side]}/32", oif=index)
+        ipr.route("add", dst=f"{INNER6[1 - side]}/128", oif=index)
+        return fd
+
+    def _socket(self, side: int) -> socket.socket:
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.setblocking(False)
+        s.bind((OUTER[side], PORT))
+        return s
+
+    def tcp_congestion(self, name: str) -> None:
+        """Congestion control of sockets made later in both namespaces."""
+        for space in self.spaces:
+            space.call_sync(self._sysctl, "/proc/sys/net/ipv4/tcp_congestion_control", name)
+
+    @staticmethod
+    def _sysctl(path: str, value: str) -> None:
+        with open(path, "w", encoding="ascii") as f:
+            f.write(value)
+
+
+class EngineSide:
+    """One endpoint with its I/O thread."""
+
+    def __init__(self, role: int, sock: socket.socket, tun: int) -> None:
+        config = ffi.new(
+            "struct endpoint_config *",
+            {
+                "role": role,
+                "max_connections": 8,
+                "max_half_open": 8,
+                "reset_key": bytes(range(32)),
+                "max_idle_timeout_ns": 600_000_000_000,
+                "max_ack_delay_ns": 25_000_000,
+                "ack_delay_exponent": 3,
+                "active_connection_id_limit": 4,
+                "initial_max_path_id": 4,
+                "max_datagram_frame_size": 65535,
+                "max_udp_payload": PAYLOAD,
+                "validation_size": PAYLOAD,
+            },
+        )
+        self.role = role
+        self.io = ffi.NULL
+        self.endpoint = lib.endpoint_new(config)
+        if self.endpoint == ffi.NULL:
+            raise BenchError("endpoint_new failed")
+        check(lib.endpoint_link_set(self.endpoint, 0, lib.ACCESS_3GPP), "endpoint_link_set")
+        if role == SERVER:
+            check(lib.endpoint_accept(self.endpoint, 1), "endpoint_accept")
+        self.io = lib.io_new(self.endpoint)
+        if self.io == ffi.NULL:
+            raise BenchError("io_new failed")
+        check(lib.io_socket_add(self.io, sock.fileno(), 0), "io_socket_add")
+        self.tun = check(lib.io_tun_add(self.io, tun), "io_tun_add")
+        self.conn = 0
+        self.tunnel = 0
+
+    def start(self) -> None:
+        check(lib.io_start(self.io), "io_start")
+
+    def close(self) -> None:
+        if self.io != ffi.NULL:
+            lib.io_free(self.io)
+        lib.endpoint_free(self.endpoint)
+        self.io = self.endpoint = ffi.NULL
+
+    def wait(self, what: str, done: Callable[[Any, bytes], bool], seconds: float = 10) -> None:
+        """Take events until one satisfies `done`."""
+        event, data = ffi.new("struct event *"), ffi.new("uint8_t[]", EVENT_DATA)
+        end = time.monotonic() + seconds
+        fd = lib.io_event_fd(self.io)
+        while True:
+            while lib.endpoint_event_next(self.endpoint, event, data, EVENT_DATA) == 1:
+                if done(event, bytes(ffi.buffer(data, event.length))):
+                    return
+            left = end - time.monotonic()
+            if left <= 0:
+                raise BenchError(f"no {what} within {seconds} s")
+            select.select([fd], [], [], left)
+
+    def crypto(self, level: int, data: bytes) -> None:
+        frame = bytes([0x06, 0x00, len(data)]) + data
+        check(
+            lib.conn_frame_send(
+                self.endpoint, self.conn, level, lib.ENGINE_PATH_ANY, frame, len(frame), 0, lib.FRAME_ONCE
+            ),
+            "conn_frame_send",
+        )
+
+    def keys(self, level: int, suite: int) -> None:
+        size = 48 if suite == lib.SUITE_AES_256_GCM_SHA384 else 32
+        for direction in (lib.DIRECTION_SEND, lib.DIRECTION_RECEIVE):
+            sender = self.role ^ (direction == lib.DIRECTION_RECEIVE)
+            secret = bytes([0x5A, level, sender]).ljust(size, b"\x11")
+            check(
+                lib.conn_keys_install(self.endpoint, self.conn, level, direction, suite, secret, size),
+                "conn_keys_install",
+            )
+
+    def params(self) -> None:
+        check(
+            lib.conn_peer_params(
+                self.endpoint,
+                self.conn,
+                ffi.new(
+                    "struct peer_params *",
+                    {
+                        "max_idle_timeout_ns": 600_000_000_000,
+                        "max_ack_delay_ns": 25_000_000,
+                        "ack_delay_exponent": 3,
+                        "multipath": 1,
+                        "initial_max_path_id": 4,
+                        "active_connection_id_limit": 4,
+                        "max_udp_payload_size": 65527,
+                        "max_datagram_frame_size": 65535,
+                    },
+                ),
+            ),
+            "conn_peer_params",
+        )
+
+    def carry(self) -> None:
+        """Bind a tunnel of the session's addresses to the connection, everything over the one access."""
+        config = ffi.new(
+            "struct tunnel_config *",
+            {
+                "tun": self.tun,
+                "has_ipv4": 1,
+                "ipv4": socket.inet_aton(INNER[CLIENT]),
+                "has_ipv6": 1,
+                "ipv6": socket.inet_pton(socket.AF_INET6, INNER6[CLIENT]),
+                "ipv6_prefix": 64,
+                "hold_packets": 64,
+                "hold_ns": 1_000_000_000,
+                "mtu": TUN_MTU,
+            },
+        )
+        self.tunnel = check(lib.tunnel_new(self.endpoint, config), "tunnel_new")
+        rule = ffi.new(
+            "struct steering_rule[1]",
+            [{"rule_id": 1, "precedence": 1, "mode": lib.STEER_ACTIVE_STANDBY, "active_access": lib.ACCESS_3GPP}],
+        )
+        check(lib.tunnel_steering_set(self.endpoint, self.tunnel, rule, 1), "tunnel_steering_set")
+        check(lib.tunnel_bind(self.endpoint, self.tunnel, self.conn, 0), "tunnel_bind")
+
+    def counters(self) -> dict[str, int]:
+        n = lib.counter_count()
+        values = ffi.new("uint64_t[]", n)
+        lib.endpoint_counters(self.endpoint, values, n)
+        return {ffi.string(lib.counter_name(i)).decode(): values[i] for i in range(n) if values[i]}
+
+    def stats(self) -> Any:
+        stats = ffi.new("struct io_stats *")
+        check(lib.io_stats(self.io, stats), "io_stats")
+        return stats
+
+    def cpu_ns(self) -> int:
+        return int(self.stats().cpu_ns)
+
+
+class EnginePair:
+    """Client and server on a line, connected with fixed secrets, the tunnel bound."""
+
+    def __init__(self, line: Line, suite: int) -> None:
+        self.sides: list[EngineSide] = []
+        try:
+            for role in (CLIENT, SERVER):
+                self.sides.append(EngineSide(role, line.sockets[role], line.tuns[role]))
+            for side in self.sides:
+                side.start()
+            self._connect(suite)
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, suite: int) -> None:
+        client, server = self.sides
+        remote = ffi.new("struct address *", {"family": 4, "ip": socket.inet_aton(OUTER[SERVER]), "port": PORT})
+        client.conn = check(
+            lib.conn_connect(client.endpoint, 0, remote, time.clock_gettime_ns(time.CLOCK_MONOTONIC)), "conn_connect"
+        )
+        client.crypto(lib.LEVEL_INITIAL, b"client")
+
+        def new(event: Any, _: bytes) -> bool:
+            server.conn = event.conn
+            return bool(event.type == lib.EVENT_CONN_NEW)
+
+        def frame(level: int, text: bytes) -> Callable[[Any, bytes], bool]:
+            return lambda event, data: bool(event.type == lib.EVENT_FRAME and event.level == level and text in data)
+
+        server.wait("connection", new)
+        server.wait("client's Initial", frame(lib.LEVEL_INITIAL, b"client"))
+        server.crypto(lib.LEVEL_INITIAL, b"server")
+        server.keys(lib.LEVEL_HANDSHAKE, suite)
+        client.wait("server's Initial", frame(lib.LEVEL_INITIAL, b"server"))
+        client.keys(lib.LEVEL_HANDSHAKE, suite)
+        client.crypto(lib.LEVEL_HANDSHAKE, b"finished")
+        server.wait("client's Handshake", frame(lib.LEVEL_HANDSHAKE, b"finished"))
+        for side in self.sides:
+            side.params()
+            side.keys(lib.LEVEL_1RTT, suite)
+        for side in (client, server):
+            check(lib.conn_handshake_complete(side.endpoint, side.conn), "conn_handshake_complete")
+        client.wait("HANDSHAKE_DONE", lambda event, _: bool(event.type == lib.EVENT_HANDSHAKE_DONE))
+        for side in self.sides:
+            side.carry()
+
+    def cpu_ns(self) -> int:
+        return sum(side.cpu_ns() for side in self.sides)
+
+    def close(self) -> None:
+        for side in self.sides:
+            side.close()
+        self.sides = []
