@@ -108,7 +108,8 @@ struct sent *sent_add(struct space *s);     /* record of next_pn, which is consu
 struct recovery {
     uint64_t latest, smoothed, var, min;    /* min: NEVER without a sample */
     bool sampled;
-    uint32_t pto_count, threshold;
+    uint32_t pto_count;
+    uint32_t threshold, patience;           /* reordering tolerated: packets, and RTT >> patience of time */
     uint64_t in_flight;
 };
 struct cubic {
@@ -116,6 +117,10 @@ struct cubic {
     uint64_t recovery_start;                /* congestion events of packets sent before are over; 0 none */
     double w_max, k, w_est;
     uint64_t epoch, last_ack;
+    /* before the last congestion event, to be undone if all its losses turn out spurious (RFC 9438 §4.9) */
+    uint64_t prior_cwnd, prior_ssthresh;
+    double prior_w_max;
+    uint32_t event_lost, event_spurious;
     /* HyStart++ (RFC 9406) */
     uint64_t round_end, round_min, last_round_min, css_baseline;
     uint32_t samples, css_rounds;
@@ -124,7 +129,9 @@ struct cubic {
 void cubic_init(struct cubic *cc, uint64_t mds);
 void cubic_acked(struct cubic *cc, uint64_t bytes, bool limited, uint64_t largest_acked, uint64_t next_pn, uint64_t rtt,
                  uint64_t smoothed, uint64_t now);
-void cubic_congestion(struct cubic *cc, uint64_t sent_time, uint64_t in_flight, uint64_t now);
+/* lost packets, the newest sent at sent_time */
+void cubic_congestion(struct cubic *cc, uint64_t sent_time, uint32_t lost, uint64_t now);
+void cubic_spurious(struct cubic *cc, uint64_t sent_time);
 void cubic_persistent(struct cubic *cc);
 uint64_t cubic_rate(const struct cubic *cc, uint64_t smoothed);     /* pacing rate in bytes per second */
 

@@ -97,11 +97,16 @@ void cubic_acked(struct cubic *cc, uint64_t bytes, bool limited, uint64_t larges
     avoid(cc, bytes, smoothed, now);
 }
 
-void cubic_congestion(struct cubic *cc, uint64_t sent_time, uint64_t in_flight, uint64_t now)
+void cubic_congestion(struct cubic *cc, uint64_t sent_time, uint32_t lost, uint64_t now)
 {
+    cc->event_lost += lost;
     if (sent_time <= cc->recovery_start)
         return;                         /* the same event: RFC 9002 §7.3.2 */
-    (void)in_flight;
+    cc->event_lost = lost;
+    cc->event_spurious = 0;
+    cc->prior_cwnd = cc->cwnd;
+    cc->prior_ssthresh = cc->ssthresh;
+    cc->prior_w_max = cc->w_max;
     cc->recovery_start = now;
     double cwnd = (double)cc->cwnd / (double)cc->mds;
     cc->w_max = cwnd < cc->w_max ? cwnd * (1 + BETA) / 2 : cwnd;    /* fast convergence (§4.7) */
@@ -111,10 +116,23 @@ void cubic_congestion(struct cubic *cc, uint64_t sent_time, uint64_t in_flight, 
     cc->css = false;
 }
 
+/* A packet declared lost has arrived after all. */
+void cubic_spurious(struct cubic *cc, uint64_t sent_time)
+{
+    if (!cc->prior_cwnd || sent_time > cc->recovery_start || ++cc->event_spurious < cc->event_lost)
+        return;
+    if (cc->cwnd < cc->prior_cwnd)
+        cc->cwnd = cc->prior_cwnd;
+    cc->ssthresh = cc->prior_ssthresh;
+    cc->w_max = cc->prior_w_max;
+    cc->prior_cwnd = 0;
+    cc->epoch = 0;
+}
+
 void cubic_persistent(struct cubic *cc)
 {
     cc->cwnd = 2 * cc->mds;             /* RFC 9002 §7.6.2; then slow start up to ssthresh */
-    cc->recovery_start = 0;
+    cc->recovery_start = cc->prior_cwnd = 0;
     cc->epoch = 0;
     cc->round_min = cc->last_round_min = NEVER;
     cc->css = false;

@@ -15,7 +15,8 @@ static void recovery_reset(struct path *p)
     uint64_t in_flight = p->rec.in_flight;
     memset(&p->rec, 0, sizeof p->rec);
     p->rec.in_flight = in_flight;
-    p->rec.threshold = 3;
+    p->rec.threshold = 3;               /* RFC 9002 §6.1.1, and 9/8 of the RTT (§6.1.2) */
+    p->rec.patience = 3;
     p->rec.min = NEVER;
     cubic_init(&p->cc, p->conn->e->config.validation_size);
     memset(&p->pacer, 0, sizeof p->pacer);

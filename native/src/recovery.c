@@ -212,8 +212,10 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
     if (s->largest_acked == NONE)
         return;
     uint64_t rtt = p->rec.latest > p->rec.smoothed ? p->rec.latest : p->rec.smoothed;
-    uint64_t delay = rtt + rtt / 8 > GRANULARITY_NS ? rtt + rtt / 8 : GRANULARITY_NS;
+    uint64_t delay = rtt + (rtt >> p->rec.patience);
+    delay = delay > GRANULARITY_NS ? delay : GRANULARITY_NS;
     uint64_t newest = 0, run_from = 0, run = 0;
+    uint32_t lost = 0;
     for (uint64_t pn = s->base; pn < s->largest_acked; pn++) {
         struct sent *r = sent_get(s, pn);
         if (!r || !(r->flags & SENT_OUTSTANDING)) {
@@ -232,10 +234,11 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
             run = r->time - run_from > run ? r->time - run_from : run;
         }
         packet_lost(c, p, s, r, pn, now);
+        lost++;
     }
     base_advance(s);
     if (newest) {
-        cubic_congestion(&p->cc, newest, p->rec.in_flight, now);
+        cubic_congestion(&p->cc, newest, lost, now);
         /* RFC 9002 §7.6: everything lost for three PTOs */
         if (p->rec.sampled && run > 3 * recovery_pto(c, p)) {
             cubic_persistent(&p->cc);
@@ -266,6 +269,8 @@ static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64
         p->stats.packets_spurious++;
         if (distance >= p->rec.threshold)
             p->rec.threshold = distance < 127 ? (uint32_t)distance + 1 : 128;
+        p->rec.patience -= p->rec.patience > 0;
+        cubic_spurious(&p->cc, r->time);
         return;
     }
     p->stats.packets_acked++;
