@@ -170,9 +170,7 @@ class EngineSide:
     def crypto(self, level: int, data: bytes) -> None:
         frame = bytes([0x06, 0x00, len(data)]) + data
         check(
-            lib.conn_frame_send(
-                self.endpoint, self.conn, level, lib.ENGINE_PATH_ANY, frame, len(frame), 0, lib.FRAME_ONCE
-            ),
+            lib.conn_frame_send(self.endpoint, self.conn, level, lib.ENGINE_PATH_ANY, frame, len(frame), 0, lib.FRAME_ONCE),
             "conn_frame_send",
         )
 

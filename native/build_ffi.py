@@ -19,6 +19,7 @@ SECTIONS: dict[str, list[str]] = {
         "steering.c", "timer.c", "transmit.c", "tunnel.c",
     ],
     "io": ["checksum.c", "offload.c", "tun.c", "io.c", "io_udp.c", "io_tun.c"],
+    "wire": ["packet_socket.c", "wire_direction.c", "wire.c"],
 }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import aead_vectors as kat
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from native._engine import ffi, lib
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
@@ -115,12 +117,9 @@ PACKETS = [
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("suite", "keys", "header", "payload", "pn", "path", "packet"), PACKETS)
 def test_packet_vectors(
-    backend: bytes, suite: int, keys: object, header: bytes, payload: bytes, pn: int, path: int, packet: bytes
+    backend: bytes, suite: int, keys: Any, header: bytes, payload: bytes, pn: int, path: int, packet: bytes
 ) -> None:
-    if isinstance(keys, bytes):
-        key = key_of(backend, suite, keys)
-    else:
-        key = key_raw(backend, suite, *(bytes.fromhex(k) for k in keys))  # type: ignore[attr-defined]
+    key = key_of(backend, suite, keys) if isinstance(keys, bytes) else key_raw(backend, suite, *map(bytes.fromhex, keys))
     assert seal(key, header, payload, pn, path) == packet
     pn_offset = len(header) - (header[0] & 3) - 1
     assert open_(key, packet, pn_offset, path, pn - 1 if pn else NONE) == (header, payload, pn)

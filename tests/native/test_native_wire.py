@@ -1,0 +1,171 @@
+"""The link emulator on real veths: what it promises, to the frame."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+import time
+
+import pytest
+from wire_line import ADDRESS, privileged, wire
+
+from native._engine import ffi, lib
+
+pytestmark = pytest.mark.skipif(not privileged(), reason="makes network namespaces: needs root or unshare --map-root-user")
+UDP_SEGMENT = 103
+
+
+def burst(sender: socket.socket, receiver: socket.socket, n: int) -> list[int]:
+    """Sends n numbered datagrams and a mark that tells the end; the numbers in order of arrival."""
+    for i in range(n):
+        sender.sendto(i.to_bytes(4, "big") + bytes(96), (ADDRESS[1], 5000))
+    got = []
+    receiver.settimeout(1.5)
+    try:
+        while len(got) < 2 * n:
+            got.append(int.from_bytes(receiver.recv(2048)[:4], "big"))
+    except TimeoutError:
+        pass
+    return got
+
+
+def test_no_shape_passes_everything_in_order() -> None:
+    with wire() as w:
+        a, b = w.sockets()
+        for i in range(200):
+            a.sendto(i.to_bytes(4, "big"), (ADDRESS[1], 5000))
+        assert [int.from_bytes(b.recv(100), "big") for _ in range(200)] == list(range(200))
+        b.sendto(b"back", (ADDRESS[0], 5000))
+        assert a.recv(100) == b"back"
+        assert w.stats(0).packets >= 200 and w.stats(1).packets >= 1
+        a.close(), b.close()
+
+
+def test_delay_is_at_least_what_was_asked() -> None:
+    with wire() as w:
+        w.shape(0, delay_ns=30_000_000)
+        w.shape(1, delay_ns=20_000_000)
+        a, b = w.sockets()
+        a.sendto(b"x", (ADDRESS[1], 5000))  # resolves the address
+        b.recv(10)
+        b.sendto(b"x", (ADDRESS[0], 5000))
+        a.recv(10)
+        start = time.monotonic()
+        a.sendto(b"x", (ADDRESS[1], 5000))
+        b.recv(10)
+        there = time.monotonic()
+        b.sendto(b"x", (ADDRESS[0], 5000))
+        a.recv(10)
+        assert there - start >= 0.030
+        assert time.monotonic() - there >= 0.020
+        a.close(), b.close()
+
+
+def test_loss_repeats_with_the_seed() -> None:
+    lost = []
+    for _ in range(2):
+        with wire(seed=99) as w:
+            a, b = w.sockets()
+            a.sendto(b"warm", (ADDRESS[1], 5000))
+            b.recv(10)
+            w.shape(0, loss_ppm=200_000)
+            got = burst(a, b, 400)
+            lost.append(sorted(set(range(400)) - set(got)))
+            assert w.stats(0).dropped_loss == len(lost[-1])
+            a.close(), b.close()
+    assert lost[0] == lost[1]
+    assert 40 <= len(lost[0]) <= 120  # 80 expected; the seed makes it one number
+
+
+def test_duplicates_reordering_and_cut() -> None:
+    with wire(seed=5) as w:
+        a, b = w.sockets()
+        a.sendto(b"warm", (ADDRESS[1], 5000))
+        b.recv(10)
+        w.shape(0, duplicate_ppm=500_000)
+        got = burst(a, b, 100)
+        assert set(got) == set(range(100)) and len(got) == 100 + w.stats(0).duplicated > 100
+        w.shape(0, reorder_ppm=100_000, delay_ns=2_000_000)
+        got = burst(a, b, 200)
+        assert sorted(got) == list(range(200)) and got != sorted(got)
+        before = w.stats(0).dropped_cut
+        w.shape(0, cut=1)
+        assert burst(a, b, 10) == []
+        assert w.stats(0).dropped_cut - before == 10
+        w.shape(0)
+        assert burst(a, b, 10) == list(range(10))
+        a.close(), b.close()
+
+
+def test_rate_and_queue_limit() -> None:
+    with wire() as w:
+        a, b = w.sockets()
+        a.sendto(b"warm", (ADDRESS[1], 5000))
+        b.recv(10)
+        frame = 100 + 8 + 20 + 14
+        w.shape(0, rate_bps=1_000_000, queue_ns=100_000_000)
+        start = time.monotonic()
+        got = burst(a, b, 300)
+        # 100 ms at 1 Mbit/s are 12,500 octets in the queue, and the line goes on emptying it while we send
+        kept = len(got)
+        assert got == sorted(got) and kept == 300 - w.stats(0).dropped_queue
+        assert kept >= 12_500 // frame
+        assert time.monotonic() - start >= kept * frame * 8 / 1e6
+        a.close(), b.close()
+
+
+def test_gso_packets_are_cut_before_the_wire() -> None:
+    with wire() as w:
+        a, b = w.sockets()
+        a.sendto(b"warm", (ADDRESS[1], 5000))
+        b.recv(10)
+        before = w.stats(0).packets
+        data = os.urandom(12_300)
+        a.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1200)
+        a.sendto(data, (ADDRESS[1], 5000))
+        got = [b.recv(4096) for _ in range(11)]
+        assert [len(g) for g in got] == [1200] * 10 + [300]
+        assert b"".join(got) == data
+        assert w.stats(0).packets - before == 11
+        a.close(), b.close()
+
+
+def test_tcp_arrives_unchanged_through_loss() -> None:
+    with wire(seed=3) as w:
+        w.shape(0, loss_ppm=5_000, delay_ns=1_000_000, rate_bps=200_000_000, queue_ns=50_000_000)
+        w.shape(1, delay_ns=1_000_000)
+        a, b = w.sockets(socket.SOCK_STREAM)
+        data = os.urandom(3 << 20)
+        b.listen()
+        digest = hashlib.sha256()
+
+        def serve() -> None:
+            peer, _ = b.accept()
+            with peer:
+                while piece := peer.recv(65536):
+                    digest.update(piece)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        a.connect((ADDRESS[1], 5000))
+        a.sendall(data)
+        a.close()
+        thread.join()
+        b.close()
+        assert digest.digest() == hashlib.sha256(data).digest()
+        assert w.stats(0).packets >= len(data) // 1460  # TSO was cut to what a line carries
+        assert w.stats(0).bytes // w.stats(0).packets <= 1514
+
+
+def test_refusals() -> None:
+    wires = ffi.gc(lib.wires_new(1, 0), lib.wires_free)
+    shape = ffi.new("struct wire_shape *")
+    assert lib.wire_add(wires, -1, 0x7FFFFFFF, -1, 1) == -lib.ENGINE_E_SYSTEM
+    assert lib.wire_shape_set(wires, 0, 0, shape) == -lib.ENGINE_E_HANDLE
+    shape.loss_ppm = 1_000_001
+    assert lib.wire_shape_set(wires, 0, 0, shape) == -lib.ENGINE_E_ARGUMENT
+    assert lib.wire_remove(wires, 3) == -lib.ENGINE_E_HANDLE
+    assert lib.wires_start(wires) == 0
+    assert lib.wires_start(wires) == -lib.ENGINE_E_STATE
