@@ -368,6 +368,8 @@ class Simulator:
             when = max(min(times), self.now)
             if when > end:
                 self.now = end
+                for node in (self.client, self.server):
+                    check(lib.endpoint_advance(node.endpoint, self.now))
                 return until is None
             self.now = when
             while self._agenda and self._agenda[0][0] <= self.now:

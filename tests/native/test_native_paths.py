@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -38,7 +39,7 @@ def stream(sim: Simulator, duration: int, interval: int = 2 * MS, size: int = 30
 
 
 def test_both_paths_carry_by_weight(sim: Simulator) -> None:
-    conn, peer = two_paths(sim, [BALANCED])
+    conn, _peer = two_paths(sim, [BALANCED])
     sim.shape(0, rate=50e6, delay=15 * MS)
     sim.shape(1, rate=100e6, delay=5 * MS)
     stream(sim, 3 * SECOND, MS, 1200, 20)
@@ -64,7 +65,7 @@ def test_every_inner_packet_is_delivered_or_counted(sim: Simulator) -> None:
 
 
 def test_cut_moves_traffic_and_restoring_brings_it_back(sim: Simulator) -> None:
-    conn, peer = two_paths(sim, [ACTIVE_NON_3GPP])
+    conn, _peer = two_paths(sim, [ACTIVE_NON_3GPP])
     arrivals: dict[int, list[int]] = {0: [], 1: []}
     sim.server.on_inner = lambda tun, packet: arrivals[0].append(sim.now)
     sim.client.on_inner = lambda tun, packet: arrivals[1].append(sim.now)
@@ -82,7 +83,7 @@ def test_cut_moves_traffic_and_restoring_brings_it_back(sim: Simulator) -> None:
     assert sim.client.paths(conn)[1].state == lib.PATH_ACTIVE
     assert sim.client.paths(conn)[1].datagrams_sent - sent > 900
     for times in arrivals.values():
-        assert max(b - a for a, b in zip(times, times[1:], strict=False)) < 200 * MS
+        assert max(b - a for a, b in itertools.pairwise(times)) < 200 * MS
     states = [e.a for e in sim.server.of_type(lib.EVENT_PATH_STATE) if e.path == 1 and e.time > cut_at]
     assert states == [lib.PATH_SUSPECT, lib.PATH_FAILED, lib.PATH_ACTIVE]
 
@@ -176,7 +177,7 @@ def test_path_zero_can_go_while_another_carries(sim: Simulator) -> None:
 
 
 def test_path_over_a_dead_access_is_abandoned(sim: Simulator) -> None:
-    conn, peer = sim.connect()
+    conn, _peer = sim.connect()
     sim.run(SECOND)
     sim.shape(1, cut=True)
     path = check(lib.path_open(sim.client.endpoint, conn, 1, sim.server_address))
@@ -220,7 +221,7 @@ def test_without_multipath_there_is_one_path_and_plain_acks() -> None:
 
 
 def test_nat_rebinding_of_one_path_moves_only_that_path(sim: Simulator) -> None:
-    conn, peer = two_paths(sim, [BALANCED])
+    _conn, peer = two_paths(sim, [BALANCED])
     stream(sim, 4 * SECOND, flows=6)
     sim.run(SECOND)
     sim.client_address[1] = address("10.2.0.2", 50123)
@@ -235,7 +236,7 @@ def test_nat_rebinding_of_one_path_moves_only_that_path(sim: Simulator) -> None:
 
 def test_spoofed_source_address_does_not_take_a_path_away(sim: Simulator) -> None:
     """RFC 9000 §9.3.2: the challenge to the new address is not answered, the old one stays."""
-    conn, peer = two_paths(sim, [BALANCED])
+    _conn, peer = two_paths(sim, [BALANCED])
     stream(sim, 9 * SECOND, flows=4)
     sim.run(SECOND)
     spoof = address("192.0.2.1", 9)
