@@ -1,0 +1,72 @@
+"""Step 5b: a key container on its way to the UE until the UE has answered, or until nobody can be reached.
+
+T-key-ack is 6 s with three retransmissions (like T3550). The first look comes after 1 s already: an access may have died
+without a word (a black hole), then the container goes out over the other one. The transaction number stays the same, so
+that the UE acknowledges a repetition and does not install it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+
+T_KEY_ACK = 6.0
+RETRANSMISSIONS = 3
+FIRST_LOOK = 1.0
+SCHEDULE = (FIRST_LOOK, *(T_KEY_ACK,) * RETRANSMISSIONS)
+"""Seconds after each sending until the next; after the last the UE counts as not reachable."""
+
+
+class Outcome(Enum):
+    ACKNOWLEDGED = auto()
+    REFUSED = auto()
+    NOT_REACHABLE = auto()
+
+
+class Delivery:
+    """`send(previous)` puts the container on a live access, another than `previous` if there is one, and returns which;
+    None: there is none now. `came_back` wakes a delivery that waits for an access."""
+
+    def __init__(self, send: Callable[[str | None], str | None], schedule: tuple[float, ...] = SCHEDULE) -> None:
+        self._send = send
+        self._schedule = schedule
+        self._answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._back = asyncio.Event()
+        self._access: str | None = None
+        self.attempts = 0
+
+    def first(self) -> bool:
+        """The first sending, at once. False: the UE is not reachable now."""
+        return self._once()
+
+    def _once(self) -> bool:
+        access = self._send(self._access)
+        if access is None:
+            return False
+        self._access = access
+        self.attempts += 1
+        return True
+
+    def answered(self, outcome: Outcome) -> None:
+        if not self._answer.done():
+            self._answer.set_result(outcome)
+
+    def came_back(self) -> None:
+        self._back.set()
+
+    async def run(self) -> Outcome:
+        """The rest after `first()`. Waiting without any access is bounded by the same schedule."""
+        for number, wait in enumerate(self._schedule, 1):
+            self._back.clear()
+            back = asyncio.ensure_future(self._back.wait())
+            try:
+                waited = {self._answer, back} if self._access is None else {self._answer}
+                await asyncio.wait(waited, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                back.cancel()
+            if self._answer.done():
+                return self._answer.result()
+            if number < len(self._schedule):
+                self._once()
+        return Outcome.NOT_REACHABLE

@@ -1,0 +1,154 @@
+"""smf.json (docs/interfaces.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any, Literal
+
+from control.sbi.client import NfAddress
+from control.sbi.tls import SbiConfig
+
+LONGEST_LIFETIME = 86400
+SHORTEST_LIFETIME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class N4Config:
+    address: str
+    port: int
+    upf: str
+    upf_port: int
+    key: Path
+
+    def __post_init__(self) -> None:
+        IPv4Address(self.address)
+        IPv4Address(self.upf)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """`ipv4`: addresses one by one; `ipv6`: a /64 per session."""
+
+    ipv4: str
+    ipv6: str
+
+    def __post_init__(self) -> None:
+        if IPv4Network(self.ipv4).prefixlen > 30:
+            raise ValueError("ipv4: must hold at least 4 addresses")
+        if IPv6Network(self.ipv6).prefixlen >= 64:
+            raise ValueError("ipv6: must hold at least two /64")
+
+
+@dataclass(frozen=True, slots=True)
+class AccessConfig:
+    """An access path of the UPF: the name is the Network Instance of its rules."""
+
+    name: str
+    type: Literal["3gpp", "non-3gpp"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModeConfig:
+    """SteeringMode of TS 29.512, as far as it is supported."""
+
+    value: Literal["LOAD_BALANCING", "ACTIVE_STANDBY"] = field(metadata={"json": "steerModeValue"})
+    load_3gpp: int | None = field(default=None, metadata={"json": "3gLoad"})
+    active: Literal["3GPP_ACCESS", "NON_3GPP_ACCESS"] | None = None
+    standby: Literal["3GPP_ACCESS", "NON_3GPP_ACCESS"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.value == "LOAD_BALANCING":
+            if self.load_3gpp is None or not 0 <= self.load_3gpp <= 100 or self.load_3gpp % 10:
+                raise ValueError("3gLoad: must be 0, 10, … 100 with LOAD_BALANCING")
+            if self.active is not None or self.standby is not None:
+                raise ValueError("active, standby: not with LOAD_BALANCING")
+        else:
+            if self.active is None:
+                raise ValueError("active: is required with ACTIVE_STANDBY")
+            if self.standby == self.active:
+                raise ValueError("standby: must be the other access")
+            if self.load_3gpp is not None:
+                raise ValueError("3gLoad: not with ACTIVE_STANDBY")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleConfig:
+    """One steering rule. `match`: any of "ip" (prefix), "protocol" (number), "port" (n or [low, high]); {} is all."""
+
+    id: int
+    precedence: int
+    steering: Literal["MPQUIC_IP"]
+    mode: ModeConfig
+    match: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.id <= 255:
+            raise ValueError("id: must be 1..255")
+        if not 0 <= self.precedence <= 255:
+            raise ValueError("precedence: must be 0..255")
+        if set(self.match) - {"ip", "protocol", "port"}:
+            raise ValueError("match: allowed are ip, protocol, port")
+        self.remote, self.protocol, self.ports  # noqa: B018  (each refuses what it cannot be)
+
+    @property
+    def remote(self) -> IPv4Network | IPv6Network | None:
+        text = self.match.get("ip")
+        if text is None:
+            return None
+        if not isinstance(text, str):
+            raise ValueError("match.ip: must be a prefix such as 10.99.0.0/16")
+        return IPv6Network(text) if ":" in text else IPv4Network(text)
+
+    @property
+    def protocol(self) -> int | None:
+        number = self.match.get("protocol")
+        if number is not None and (type(number) is not int or not 0 <= number <= 255):
+            raise ValueError("match.protocol: must be 0..255")
+        return number
+
+    @property
+    def ports(self) -> tuple[int, int] | None:
+        value = self.match.get("port")
+        if value is None:
+            return None
+        low, high = value if isinstance(value, list) and len(value) == 2 else (value, value)
+        if type(low) is not int or type(high) is not int or not 0 <= low <= high <= 65535:
+            raise ValueError("match.port: must be a port, or [low, high]")
+        return low, high
+
+
+@dataclass(frozen=True, slots=True)
+class RekeyConfig:
+    lifetime_s: int = 3600
+
+    def __post_init__(self) -> None:
+        if not SHORTEST_LIFETIME <= self.lifetime_s <= LONGEST_LIFETIME:
+            raise ValueError(f"lifetime_s: must be {SHORTEST_LIFETIME}..{LONGEST_LIFETIME}")
+
+
+@dataclass(frozen=True, slots=True)
+class SmfConfig:
+    node: Literal["smf"]
+    sbi: SbiConfig
+    amf: NfAddress
+    n4: N4Config
+    ue_pool: PoolConfig
+    dnn: str
+    rules: tuple[RuleConfig, ...]
+    rekey: RekeyConfig = RekeyConfig()
+    accesses: tuple[AccessConfig, ...] = (AccessConfig("3gpp", "3gpp"), AccessConfig("wifi", "non-3gpp"))
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.rules) <= 16:
+            raise ValueError("rules: must be 1 to 16")
+        if len({r.id for r in self.rules}) != len(self.rules):
+            raise ValueError("rules: two have the same id")
+        if len({r.precedence for r in self.rules}) != len(self.rules):
+            raise ValueError("rules: two have the same precedence")
+        if sorted(a.type for a in self.accesses) != ["3gpp", "non-3gpp"]:
+            raise ValueError("accesses: must be one of type 3gpp and one of type non-3gpp")
+
+    def access_name(self, kind: str) -> str:
+        return next(a.name for a in self.accesses if a.type == kind)
