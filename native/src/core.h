@@ -434,6 +434,7 @@ void conn_timer(struct conn *c, uint64_t now);
 uint64_t conn_deadline(struct conn *c);
 /* Queue a frame of the engine's own. */
 bool conn_queue(struct conn *c, int level, uint32_t path, const uint8_t *bytes, size_t length, int flags);
+void conn_handshake_finish(struct conn *c);    /* complete; the server confirms too */
 void conn_handshake_confirm(struct conn *c);
 void conn_path_limit_raise(struct conn *c);
 void conn_idle_restart(struct conn *c, uint64_t now);

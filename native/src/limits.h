@@ -30,6 +30,7 @@
 #define LIMIT_FLOW_IDLE_NS 30000000000ull
 
 #define HANDSHAKE_TIMEOUT_NS 10000000000ull
+#define REFUSED_LINGER_NS 100000000ull  /* of a connection that the server closed before its handshake was complete */
 #define INITIAL_RTT_NS 200000000ull
 #define GRANULARITY_NS 1000000ull
 #define PROBE_INTERVAL_NS 500000000ull  /* of suspect and failed paths, at most */

@@ -335,6 +335,8 @@ static uint64_t keepalive_at(const struct path *p)
 uint64_t path_deadline(struct path *p)
 {
     struct conn *c = p->conn;
+    if (p->state == PATH_UNUSED)
+        return p->free_at;
     uint64_t d = recovery_deadline(c, p, &p->space, LEVEL_1RTT), t;
     if (p->challenge_at < d)
         d = p->challenge_at;
