@@ -21,6 +21,7 @@ SECTIONS: dict[str, list[str]] = {
     "io": ["checksum.c", "offload.c", "tun.c", "io.c", "io_udp.c", "io_tun.c"],
     "wire": ["packet_socket.c", "wire_direction.c", "wire.c"],
     "capture": ["pcapng.c", "capture.c"],
+    "forwarder": ["forwarder.c"],
 }
 
 
