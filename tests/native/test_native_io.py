@@ -1,0 +1,177 @@
+"""The I/O thread on real sockets and TUN devices: two engines over a veth pair, with fixed secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from lab.bench_pair import CLIENT, INNER, INNER6, SERVER, EnginePair, Line
+from native._engine import ffi, lib
+
+UDP_SEGMENT = 103
+SO_NO_CHECK = 11
+needs = pytest.mark.skipif(
+    os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK),
+    reason="makes namespaces and TUN devices: needs root (or unshare --map-root-user) and a usable /dev/net/tun",
+)
+pytestmark = needs
+
+
+@pytest.fixture(scope="module")
+def line() -> Iterator[Line]:
+    with Line() as made:
+        yield made
+
+
+@pytest.fixture
+def pair(line: Line) -> Iterator[EnginePair]:
+    made = EnginePair(line, lib.SUITE_AES_128_GCM_SHA256)
+    yield made
+    made.close()
+
+
+def inner_socket(line: Line, side: int, kind: int, v6: bool = False, port: int = 6000) -> socket.socket:
+    def make() -> socket.socket:
+        s = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, kind)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.settimeout(15)
+        s.bind(((INNER6 if v6 else INNER)[side], port))
+        return s
+
+    return line.spaces[side].call_sync(make)
+
+
+def transfer(line: Line, sender: int, v6: bool, data: bytes) -> bytes:
+    """SHA-256 of what arrives at the other side over TCP."""
+    a = inner_socket(line, sender, socket.SOCK_STREAM, v6, 0)
+    b = inner_socket(line, 1 - sender, socket.SOCK_STREAM, v6)
+    digest = hashlib.sha256()
+    b.listen()
+
+    def serve() -> None:
+        peer, _ = b.accept()
+        with peer:
+            peer.settimeout(15)
+            while piece := peer.recv(1 << 16):
+                digest.update(piece)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with a:
+        a.connect(b.getsockname())
+        a.sendall(data)
+    thread.join()
+    b.close()
+    return digest.digest()
+
+
+@pytest.mark.parametrize("v6", [False, True])
+@pytest.mark.parametrize("sender", [CLIENT, SERVER])
+def test_tcp_arrives_unchanged_in_large_pieces(line: Line, pair: EnginePair, sender: int, v6: bool) -> None:
+    data = os.urandom(4 << 20)
+    assert transfer(line, sender, v6, data) == hashlib.sha256(data).digest()
+    out, into = pair.sides[sender].stats(), pair.sides[1 - sender].stats()
+    assert out.tun_packets_in > 2 * out.tun_reads  # TSO from the TUN,
+    assert out.udp_send_datagrams > 2 * out.udp_sends  # GSO on the line,
+    assert into.udp_receive_datagrams > 2 * into.udp_receives  # GRO from it,
+    assert into.tun_packets_out > 2 * into.tun_writes  # and joined again
+    counters = pair.sides[1 - sender].counters()
+    assert not counters.get("auth_failed") and not counters.get("tun_write_failed")
+
+
+def test_udp_keeps_its_boundaries(line: Line, pair: EnginePair) -> None:
+    a, b = (inner_socket(line, side, socket.SOCK_DGRAM) for side in (CLIENT, SERVER))
+    sizes = [1, 17, 500, 1000, 1000, 1000, 999, 1372, 3]
+    texts = [os.urandom(n) for n in sizes]
+    for text in texts:
+        a.sendto(text, b.getsockname())
+    assert [b.recv(4096) for _ in sizes] == texts
+    a.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1100)  # USO where the kernel has it
+    data = os.urandom(30_300)
+    a.sendto(data, b.getsockname())
+    got = [b.recv(4096) for _ in range(28)]
+    assert [len(g) for g in got] == [1100] * 27 + [600] and b"".join(got) == data
+    a.close(), b.close()
+
+
+def udp_packet(port: int, text: bytes, wrong: bool) -> bytes:
+    source, target = (socket.inet_aton(INNER[side]) for side in (CLIENT, SERVER))
+    udp = struct.pack("!HHHH", 6001, port, 8 + len(text), 0) + text
+    data = source + target + struct.pack("!HH", 17, len(udp)) + udp + b"\0" * (len(udp) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    total = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+    udp = udp[:6] + struct.pack("!H", total ^ 0x1234 if wrong else total or 0xFFFF) + udp[8:]
+    return struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0x4000, 64, 17, 0) + source + target + udp
+
+
+def test_wrong_inner_checksum_stays_wrong(line: Line, pair: EnginePair) -> None:
+    raw = line.spaces[CLIENT].call_sync(socket.socket, socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    b = inner_socket(line, SERVER, socket.SOCK_DGRAM)
+    texts = [bytes([i]) * 800 for i in range(61)]
+    wrong = {i for i in range(61) if i % 7 == 3}
+    for i, text in enumerate(texts):
+        raw.sendto(udp_packet(6000, text, i in wrong), (INNER[SERVER], 0))
+    assert [b.recv(4096)[0] for _ in range(61 - len(wrong))] == [i for i in range(61) if i not in wrong]
+    b.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        b.recv(4096)
+    raw.close(), b.close()
+
+
+def test_without_gso_datagrams_go_one_by_one(line: Line) -> None:
+    line.sockets[CLIENT].setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)  # the kernel refuses GSO then
+    try:
+        pair = EnginePair(line, lib.SUITE_CHACHA20_POLY1305_SHA256)
+        try:
+            data = os.urandom(1 << 20)
+            assert transfer(line, CLIENT, False, data) == hashlib.sha256(data).digest()
+            assert pair.sides[CLIENT].stats().gso == 0
+            assert "udp_send_failed" not in pair.sides[CLIENT].counters()
+        finally:
+            pair.close()
+    finally:
+        line.sockets[CLIENT].setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 0)
+
+
+def test_stop_start_and_refusals(line: Line, pair: EnginePair) -> None:
+    side = pair.sides[CLIENT]
+    datagram, event = ffi.new("struct datagram *"), ffi.new("uint8_t[2048]")
+    datagram.data, datagram.length = event, 2048
+    assert lib.io_start(side.io) == -lib.ENGINE_E_STATE
+    assert lib.endpoint_output(side.endpoint, datagram, 0) == -lib.ENGINE_E_BUSY
+    assert lib.io_socket_add(side.io, line.sockets[CLIENT].fileno(), 0) == -lib.ENGINE_E_STATE
+    assert lib.io_socket_add(side.io, line.sockets[CLIENT].fileno(), lib.ENGINE_MAX_LINKS) == -lib.ENGINE_E_ARGUMENT
+    assert lib.io_tun_add(side.io, line.sockets[CLIENT].fileno()) < 0
+    assert lib.io_socket_remove(side.io, 3) == -lib.ENGINE_E_HANDLE
+    assert lib.io_stop(side.io) == 0
+    assert lib.io_stop(side.io) == -lib.ENGINE_E_STATE
+    side.start()
+    data = os.urandom(1 << 18)
+    assert transfer(line, SERVER, False, data) == hashlib.sha256(data).digest()
+
+
+def test_a_removed_socket_sends_nothing(line: Line, pair: EnginePair) -> None:
+    side = pair.sides[CLIENT]
+    assert lib.io_socket_remove(side.io, 0) == 0
+    a = inner_socket(line, CLIENT, socket.SOCK_DGRAM)
+    a.sendto(b"lost", (INNER[SERVER], 6000))
+
+    failures = 0
+    while not failures:
+        lib.io_kick(side.io)
+        failures = side.counters().get("udp_send_failed", 0)
+    assert lib.io_socket_add(side.io, line.sockets[CLIENT].fileno(), 0) == 0
+    a.close()
+
+
+def test_tun_names() -> None:
+    assert lib.tun_open(b"") == -lib.ENGINE_E_ARGUMENT
+    assert lib.tun_open(b"a-name-that-is-too-long") == -lib.ENGINE_E_ARGUMENT
+    assert lib.tun_open(b"a/b") == -lib.ENGINE_E_SYSTEM
