@@ -70,6 +70,10 @@ class KeySlots:
     def is_spent(self, identity: bytes) -> bool:
         return any(hmac.compare_digest(identity, spent) for spent in self._spent)
 
+    def is_known(self, identity: bytes) -> bool:
+        """Whether this identity still means something here: waiting, or remembered as spent."""
+        return (self.next is not None and self.next.identity == identity) or self.is_spent(identity)
+
     def spend(self, identity: bytes) -> KeySlot | None:
         """The client's Finished is verified: the key is wiped, its slot becomes the current one. None: not held (any
         more), so the connection must not live."""
