@@ -196,6 +196,7 @@ struct path {
     struct recovery rec;
     struct cubic cc;
     struct pacer pacer;
+    bool paced;                         /* something waits for pacer.until */
     uint64_t phase_first_sent, phase_first_recv;    /* first packet numbers of the current key phase */
     /* inner packets that wait */
     struct packet *queue_head, **queue_tail;
@@ -421,6 +422,7 @@ void path_received(struct path *p, uint32_t link, const struct address *remote, 
                    uint64_t now);
 void path_queue_clear(struct path *p, int counter);
 uint64_t path_amplification_left(const struct path *p);
+void acks_postpone(struct conn *c, uint64_t now);       /* ACKs that are due and cannot leave now */
 void path_info_fill(struct path *p, struct path_info *out);
 
 /* conn.c */

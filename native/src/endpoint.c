@@ -415,6 +415,7 @@ bool endpoint_transmit(endpoint *e, struct tx_batch *b, uint64_t now)
             COUNT_N(e, udp_sent, b->count);
             return true;
         }
+        acks_postpone(c, now);
     }
     return false;
 }

@@ -31,6 +31,7 @@
 
 #define HANDSHAKE_TIMEOUT_NS 10000000000ull
 #define REFUSED_LINGER_NS 100000000ull  /* of a connection that the server closed before its handshake was complete */
+#define ACK_RETRY_NS 25000000ull
 #define INITIAL_RTT_NS 200000000ull
 #define GRANULARITY_NS 1000000ull
 #define PROBE_INTERVAL_NS 500000000ull  /* of suspect and failed paths, at most */

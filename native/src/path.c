@@ -142,6 +142,8 @@ void path_validated(struct path *p, uint64_t now)
 
 static void validation_timeout(struct path *p, uint64_t now)
 {
+    if (p->challenge_due && p->challenge_tries < VALIDATION_TRIES)      /* it could not even be sent: that counts too */
+        random_bytes(p->conn->e, p->challenges[p->challenge_tries++], 8);
     if (p->challenge_tries < VALIDATION_TRIES) {
         p->challenge_due = true;
         p->challenge_at = now + (VALIDATION_INTERVAL_NS << p->challenge_tries);
@@ -321,7 +323,7 @@ void path_drop(struct path *p, uint64_t code, bool by_peer, int reason, uint64_t
 static uint64_t keepalive_at(const struct path *p)
 {
     const struct conn *c = p->conn;
-    if (c->server || !c->handshake_confirmed || p->state != PATH_ACTIVE || p->space.eliciting)
+    if (c->server || !c->handshake_confirmed || p->state != PATH_ACTIVE || p->space.eliciting || p->probes || !p->dcid)
         return NEVER;
     uint64_t idle = c->e->config.max_idle_timeout_ns;
     if (c->params.max_idle_timeout_ns && (!idle || c->params.max_idle_timeout_ns < idle))
@@ -342,9 +344,9 @@ uint64_t path_deadline(struct path *p)
         d = p->challenge_at;
     if (p->free_at < d)
         d = p->free_at;
-    if (p->space.ack_at > c->e->now && p->space.ack_at < d && c->keys[LEVEL_1RTT].send)
+    if (p->space.ack_at < d)
         d = p->space.ack_at;
-    if (p->queue_packets && p->pacer.until > c->e->now && p->pacer.until < d)
+    if (p->paced && p->pacer.until < d)
         d = p->pacer.until;
     if ((t = keepalive_at(p)) < d)
         d = t;
@@ -364,10 +366,26 @@ void path_timer(struct path *p, uint64_t now)
         recovery_timeout(c, p, &p->space, LEVEL_1RTT, now);
     if (keepalive_at(p) <= now)
         p->probes = 1;
+    if (p->paced && p->pacer.until <= now)
+        p->paced = false;
     if (p->probes || p->space.ack_at <= now || p->queue_packets)
         conn_ready(c);
     if (p->challenge_live && p->challenge_at <= now)
         validation_timeout(p, now);
+}
+
+static void ack_postpone(struct space *s, uint64_t now)
+{
+    if (s->ack_at <= now)
+        s->ack_at = now + ACK_RETRY_NS;
+}
+
+void acks_postpone(struct conn *c, uint64_t now)
+{
+    for (int i = 0; i < 2; i++)
+        ack_postpone(&c->early[i], now);
+    for (uint32_t i = 0; i < c->path_count; i++)
+        ack_postpone(&c->paths[i]->space, now);
 }
 
 /* ---- status */

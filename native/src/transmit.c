@@ -88,6 +88,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         if (p->rec.in_flight + length > p->cc.cwnd || length > path_amplification_left(p))
             break;
         if (pacer_allowance(&p->pacer, rate, length, now) <= 0) {
+            p->paced = true;            /* its timer makes the connection ready again */
             conn_touch(c);
             break;
         }
