@@ -50,7 +50,7 @@ class KeyConfig:
             octets = bytes.fromhex(self.fc)
         except ValueError:
             raise ValueError("fc: must be hex") from None
-        if not (len(octets) == 1 and octets != b"\xff" or len(octets) == 2 and octets[0] == 0xFF):
+        if not ((len(octets) == 1 and octets != b"\xff") or (len(octets) == 2 and octets[0] == 0xFF)):
             raise ValueError("fc: must be one octet but not ff, or ff and one more")
         if not 60 <= self.lifetime_s <= 86400:
             raise ValueError("lifetime_s: must be 60..86400")

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
 
+from fiveg.key_container import KeyCause, KeyContainer, KeyContainerError, KeyContainerType
+
 from control.amf.config import KeyConfig
 from control.amf.delivery import Delivery, Outcome
 from control.amf.ue_context import SmSession, UeContext
 from control.errors import ProcedureFailed, SbiUnreachable
 from control.sbi.server import Request, Response
 from control.sbi.tls import PeerIdentity
-from fiveg.key_container import KeyCause, KeyContainer, KeyContainerError, KeyContainerType
 from fiveg.keys import fingerprint, k_mpquic
 from fiveg.sbi.errors import SbiError
 from fiveg.sbi.mpquickey import (
@@ -45,8 +46,6 @@ P0_DRAWS = 4
 """Tries until the random source counts as broken."""
 SAME_ANSWER_S = 60.0
 """How long after a key was made the same question is taken for a repetition."""
-KEYS_BURST = 30
-KEYS_PER_S = 0.5
 MOST_KEYS_PER_KAMF = 4096
 REKEY_TIMEOUT = 25.0
 COLLECTION = re.compile(collection("([^/]{1,128})"), re.ASCII)
@@ -121,8 +120,6 @@ class MpquicKeys:
 
     def _create(self, supi: str, data: MpquicKeyCreateData, peer: PeerIdentity) -> Response:
         ue, session = self._authorised(supi, data.pdu_session_id, peer, data.nf_id)
-        if ue.security is None:
-            raise SbiError(409, "NO_SECURITY_CONTEXT", "the UE has no NAS security context")
         if ue.registering:
             raise SbiError(409, "TEMPORARY_REJECT_REGISTRATION_ONGOING", "the UE is registering")
         self._reject_mismatch(session, data)
@@ -184,10 +181,9 @@ class MpquicKeys:
             self._counters.inc("mpquic_key.too_many")
             raise SbiError(429, "TOO_MANY_KEYS", "keys are asked for too often")
         p0 = self._fresh_p0(ue)
-        assert ue.security is not None
         key = Secret(
             k_mpquic(
-                ue.security.k_amf,
+                ue.k_amf.reveal(),
                 p0.reveal(),
                 fc=self._config.fc_octets,
                 session=(session.pdu_session_id, ue.supi) if self._config.bind == "session" else None,
@@ -196,6 +192,7 @@ class MpquicKeys:
         self._events.register_secret(key)
         self._drop(session)
         session.generation += 1
+        ue.generations[session.pdu_session_id] = session.generation
         session.transaction = session.transaction % 255 + 1
         lifetime = min(self._config.lifetime_s, data.requested_lifetime or self._config.lifetime_s)
         made = SessionKey(
@@ -260,9 +257,7 @@ class MpquicKeys:
         def send(previous: str | None) -> str | None:
             access = self._host.send_container(ue, session.pdu_session_id, provision, previous)
             if access is not None:
-                self._events.emit(
-                    "key_sent_ue", generation=key.generation, fingerprint=key.fingerprint, access=access
-                )
+                self._events.emit("key_sent_ue", generation=key.generation, fingerprint=key.fingerprint, access=access)
             return access
 
         key.delivery = Delivery(send) if self._schedule is None else Delivery(send, self._schedule)
@@ -435,5 +430,3 @@ def _path_of(uri: str) -> str:
     if match is None:
         raise SbiError(400, "MANDATORY_IE_INCORRECT", "notifUri must be https://HOST/PATH")
     return match[1]
-
-

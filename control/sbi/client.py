@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from control.errors import SbiUnreachable
-from control.sbi.tls import SbiConfig, client_context
+from control.sbi.tls import PeerIdentity, SbiConfig, client_context
 from fiveg.sbi import multipart
 from fiveg.sbi.errors import SbiError
 from fiveg.sbi.strict import MAX_BODY
@@ -39,6 +39,8 @@ class Reply:
     content_type: str
     location: str | None
     raw: bytes = field(repr=False)
+    peer: PeerIdentity | None = None
+    """who answered, by its certificate"""
 
     def body(self) -> multipart.Body:
         return multipart.decode(self.content_type, self.raw)
@@ -117,10 +119,30 @@ class SbiClient:
         finally:
             await response.aclose()
         get = response.headers.get
-        return Reply(response.status_code, get("content-type", ""), get("location"), bytes(data))
+        peer = _peer(response)
+        return Reply(response.status_code, get("content-type", ""), get("location"), bytes(data), peer)
 
 
-def refusal(reply: Reply) -> SbiError:
+class Refused(SbiError):
+    """The peer refused; `reply` is all it said (CreateSMContext's refusal brings a message for the UE)."""
+
+    def __init__(self, error: SbiError, reply: Reply) -> None:
+        super().__init__(error.status, error.cause, error.detail, error.invalid_params)
+        self.reply = reply
+
+
+def _peer(response: httpx.Response) -> PeerIdentity | None:
+    stream = response.extensions.get("network_stream")
+    ssl_object = None if stream is None else stream.get_extra_info("ssl_object")
+    certificate = None if ssl_object is None else ssl_object.getpeercert()
+    return None if not certificate else PeerIdentity.of_certificate(certificate)
+
+
+def refusal(reply: Reply) -> Refused:
+    return Refused(_error_of(reply), reply)
+
+
+def _error_of(reply: Reply) -> SbiError:
     """What the peer said, as far as it made sense."""
     status = reply.status if 400 <= reply.status < 600 else 502
     if reply.raw and reply.content_type.startswith("application/problem+json"):

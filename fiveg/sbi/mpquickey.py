@@ -38,6 +38,8 @@ class KeyEvent(Enum):
     UE_NOT_REACHABLE = "UE_NOT_REACHABLE"
     UE_REKEY_REQUEST = "UE_REKEY_REQUEST"
     KAMF_CHANGED = "KAMF_CHANGED"
+    REKEY_POLICY = "REKEY_POLICY"
+    """the AMF's policy, or a command, wants a new key; answered when the UPF has it"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,192 @@
+"""The AMF (playing SEAF, AUSF and UDM too): N1 towards UEs, SBI towards the SMF, and the keys."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fiveg.nas.gmm import PayloadType
+
+from control.amf.config import AmfConfig, Subscriber, load_subscribers
+from control.amf.mpquic_keys import MpquicKeys, SessionKey
+from control.amf.n1_messages import N1Messages
+from control.amf.n1_server import N1Connection, N1Server
+from control.amf.registration import Candidate
+from control.amf.transport import Transport
+from control.amf.ue_context import UeContext
+from control.sbi.client import SbiClient
+from control.sbi.server import Request, Response, SbiServer
+from fiveg.sbi.errors import SbiError
+from node.errors import VerbError
+from node.main import NodeContext
+
+
+class Amf:
+    """Access and Mobility Management Function: registration, NAS security, MPQUIC keys."""
+
+    def __init__(
+        self,
+        config: AmfConfig,
+        context: NodeContext,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+        clock: Callable[[], float] = time.monotonic,
+        schedule: tuple[float, ...] | None = None,
+    ) -> None:
+        self.config, self.context, self.random, self.clock = config, context, random, clock
+        self.events, self.counters = context.events, context.counters
+        self.subscribers = load_subscribers(config.subscribers)
+        for subscriber in self.subscribers.values():
+            self.events.register_secret(subscriber.k)
+            self.events.register_secret(subscriber.opc)
+        self._ues: dict[str, UeContext] = {}
+        self._by_tmsi: dict[bytes, UeContext] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.smf = SbiClient(config.sbi, config.smf, self.counters)
+        self.sbi = SbiServer(config.sbi, self._handle, self.counters)
+        self.keys = MpquicKeys(self, config.key, self.events, self.counters, random, clock, schedule)
+        self.transport = Transport(
+            self, config, self.smf, self.keys, self.events, self.counters, random, clock, lambda: self.sbi.port
+        )
+        self.n1 = N1Server(config.n1, N1Messages(self), self.counters, clock)
+        context.channel.verb("rekey", self._rekey)
+
+    # ---- life
+
+    async def start(self) -> None:
+        await self.sbi.start()
+        await self.n1.start()
+
+    async def stop(self) -> None:
+        await self.n1.stop()
+        await self.sbi.stop()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.smf.close()
+        for ue in self._ues.values():
+            for session in ue.sessions.values():
+                self.keys.forget(session)
+        for subscriber in self.subscribers.values():
+            subscriber.k.wipe()
+            subscriber.opc.wipe()
+
+    def status(self) -> dict[str, Any]:
+        return {
+            "ues": [
+                {
+                    "supi": ue.supi,
+                    "accesses": sorted(a for a, c in ue.connections.items() if c.open),
+                    "sessions": [
+                        {"pdu_session_id": s.pdu_session_id, "key": _key_status(s.key)} for s in ue.sessions.values()
+                    ],
+                }
+                for ue in self._ues.values()
+            ]
+        }
+
+    def metrics(self) -> dict[str, Any]:
+        return {"ues": len(self._ues)}
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._guarded(work), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as e:  # one UE's fault is not the others'
+            self.counters.inc(f"amf.fault.{type(e).__name__}")
+
+    # ---- SBI
+
+    async def _handle(self, request: Request) -> Response:
+        for service in (self.keys, self.transport):
+            response = await service.handle(request)
+            if response is not None:
+                return response
+        raise SbiError(404, "RESOURCE_URI_STRUCTURE_NOT_FOUND", "no such resource")
+
+    async def notify_smf(self, path: str, body: bytes) -> None:
+        await self.smf.call("POST", path, body)
+
+    # ---- the verb
+
+    async def _rekey(self, args: dict[str, Any]) -> dict[str, Any]:
+        supi, psi, reason = args.get("supi"), args.get("pdu_session_id"), args.get("reason", "POLICY")
+        if not isinstance(supi, str) or type(psi) is not int or not isinstance(reason, str):
+            raise VerbError("misused", "rekey needs supi (string), pdu_session_id (number) and reason (string)")
+        return await self.keys.rekey(supi, psi, reason)
+
+    # ---- UEs
+
+    def subscriber(self, supi: str) -> Subscriber | None:
+        return self.subscribers.get(supi)
+
+    def ue(self, supi: str) -> UeContext | None:
+        return self._ues.get(supi)
+
+    def ues(self) -> list[UeContext]:
+        return list(self._ues.values())
+
+    def by_tmsi(self, tmsi: bytes) -> UeContext | None:
+        return self._by_tmsi.get(tmsi)
+
+    def adopt(self, connection: N1Connection, candidate: Candidate) -> UeContext:
+        """A UE that has authenticated and switched security on: what was known of it before ends here."""
+        assert candidate.security is not None and candidate.secret is not None
+        supi = candidate.subscriber.supi
+        old = self._ues.get(supi)
+        if old is not None:
+            self._by_tmsi.pop(old.guti_tmsi, None)
+            self.transport.release_all(old)
+            for other in list(old.connections.values()):
+                if other is not connection:
+                    other.close()
+            old.connections.clear()
+        tmsi = self.random(4)
+        while tmsi in self._by_tmsi:
+            tmsi = self.random(4)
+        ue = UeContext(
+            candidate.subscriber, candidate.security, candidate.secret, tmsi, candidate.request.ue_security_capability
+        )
+        self._ues[supi] = ue
+        self._by_tmsi[tmsi] = ue
+        return ue
+
+    def attach(self, connection: N1Connection, ue: UeContext) -> None:
+        """This connection is the UE's access of its type from now on."""
+        previous = ue.connections.get(connection.access)
+        ue.connections[connection.access] = connection
+        if previous is not None and previous is not connection:
+            previous.close()
+
+    def heard(self, connection: N1Connection, ue: UeContext) -> None:
+        """A message with a right MAC: the UE is there."""
+        connection.heard_at = self.clock()
+        self.keys.came_back(ue)
+
+    def release(self, ue: UeContext, access: str) -> None:
+        """Deregistered over one access. With the last one its sessions end."""
+        connection = ue.connections.pop(access, None)
+        self.events.emit("deregistered", access=access)
+        if connection is not None:
+            connection.close()
+        if not ue.connections:
+            self.transport.release_all(ue)
+            if self._ues.get(ue.supi) is ue:
+                del self._ues[ue.supi]
+            self._by_tmsi.pop(ue.guti_tmsi, None)
+
+    def send_container(self, ue: UeContext, pdu_session_id: int, container: bytes, avoid: str | None) -> str | None:
+        return self.transport.downlink(ue, pdu_session_id, container, kind=PayloadType.MPQUIC_KEY, avoid=avoid)
+
+
+def _key_status(key: SessionKey | None) -> dict[str, Any] | None:
+    if key is None:
+        return None
+    return {"generation": key.generation, "fingerprint": key.fingerprint, "state": key.state.name.lower()}
