@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 # Sections of engine.cdef -> their C sources. A section enters the build once its sources compile.
 SECTIONS: dict[str, list[str]] = {
     "core": [],
-    "aead": ["kdf.c", "aead.c", "aead_openssl.c", "aead_api.c"],
+    "aead": ["kdf.c", "aead.c", "aead_openssl.c", "aead_vaes.c", "aead_api.c"],
     "endpoint": [
         "cid.c", "conn.c", "conn_api.c", "conn_frames.c", "conn_input.c", "conn_output.c", "counters.c", "cubic.c", "endpoint.c",
         "event.c", "flow.c", "frame.c", "icmp.c", "key.c", "pacer.c", "packet.c", "path.c", "random.c", "ranges.c", "recovery.c", "space.c",
