@@ -1,6 +1,7 @@
 /* Backend `vaes`: AES-GCM with 256-bit VAES and VPCLMULQDQ. Sixteen blocks are in flight; the hash of sixteen others runs between
- * their rounds, with one reduction for all of them. Hash values are kept byte-reversed, powers of H times x, so that products need
- * no shift (Gueron, Kounavis: Intel Carry-Less Multiplication and GCM). Constant time: no table, no branch on data. */
+ * their rounds. A whole packet is hashed with one reduction, by as many powers of H; longer texts take one per sixteen blocks. Hash
+ * values are kept byte-reversed, powers of H times x, so that products need no shift (Gueron, Kounavis: Intel Carry-Less
+ * Multiplication and GCM). Constant time: no table, no branch on data. */
 #include "aead_backend.h"
 
 #if defined(__x86_64__)
@@ -15,11 +16,12 @@
 #define MAX_ROUNDS 14
 #define LANES 16                        /* blocks in flight */
 #define CHUNK (16 * LANES)
+#define POWERS 98                       /* blocks of 1500 octets, of a header's 20 and of the lengths, and some */
 
 struct vaes_state {
     __m128i round_keys[MAX_ROUNDS + 1], mask_keys[MAX_ROUNDS + 1];
-    __m128i power[LANES];               /* H^16 ... H^1 */
-    __m128i power_sum[LANES];           /* their halves added, for Karatsuba's middle product */
+    __m128i power[POWERS];              /* H^98 ... H^1 */
+    __m128i power_sum[POWERS];          /* their halves added, for Karatsuba's middle product */
     int rounds;
 };
 
@@ -102,17 +104,37 @@ INLINE __m128i halves_added(__m128i x)
     return _mm_xor_si128(x, _mm_shuffle_epi32(x, 0x4e));
 }
 
+/* Sums of products that are not reduced yet; wide has two lanes to be added. */
 struct products { __m256i low, middle, high; };
+struct hash { struct products wide; __m128i low, middle, high; __m128i carry; int at; };
 
-/* x = two reversed blocks, times the powers of blocks `at` and `at` + 1 of sixteen */
+INLINE void hash_clear(struct hash *g)
+{
+    g->wide.low = g->wide.middle = g->wide.high = _mm256_setzero_si256();
+    g->low = g->middle = g->high = _mm_setzero_si128();
+}
+
+/* x = two reversed blocks, times the powers `at` and `at` + 1 */
 INLINE void multiply_pair(struct products *p, const struct vaes_state *s, __m256i x, int at)
 {
-    __m256i h = _mm256_load_si256((const __m256i *)(s->power + at));
-    __m256i k = _mm256_load_si256((const __m256i *)(s->power_sum + at));
+    __m256i h = _mm256_loadu_si256((const __m256i *)(s->power + at));
+    __m256i k = _mm256_loadu_si256((const __m256i *)(s->power_sum + at));
     __m256i sum = _mm256_xor_si256(x, _mm256_shuffle_epi32(x, 0x4e));
     p->low = _mm256_xor_si256(p->low, _mm256_clmulepi64_epi128(x, h, 0x00));
     p->high = _mm256_xor_si256(p->high, _mm256_clmulepi64_epi128(x, h, 0x11));
     p->middle = _mm256_xor_si256(p->middle, _mm256_clmulepi64_epi128(sum, k, 0x00));
+}
+
+/* The next block, reversed, times its power. */
+INLINE void hash_one(struct hash *g, const struct vaes_state *s, __m128i x)
+{
+    __m128i h = s->power[g->at], k = s->power_sum[g->at];
+    g->at++;
+    x = _mm_xor_si128(x, g->carry);
+    g->carry = _mm_setzero_si128();
+    g->low = _mm_xor_si128(g->low, _mm_clmulepi64_si128(x, h, 0x00));
+    g->high = _mm_xor_si128(g->high, _mm_clmulepi64_si128(x, h, 0x11));
+    g->middle = _mm_xor_si128(g->middle, _mm_clmulepi64_si128(halves_added(x), k, 0x00));
 }
 
 INLINE __m128i lanes_added(__m256i x)
@@ -120,47 +142,62 @@ INLINE __m128i lanes_added(__m256i x)
     return _mm_xor_si128(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
 }
 
-INLINE __m128i products_reduce(const struct products *p)
+INLINE __m128i hash_value(const struct hash *g)
 {
-    return reduce(lanes_added(p->low), lanes_added(p->middle), lanes_added(p->high));
+    return reduce(_mm_xor_si128(g->low, lanes_added(g->wide.low)), _mm_xor_si128(g->middle, lanes_added(g->wide.middle)),
+                  _mm_xor_si128(g->high, lanes_added(g->wide.high)));
 }
 
-/* n <= 16 blocks with one reduction */
-INLINE __m128i hash_blocks(const struct vaes_state *s, __m128i hash, const uint8_t *data, int n)
+/* Makes room for `blocks` blocks that are reduced together: those before them become a carry into the first. */
+INLINE void hash_room(struct hash *g, int blocks)
 {
-    __m128i low = _mm_setzero_si128(), middle = low, high = low;
-    for (int i = 0; i < n; i++) {
-        __m128i x = reverse_bytes(_mm_loadu_si128((const __m128i *)(data + 16 * i)));
-        if (i == 0)
-            x = _mm_xor_si128(x, hash);
-        __m128i h = s->power[LANES - n + i], k = s->power_sum[LANES - n + i];
-        low = _mm_xor_si128(low, _mm_clmulepi64_si128(x, h, 0x00));
-        high = _mm_xor_si128(high, _mm_clmulepi64_si128(x, h, 0x11));
-        middle = _mm_xor_si128(middle, _mm_clmulepi64_si128(halves_added(x), k, 0x00));
+    if (POWERS - g->at >= blocks)       /* the packet's one group */
+        return;
+    g->carry = hash_value(g);
+    hash_clear(g);
+    g->at = POWERS - blocks;
+}
+
+/* n full blocks of a group that has room for them */
+INLINE void hash_pairs(struct hash *g, const struct vaes_state *s, const uint8_t *data, int n)
+{
+    int i = 0;
+    for (; i + 2 <= n; i += 2) {
+        __m256i y = reverse_bytes2(_mm256_loadu_si256((const __m256i *)(data + 16 * i)));
+        y = _mm256_xor_si256(y, _mm256_zextsi128_si256(g->carry));
+        g->carry = _mm_setzero_si128();
+        multiply_pair(&g->wide, s, y, g->at);
+        g->at += 2;
     }
-    return n ? reduce(low, middle, high) : hash;
+    if (i < n)
+        hash_one(g, s, reverse_bytes(_mm_loadu_si128((const __m128i *)(data + 16 * i))));
 }
 
-static __m128i hash_padded(const struct vaes_state *s, __m128i hash, const uint8_t *data, size_t length)
+/* Additional data, padded to blocks. In one group with what follows if `grouped`. */
+INLINE void hash_aad(struct hash *g, const struct vaes_state *s, const uint8_t *data, size_t length, bool grouped)
 {
-    for (; length >= CHUNK; data += CHUNK, length -= CHUNK)
-        hash = hash_blocks(s, hash, data, LANES);
-    uint8_t last[CHUNK];
-    size_t whole = (length + 15) & ~(size_t)15;
-    if (length == 0)
-        return hash;
-    memcpy(last, data, length);
-    memset(last + length, 0, whole - length);
-    return hash_blocks(s, hash, last, (int)(whole / 16));
+    uint8_t last[16] = {0};
+    while (length) {
+        size_t n = length < 16 ? length : 16;
+        const uint8_t *from = data;
+        if (n < 16)
+            from = memcpy(last, data, n);
+        if (!grouped)
+            hash_room(g, 1);
+        hash_one(g, s, reverse_bytes(_mm_loadu_si128((const __m128i *)from)));
+        data += n;
+        length -= n;
+    }
 }
 
 /* ---- sixteen blocks of text, and the hash of sixteen blocks at `hashed` (NULL: none yet) between their rounds */
 INLINE void chunk(const struct vaes_state *s, int rounds, __m256i *counter, const uint8_t *in, uint8_t *out,
-                  const uint8_t *hashed, __m128i *hash)
+                  const uint8_t *hashed, struct hash *g)
 {
     const __m256i two = _mm256_set_epi32(0, 0, 0, 2, 0, 0, 0, 2);
     __m256i x[LANES / 2], key = _mm256_broadcastsi128_si256(s->round_keys[0]);
-    struct products p = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
+    struct products p = g->wide;
+    int power = g->at;
 #pragma GCC unroll 8
     for (int j = 0; j < LANES / 2; j++) {
         x[j] = _mm256_xor_si256(reverse_bytes2(*counter), key);
@@ -175,8 +212,8 @@ INLINE void chunk(const struct vaes_state *s, int rounds, __m256i *counter, cons
         if (hashed && i <= LANES / 2) {
             __m256i y = reverse_bytes2(_mm256_loadu_si256((const __m256i *)(hashed + 32 * (i - 1))));
             if (i == 1)
-                y = _mm256_xor_si256(y, _mm256_zextsi128_si256(*hash));
-            multiply_pair(&p, s, y, 2 * (i - 1));
+                y = _mm256_xor_si256(y, _mm256_zextsi128_si256(g->carry));
+            multiply_pair(&p, s, y, power + 2 * (i - 1));
         }
     }
     key = _mm256_broadcastsi128_si256(s->round_keys[rounds]);
@@ -186,8 +223,11 @@ INLINE void chunk(const struct vaes_state *s, int rounds, __m256i *counter, cons
         __m256i text = _mm256_loadu_si256((const __m256i *)(in + 32 * j));
         _mm256_storeu_si256((__m256i *)(out + 32 * j), _mm256_xor_si256(text, x[j]));
     }
-    if (hashed)
-        *hash = products_reduce(&p);
+    if (hashed) {
+        g->wide = p;
+        g->carry = _mm_setzero_si128();
+        g->at = power + LANES;
+    }
 }
 
 /* Keystream of the tail: E(J0) in block 0 (it masks the tag), then `blocks` blocks from the counter on. */
@@ -222,24 +262,37 @@ INLINE void gcm(const struct vaes_state *s, int rounds, bool open, const uint8_t
     const __m128i j0 = reverse_bytes(_mm_loadu_si128((const __m128i *)block)), one = _mm_set_epi32(0, 0, 0, 1);
     __m128i first = _mm_add_epi32(j0, one);
     __m256i counter = _mm256_set_m128i(_mm_add_epi32(first, one), first);
-    __m128i hash = hash_padded(s, _mm_setzero_si128(), aad, aad_length);
+    size_t total = (aad_length + 15) / 16 + (length + 15) / 16 + 1;
+    struct hash g = {.carry = _mm_setzero_si128(), .at = total <= POWERS ? POWERS - (int)total : POWERS};
+    hash_clear(&g);
+    bool grouped = total <= POWERS;
+    hash_aad(&g, s, aad, aad_length, grouped);
     size_t at = 0;
     const uint8_t *hashed = NULL;       /* sealing: the chunk before, once it is ciphertext */
     for (; length - at >= CHUNK; at += CHUNK) {
-        chunk(s, rounds, &counter, in + at, out + at, open ? in + at : hashed, &hash);
+        if (open)
+            hashed = in + at;
+        if (hashed && !grouped)
+            hash_room(&g, LANES);
+        chunk(s, rounds, &counter, in + at, out + at, hashed, &g);
         hashed = out + at;
     }
-    if (!open && hashed)
-        hash = hash_blocks(s, hash, hashed, LANES);
-    /* the rest, the lengths, the tag */
     size_t rest = length - at;
     int blocks = (int)((rest + 15) / 16);
     keystream(s, rounds, j0, _mm256_castsi256_si128(counter), blocks, stream);
+    if (!open && hashed) {
+        if (!grouped)
+            hash_room(&g, LANES);
+        hash_pairs(&g, s, hashed, LANES);
+    }
+    /* the rest, the lengths, the tag */
+    if (!grouped)
+        hash_room(&g, blocks + 1);
     if (rest) {
         memcpy(tail, in + at, rest);
         memset(tail + rest, 0, (size_t)blocks * 16 - rest);
         if (open)
-            hash = hash_blocks(s, hash, tail, blocks);
+            hash_pairs(&g, s, tail, blocks);
         for (int i = 0; i < blocks; i++) {
             __m128i x = _mm_loadu_si128((const __m128i *)(tail + 16 * i));
             x = _mm_xor_si128(x, _mm_loadu_si128((const __m128i *)(stream + 16 + 16 * i)));
@@ -248,14 +301,11 @@ INLINE void gcm(const struct vaes_state *s, int rounds, bool open, const uint8_t
         memcpy(out + at, tail, rest);
         if (!open) {
             memset(tail + rest, 0, (size_t)blocks * 16 - rest);
-            hash = hash_blocks(s, hash, tail, blocks);
+            hash_pairs(&g, s, tail, blocks);
         }
     }
-    __m128i lengths = _mm_set_epi64x((long long)(8 * (uint64_t)aad_length), (long long)(8 * (uint64_t)length));
-    __m128i x = _mm_xor_si128(lengths, hash), h = s->power[LANES - 1], k = s->power_sum[LANES - 1];
-    hash = reduce(_mm_clmulepi64_si128(x, h, 0x00), _mm_clmulepi64_si128(halves_added(x), k, 0x00),
-                  _mm_clmulepi64_si128(x, h, 0x11));
-    x = _mm_xor_si128(reverse_bytes(hash), _mm_loadu_si128((const __m128i *)stream));
+    hash_one(&g, s, _mm_set_epi64x((long long)(8 * (uint64_t)aad_length), (long long)(8 * (uint64_t)length)));
+    __m128i x = _mm_xor_si128(reverse_bytes(hash_value(&g)), _mm_loadu_si128((const __m128i *)stream));
     _mm_storeu_si128((__m128i *)tag, x);
 }
 
@@ -339,11 +389,11 @@ static bool vaes_init(struct aead_key *key)
     h[0] = h[0] << 1;
     h[1] ^= (0 - carry) & 0xc200000000000000ull;
     h[0] ^= carry;
-    s->power[LANES - 1] = _mm_loadu_si128((const __m128i *)h);
+    s->power[POWERS - 1] = _mm_loadu_si128((const __m128i *)h);
     secret_wipe(h, sizeof h);
-    for (int i = LANES - 2; i >= 0; i--)
-        s->power[i] = multiply(s->power[i + 1], s->power[LANES - 1]);
-    for (int i = 0; i < LANES; i++)
+    for (int i = POWERS - 2; i >= 0; i--)
+        s->power[i] = multiply(s->power[i + 1], s->power[POWERS - 1]);
+    for (int i = 0; i < POWERS; i++)
         s->power_sum[i] = halves_added(s->power[i]);
     key->state = s;
     return true;

@@ -162,9 +162,9 @@ def test_all_lengths_equal_another_implementation(backend: bytes, suite: int) ->
     raw = os.urandom(16 if suite == AES128 else 32)
     key = key_raw(backend, suite, raw, bytes(12), raw)
     other = ChaCha20Poly1305(raw) if suite == CHACHA else AESGCM(raw)
-    text = os.urandom(1600)
-    out = ffi.new("uint8_t[]", 1700)
-    for n in [*range(560), *range(560, 1600, 13), 1314, 1350, 1424, 1500]:
+    text = os.urandom(9000)
+    out = ffi.new("uint8_t[]", 9100)
+    for n in [*range(560), *range(560, 1700, 13), 1314, 1350, 1424, 1500, 4096, 9000]:
         nonce, aad = os.urandom(12), os.urandom(n % 41)
         expected = other.encrypt(nonce, text[:n], aad)
         assert lib.aead_seal_raw(key, nonce, aad, len(aad), text, n, out) == n + 16
