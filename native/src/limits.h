@@ -34,6 +34,7 @@
 #define ACK_RETRY_NS 25000000ull
 #define INITIAL_RTT_NS 200000000ull
 #define GRANULARITY_NS 1000000ull
+#define PTO_MARGIN_NS 10000000ull       /* least variance term of the PTO: threads on a busy machine wake late */
 #define PROBE_INTERVAL_NS 500000000ull  /* of suspect and failed paths, at most */
 #define VALIDATION_INTERVAL_NS 200000000ull
 #define VALIDATION_TRIES 5

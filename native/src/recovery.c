@@ -6,7 +6,7 @@ uint64_t recovery_pto(const struct conn *c, const struct path *p)
 {
     const struct recovery *r = &p->rec;
     uint64_t smoothed = r->sampled ? r->smoothed : INITIAL_RTT_NS, var = r->sampled ? r->var : INITIAL_RTT_NS / 2;
-    uint64_t margin = 4 * var > GRANULARITY_NS ? 4 * var : GRANULARITY_NS;
+    uint64_t margin = 4 * var > PTO_MARGIN_NS ? 4 * var : PTO_MARGIN_NS;
     return smoothed + margin + (c->handshake_complete ? c->params.max_ack_delay_ns : 0);
 }
 

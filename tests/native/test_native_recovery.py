@@ -1,0 +1,130 @@
+"""Loss recovery, congestion control and pacing under the simulator (RFC 9002, RFC 9438)."""
+
+from __future__ import annotations
+
+import pytest
+
+from native.sim import BALANCED, MS, SECOND, Simulator, serial_of, udp4
+
+
+def load(sim: Simulator, duration: int, per_ms: int, size: int = 1280) -> None:
+    count = 0
+
+    def send() -> None:
+        nonlocal count
+        for _ in range(per_ms):
+            sim.inner(sim.client, udp4(size, serial=count))
+            count += 1
+
+    sim.every(MS, sim.now + duration, send)
+
+
+def single(sim: Simulator, **shape: float) -> tuple[int, int]:
+    conn, peer = sim.connect()
+    sim.tunnel(conn, peer, [BALANCED])
+    sim.shape(0, **shape)
+    return conn, peer
+
+
+def goodput(sim: Simulator, seconds: int) -> float:
+    before = sum(len(p) for _, _, p in sim.server.inner)
+    sim.run(seconds * SECOND)
+    return (sum(len(p) for _, _, p in sim.server.inner) - before) * 8 / seconds
+
+
+@pytest.mark.parametrize("rate,delay", [(100e6, 5 * MS), (50e6, 15 * MS), (10e6, 40 * MS)])
+def test_drop_tail_link_is_used_to_nine_tenths(rate: float, delay: int) -> None:
+    with Simulator(71) as s:
+        conn, _ = single(s, rate=rate, delay=delay)
+        load(s, 7 * SECOND, int(rate / 8000 / 1280) + 3)
+        s.run(2 * SECOND)
+        assert goodput(s, 4) >= 0.9 * rate * 1280 / 1340
+        path = s.client.paths(conn)[0]
+        assert path.packets_lost > 0  # the queue did overflow
+        assert path.bytes_in_flight <= path.cwnd
+
+
+def test_random_loss_is_counted_and_nothing_comes_twice() -> None:
+    with Simulator(72) as s:
+        conn, _ = single(s, rate=100e6, delay=5 * MS, loss=0.02)
+        load(s, 3 * SECOND, 1, 600)
+        s.run(5 * SECOND)
+        serials = [serial_of(p) for _, _, p in s.server.inner]
+        path = s.client.paths(conn)[0]
+        assert len(serials) == len(set(serials))
+        assert path.datagrams_sent == len(serials) + path.datagrams_lost
+        assert 0.01 < path.datagrams_lost / path.datagrams_sent < 0.04
+
+
+def test_window_does_not_grow_while_the_application_is_the_limit() -> None:
+    with Simulator(73) as s:
+        conn, _ = single(s, rate=100e6)
+        load(s, 10 * SECOND, 1, 300)  # 2.4 Mbit/s
+        s.run(10 * SECOND)
+        assert s.client.paths(conn)[0].cwnd < 60_000
+
+
+def test_pacing_keeps_a_small_queue_from_overflowing() -> None:
+    """No burst of a whole window: a queue of 4 ms survives a steady load at two thirds of the rate."""
+    with Simulator(74) as s:
+        conn, _ = single(s, rate=30e6, delay=20 * MS, queue=4 * MS)
+        load(s, 4 * SECOND, 2)
+        s.run(5 * SECOND)
+        path = s.client.paths(conn)[0]
+        assert path.datagrams_lost < 0.02 * path.datagrams_sent
+
+
+def test_reordering_makes_the_sender_patient() -> None:
+    with Simulator(75) as s:
+        conn, _ = single(s, delay=5 * MS, reorder=0.1)
+        load(s, 4 * SECOND, 2)
+        s.run(2 * SECOND)
+        early = s.client.paths(conn)[0].packets_spurious
+        s.run(3 * SECOND)
+        assert s.client.paths(conn)[0].packets_spurious - early <= 20
+        assert len(s.server.inner) == 8000
+
+
+def test_rtt_follows_the_delay_of_the_path() -> None:
+    with Simulator(76) as s:
+        conn, _ = single(s, delay=5 * MS)
+        load(s, 6 * SECOND, 1)
+        s.run(2 * SECOND)
+        assert 9 * MS < s.client.paths(conn)[0].rtt_smoothed < 16 * MS
+        s.shape(0, delay=50 * MS)
+        s.run(3 * SECOND)
+        path = s.client.paths(conn)[0]
+        assert 99 * MS < path.rtt_smoothed < 115 * MS and path.rtt_min < 12 * MS
+
+
+def test_outage_of_a_single_path_is_survived_with_a_small_window() -> None:
+    with Simulator(77) as s:
+        conn, _ = single(s, rate=50e6)
+        load(s, 10 * SECOND, 3)
+        s.run(2 * SECOND)
+        s.shape(0, cut=True)
+        s.run(3 * SECOND)
+        s.shape(0, cut=False)
+        s.run(2 * SECOND)
+        assert goodput(s, 1) >= 0.85 * 24 * 1280 * 1000
+        assert s.client.paths(conn)[0].pto_count == 0
+
+
+def test_silent_receiver_only_sends_acknowledgements() -> None:
+    with Simulator(78) as s:
+        _, peer = single(s, rate=100e6)
+        load(s, 3 * SECOND, 4)
+        s.run(4 * SECOND)
+        stats = s.server.stats(peer)
+        assert stats.packets_sent < stats.packets_received / 3
+
+
+def test_acknowledgements_come_within_the_promised_delay() -> None:
+    with Simulator(79) as s:
+        conn, _ = single(s, delay=5 * MS)
+        s.run(SECOND)
+        s.inner(s.client, udp4(100))
+        start = s.now
+        acked = s.client.paths(conn)[0].packets_acked
+        assert s.run(SECOND, lambda: s.client.paths(conn)[0].packets_acked > acked)
+        assert s.now - start <= 36 * MS
