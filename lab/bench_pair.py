@@ -96,15 +96,16 @@ class Line:
         s.bind((OUTER[side], PORT))
         return s
 
-    def tcp_congestion(self, name: str) -> None:
-        """Congestion control of sockets made later in both namespaces."""
-        for space in self.spaces:
-            space.call_sync(self._sysctl, "/proc/sys/net/ipv4/tcp_congestion_control", name)
+    def connected(self, side: int) -> socket.socket:
+        """A UDP socket to the other side's, for the forwarder; the caller closes it."""
 
-    @staticmethod
-    def _sysctl(path: str, value: str) -> None:
-        with open(path, "w", encoding="ascii") as f:
-            f.write(value)
+        def make() -> socket.socket:
+            s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            s.bind((OUTER[side], PORT + 1))
+            s.connect((OUTER[1 - side], PORT + 1))
+            return s
+
+        return self.spaces[side].call_sync(make)
 
 
 class EngineSide:
@@ -299,3 +300,28 @@ class EnginePair:
         for side in self.sides:
             side.close()
         self.sides = []
+
+
+class ForwarderPair:
+    """The limit: the same line and offloads, no QUIC and no cryptography."""
+
+    def __init__(self, line: Line) -> None:
+        self.forwarders: list[Any] = []
+        self.sockets = [line.connected(side) for side in (CLIENT, SERVER)]
+        for side, sock in enumerate(self.sockets):
+            forwarder = lib.forwarder_new(line.tuns[side], sock.fileno())
+            if forwarder == ffi.NULL:
+                self.close()
+                raise BenchError("forwarder_new failed")
+            self.forwarders.append(forwarder)
+            check(lib.forwarder_start(forwarder), "forwarder_start")
+
+    def cpu_ns(self) -> int:
+        return sum(int(lib.forwarder_cpu_ns(f)) for f in self.forwarders)
+
+    def close(self) -> None:
+        for forwarder in self.forwarders:
+            lib.forwarder_free(forwarder)
+        for sock in self.sockets:
+            sock.close()
+        self.forwarders, self.sockets = [], []
