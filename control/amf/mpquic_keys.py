@@ -280,6 +280,8 @@ class MpquicKeys:
                 self._counters.inc("mpquic_key.ue_not_reachable")
                 await self._notify(session, key.generation, KeyEvent.UE_NOT_REACHABLE, 0, key.notif_path)
         key.settled.set()
+        # From here on the octets serve only a repeated question.
+        asyncio.get_running_loop().call_later(SAME_ANSWER_S, key.wipe)
 
     async def _notify(self, session: SmSession, generation: int, event: KeyEvent, cause: int, path: str) -> bool:
         body = MpquicKeyNotification(

@@ -33,7 +33,13 @@ class Bench:
         self.reports, self.restarts = [], []
         config = N4Config("127.0.0.11", 0, "127.0.0.20", self.upf.port, "unused")
         self.n4 = N4(
-            config, Secret(K_N4), self.counters, Events(self.sink), self.report, lambda: self.restarts.append(1), os.urandom
+            config,
+            Secret(K_N4),
+            self.counters,
+            Events(self.sink),
+            self.report,
+            lambda: self.restarts.append(1),
+            os.urandom,
         )
         await self.n4.open()
         self.task = asyncio.create_task(self.n4.run())
