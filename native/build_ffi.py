@@ -15,8 +15,8 @@ SECTIONS: dict[str, list[str]] = {
     "aead": ["kdf.c", "aead.c", "aead_openssl.c", "aead_vaes.c", "aead_api.c"],
     "endpoint": [
         "cid.c", "conn.c", "conn_api.c", "conn_frames.c", "conn_input.c", "conn_output.c", "counters.c", "cubic.c", "endpoint.c",
-        "event.c", "flow.c", "frame.c", "icmp.c", "key.c", "pacer.c", "packet.c", "path.c", "random.c", "ranges.c", "recovery.c", "space.c",
-        "steering.c", "timer.c", "transmit.c", "tunnel.c",
+        "event.c", "flow.c", "frame.c", "icmp.c", "key.c", "pacer.c", "packet.c", "path.c", "random.c", "ranges.c",
+        "recovery.c", "space.c", "steering.c", "timer.c", "transmit.c", "tunnel.c",
     ],
     "io": ["checksum.c", "offload.c", "tun.c", "io.c", "io_udp.c", "io_tun.c"],
     "wire": ["packet_socket.c", "wire_direction.c", "wire.c"],

@@ -102,6 +102,12 @@ void conn_accept_payload(struct conn *c, const struct long_header *h, uint8_t fi
     if (c->keys[h->level].receive)      /* not if a frame made us discard the level */
         space_received(s, pn, eliciting, ecn, 0, now);
     path_received(p, link, remote, h->length, true, false, now);
+    /* RFC 9002 §6.2.3: a client that still speaks Initial has not got our flight */
+    const struct space *initial = &c->early[LEVEL_INITIAL], *handshake = &c->early[LEVEL_HANDSHAKE];
+    if (c->server && h->level == LEVEL_INITIAL && eliciting &&
+        ((initial->eliciting && now - initial->pto_from > EARLY_REPEAT_NS) ||
+         (handshake->eliciting && now - handshake->pto_from > EARLY_REPEAT_NS)))
+        early_repeat(c, LEVEL_INITIAL, now);
     conn_ready(c);
 }
 

@@ -397,6 +397,7 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
 uint64_t recovery_deadline(struct conn *c, struct path *p, struct space *s, int level);
 void recovery_timeout(struct conn *c, struct path *p, struct space *s, int level, uint64_t now);
 struct sent *recovery_record(struct conn *c, struct path *p, struct space *s);   /* of the next packet */
+void early_repeat(struct conn *c, int probe, uint64_t now);
 void space_discard(struct conn *c, struct path *p, struct space *s);    /* frees records; in flight no more */
 void frames_repeat(struct conn *c, struct space *s, int level, uint32_t limit);
 

@@ -32,7 +32,8 @@
 #define HANDSHAKE_TIMEOUT_NS 10000000000ull
 #define REFUSED_LINGER_NS 100000000ull  /* of a connection that the server closed before its handshake was complete */
 #define ACK_RETRY_NS 25000000ull
-#define INITIAL_RTT_NS 200000000ull
+#define EARLY_REPEAT_NS 25000000ull     /* age of an unanswered flight that another Initial makes us repeat */
+#define INITIAL_RTT_NS 100000000ull     /* RFC 9002 recommends 333 ms; an access network is nearer */
 #define GRANULARITY_NS 1000000ull
 #define PTO_MARGIN_NS 10000000ull       /* least variance term of the PTO: threads on a busy machine wake late */
 #define PROBE_INTERVAL_NS 500000000ull  /* of suspect and failed paths, at most */

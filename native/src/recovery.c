@@ -116,7 +116,7 @@ void frames_repeat(struct conn *c, struct space *s, int level, uint32_t limit)
             continue;
         for (struct frame_ref *q = r->frames; q && limit; q = q->next) {
             struct frame *f = q->frame;
-            if (f->acked || f->refs > 2 || f->flags & FRAME_NO_RESEND || f->path != ENGINE_PATH_ANY)
+            if (f->acked || f->refs > (level == LEVEL_1RTT ? 2u : 8u) || f->flags & FRAME_NO_RESEND || f->path != ENGINE_PATH_ANY)
                 continue;
             struct frame_ref *again = ref_get(c->e, f);
             if (!again)
@@ -331,10 +331,13 @@ uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int lev
     base_advance(s);
     recovery_detect(c, p, s, now);
     cubic_acked(&p->cc, w.bytes, w.bytes > 0, f->largest, s->next_pn, w.largest_new ? p->rec.latest : 0, p->rec.smoothed, now);
-    s->pto_from = now;
-    p->rec.pto_count = 0;
-    if (level == LEVEL_1RTT)
-        path_answered(p);
+    if (w.eliciting) {                  /* an ACK of our ACKs says nothing of what is still unanswered */
+        s->pto_from = now;
+        if (c->server || level != LEVEL_INITIAL)
+            p->rec.pto_count = 0;       /* RFC 9002 §6.2.1: a client backs off until the server knows its address */
+        if (level == LEVEL_1RTT)
+            path_answered(p);
+    }
     conn_ready(c);
     return 0;
 }
@@ -366,6 +369,20 @@ uint64_t recovery_deadline(struct conn *c, struct path *p, struct space *s, int 
     return from + period;
 }
 
+/* Both early spaces again, in one datagram: what is missing of a flight is seldom only one of them (RFC 9002 §6.2.4). */
+void early_repeat(struct conn *c, int probe, uint64_t now)
+{
+    for (int level = LEVEL_INITIAL; level <= LEVEL_HANDSHAKE; level++) {
+        struct space *s = &c->early[level];
+        if (!c->keys[level].send || (level != probe && !s->eliciting))
+            continue;
+        frames_repeat(c, s, level, LIMIT_FRAMES_EARLY);
+        c->early_probes[level] = 1;
+        s->pto_from = now;
+    }
+    conn_ready(c);
+}
+
 void recovery_timeout(struct conn *c, struct path *p, struct space *s, int level, uint64_t now)
 {
     if (s->loss_time != NEVER) {
@@ -377,8 +394,7 @@ void recovery_timeout(struct conn *c, struct path *p, struct space *s, int level
     if (level == LEVEL_1RTT) {
         path_pto(p, now);
     } else {
-        frames_repeat(c, s, level, LIMIT_FRAMES_EARLY);
-        c->early_probes[level] = 1;
+        early_repeat(c, level, now);
     }
     conn_ready(c);
 }

@@ -60,7 +60,7 @@ def test_any_one_lost_datagram_only_delays_the_handshake(sim: Simulator, victim:
 
 
 def test_handshake_survives_loss_duplicates_and_reordering() -> None:
-    for seed in range(20):
+    for seed in range(60):
         with Simulator(seed + 1) as s:
             s.shape(0, loss=0.2, duplicate=0.2, reorder=0.2)
             s.connect()
