@@ -1,0 +1,312 @@
+"""The proxy with connections that are none: who may connect, what they get, who carries the session at a re-key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from socket import socket
+from typing import Any
+
+import pytest
+from upf_rig import K_N4, KEY, UP_RECOVERY, Rig, balancing, config, establishment, key_ie
+
+from fiveg.keys import psk_identity
+from fiveg.pfcp import message as m
+from fiveg.pfcp import rules as r
+from fiveg.pfcp.codes import Cause
+from mpquic.errors import PskSpent
+from node.events import Events
+from node.secrets import Secret
+from upf.errors import DatapathError
+from upf.pfcp_agent import PfcpAgent
+from upf.ports import Assignment, ConnectionPort, TunnelSpec
+from upf.proxy import Proxy
+from upf.steering import Steering
+
+
+@dataclass(eq=False)
+class FakeConnection:
+    identity: bytes
+    client_random: str = "00" * 32
+    handler: Callable[[], Assignment] | None = None
+    over: asyncio.Future[str] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def on_connect_ip(self, handler: Callable[[], Assignment]) -> None:
+        self.handler = handler
+
+    def on_event(self, handler: Callable[[str, dict[str, Any]], None]) -> None:
+        self.event = handler
+
+    async def close(self) -> None:
+        if not self.over.done():
+            self.over.set_result("closed by us")
+
+    async def closed(self) -> str:
+        return await self.over
+
+    def packets(self) -> int:
+        return 7
+
+    def paths(self) -> list[dict[str, Any]]:
+        return [{"path": 0, "link": 0, "state": "active"}]
+
+    def connect_ip(self) -> Assignment:
+        assert self.handler is not None
+        return self.handler()
+
+
+@dataclass(eq=False)
+class FakeTunnel:
+    spec: TunnelSpec
+    steering: list[Steering] = field(default_factory=list)
+    bound: list[ConnectionPort] = field(default_factory=list)
+    freed: bool = False
+    fail: bool = False
+
+    def steering_set(self, steering: list[Steering]) -> None:
+        if self.fail:
+            raise DatapathError("told to fail")
+        self.steering = steering
+
+    def bind(self, connection: ConnectionPort) -> None:
+        self.bound.append(connection)
+
+    def stats(self) -> dict[str, Any]:
+        return {"packets_in": 1}
+
+    def free(self) -> None:
+        self.freed = True
+
+
+class FakeEndpoint:
+    def __init__(self) -> None:
+        self.tunnels: list[FakeTunnel] = []
+        self.fail = False
+
+    def tunnel_new(self, spec: TunnelSpec) -> FakeTunnel:
+        self.tunnels.append(FakeTunnel(spec, fail=self.fail))
+        return self.tunnels[-1]
+
+    def socket_add(self, link: int, sock: socket, access: str) -> None: ...
+
+    def counters(self) -> dict[str, int]:
+        return {}
+
+    async def close(self) -> None: ...
+
+
+class FakeRoutes:
+    def __init__(self) -> None:
+        self.routes: list[tuple[IPv4Address | None, IPv6Address | None]] = []
+        self.fail = False
+
+    def route_add(self, ipv4: IPv4Address | None, ipv6: IPv6Address | None) -> None:
+        if self.fail:
+            raise DatapathError("told to fail")
+        self.routes.append((ipv4, ipv6))
+
+    def route_remove(self, ipv4: IPv4Address | None, ipv6: IPv6Address | None) -> None:
+        self.routes.remove((ipv4, ipv6))
+
+
+class ProxyRig(Rig):
+    """The agent's rig with the real proxy in place of the recorder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.endpoint, self.routes = FakeEndpoint(), FakeRoutes()
+        events = Events(self.events)
+        self.proxy = Proxy(config(), events, self.counters, lambda: self.now)
+        self.agent = PfcpAgent(
+            config(),
+            Secret(K_N4),
+            UP_RECOVERY,
+            self.transactions,
+            self.proxy,
+            events,
+            self.counters,
+            self.agent._random,
+        )
+        self.proxy.attach(self.endpoint, self.routes, self.agent, lambda: None)
+
+    @property
+    def tunnel(self) -> FakeTunnel:
+        return self.endpoint.tunnels[-1]
+
+    async def connect(self, key: bytes = KEY, connect_ip: bool = True) -> FakeConnection:
+        """What mpquic does when a client has this key."""
+        assert self.proxy.psk_lookup(psk_identity(key)) is not None
+        connection = FakeConnection(psk_identity(key))
+        self.proxy.connected(connection)
+        if connect_ip:
+            connection.connect_ip()
+        await settle()
+        return connection
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+Scenario = Callable[[ProxyRig], Coroutine[Any, Any, None]]
+
+
+def run(scenario: Scenario) -> None:
+    async def main() -> None:
+        rig = ProxyRig()
+        await scenario(rig)
+        await rig.proxy.close()
+
+    asyncio.run(main())
+
+
+SECOND = bytes(32)
+
+
+def test_session_gets_a_tunnel_with_its_addresses_and_routes() -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        assert rig.tunnel.spec.ipv4 == IPv4Address("10.45.0.2")
+        assert rig.tunnel.spec.ipv6 == IPv6Network("fd45::/64")
+        assert rig.tunnel.steering[0].weights == {"3gpp": 30, "non-3gpp": 70}
+        assert rig.routes.routes == [(IPv4Address("10.45.0.2"), IPv6Address("fd45::"))]
+        rig.ask(m.SessionDeletionRequest(), session.seid)
+        assert rig.routes.routes == [] and rig.tunnel.freed
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("what", ["steering", "route"])
+def test_data_path_that_fails_leaves_no_tunnel(what: str) -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        rig.associate()
+        rig.endpoint.fail, rig.routes.fail = what == "steering", what == "route"
+        answer = rig.ask(establishment(), 0)
+        assert isinstance(answer, m.SessionEstablishmentResponse) and answer.cause is Cause.SYSTEM_FAILURE
+        assert rig.tunnel.freed and rig.routes.routes == [] and rig.agent.sessions == {}
+
+    run(scenario)
+
+
+def test_only_a_held_key_is_found_and_a_spent_one_is_told_apart() -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        assert rig.proxy.psk_lookup(psk_identity(KEY)) is None
+        rig.modify(session, key=key_ie(session))
+        assert rig.proxy.psk_lookup(psk_identity(SECOND)) is None
+        psk = rig.proxy.psk_lookup(psk_identity(KEY))
+        assert psk is not None and not psk.wiped
+        await rig.connect()
+        assert psk.wiped
+        with pytest.raises(PskSpent):
+            rig.proxy.psk_lookup(psk_identity(KEY))
+        rig.ask(m.SessionDeletionRequest(), session.seid)
+        assert rig.proxy.psk_lookup(psk_identity(KEY)) is None
+
+    run(scenario)
+
+
+def test_connection_gets_the_address_of_its_session_once() -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        rig.modify(session, key=key_ie(session))
+        connection = await rig.connect(connect_ip=False)
+        assert rig.tunnel.bound == []
+        answer = connection.connect_ip()
+        assert answer.status == 200
+        assert answer.addresses == (IPv4Network("10.45.0.2/32"), IPv6Network("fd45::/64"))
+        assert answer.routes == (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+        await settle()
+        assert rig.tunnel.bound == [connection]
+        assert connection.connect_ip().status == 409
+        (ready,) = rig.events.of("connection_ready")
+        assert ready["fingerprint"] == rig.events.of("key_installed")[0]["fingerprint"]
+
+    run(scenario)
+
+
+def test_second_connection_with_the_same_key_is_closed() -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        rig.modify(session, key=key_ie(session))
+        first = await rig.connect()
+        late = FakeConnection(psk_identity(KEY))  # its handshake was half done when the first one finished
+        rig.proxy.connected(late)
+        await settle()
+        assert late.over.done() and late.handler is None and not first.over.done()
+        assert rig.counters.get("proxy.key_gone") == 1
+
+    run(scenario)
+
+
+def test_rekey_hands_the_tunnel_over_when_the_old_connection_closes() -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        rig.modify(session, key=key_ie(session))
+        old = await rig.connect()
+        rig.modify(session, key=key_ie(session, 2, SECOND))
+        new = await rig.connect(SECOND)
+        assert rig.tunnel.bound == [old]
+        old.over.set_result("closed by peer")
+        await settle()
+        assert rig.tunnel.bound == [old, new]
+        assert [c["carries"] for c in rig.proxy.status()] == [True]
+        assert rig.events.of("connection_closed") == [{"generation": 1, "reason": "closed by peer"}]
+        assert [p["access"] for p in rig.proxy.paths() if "access" in p] == []
+
+    run(scenario)
+
+
+def test_rekey_takes_the_tunnel_from_a_connection_that_does_not_close() -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        timers: list[tuple[float, Callable[[], None]]] = []
+
+        def after(delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+            timers.append((delay, call))
+            return asyncio.get_running_loop().call_later(3600, lambda: None)
+
+        rig.proxy._after = after  # type: ignore[method-assign]
+        session = rig.establish()
+        rig.modify(session, key=key_ie(session))
+        old = await rig.connect()
+        rig.modify(session, key=key_ie(session, 2, SECOND))
+        new = await rig.connect(SECOND)
+        ((delay, call),) = timers
+        assert delay == 1.0
+        call()
+        await settle()
+        assert rig.tunnel.bound == [old, new] and old.over.done() and not new.over.done()
+
+    run(scenario)
+
+
+def test_last_connection_that_ends_makes_the_session_ask_for_a_key() -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        rig.modify(session, key=key_ie(session))
+        only = await rig.connect()
+        only.over.set_result("idle")
+        await settle()
+        assert [e["reason"] for e in rig.events.of("key_requested")] == ["initial", "restart"]
+
+    run(scenario)
+
+
+def test_changed_weights_reach_the_tunnel_and_deletion_closes_the_connection() -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        rig.modify(session, key=key_ie(session))
+        connection = await rig.connect()
+        changed = balancing(1, 80, 20)
+        update = r.UpdateMar(mar_id=1, access_3gpp=changed.access_3gpp, access_non_3gpp=changed.access_non_3gpp)
+        rig.modify(session, update_mars=(update,))
+        assert rig.tunnel.steering[0].weights == {"3gpp": 80, "non-3gpp": 20}
+        rig.ask(m.SessionDeletionRequest(), session.seid)
+        await settle()
+        assert connection.over.done() and rig.tunnel.freed
+        assert rig.proxy.status() == []
+
+    run(scenario)
