@@ -66,13 +66,13 @@ def _outer(step: Step, linktype: int) -> list[str]:
         return [_exported(record.data)]
     if linktype not in (LINK_ETHERNET, LINK_RAW):
         return [f"link type {linktype}: {record.data[:64].hex()}"]
-    packet = Ether(record.data) if linktype == LINK_ETHERNET else IP(record.data)
     if flow is not None and flow.protocol == UDP and PFCP_PORT in (flow.source_port, flow.destination_port):
         import lab.packets.pfcp  # noqa: F401  (binds our IEs into scapy's PFCP, which takes a second to load)
-    elif flow is not None and flow.protocol == TCP and flow.payload and (
+    packet = Ether(record.data) if linktype == LINK_ETHERNET else IP(record.data)
+    if flow is not None and flow.protocol == TCP and flow.payload and (
             flow.source_port in N1_PORTS or flow.destination_port in N1_PORTS):
         return [_show(packet), _show(NasEnvelope(flow.payload))]
-    elif step.quic:
+    if step.quic:
         packet.getlayer("UDP").remove_payload()
         return [_show(packet), _show(QuicWire(flow.payload if flow is not None else b""))]
     return [_show(packet)]
