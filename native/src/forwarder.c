@@ -25,7 +25,11 @@
 #define UDP_GRO 104
 #endif
 #define SEND_BYTES 65000
-#define READS 32
+#define READS 48
+#define BATCH 48
+#define PACKET_ROOM 2048                /* an inner packet, at most */
+#define READ_SIZE 65536
+#define READ_BUFFER (4 * READ_SIZE)
 #define SOCKET_BUFFER (8 << 20)
 enum { SOURCE_STOP, SOURCE_TUN, SOURCE_UDP };
 
@@ -62,7 +66,7 @@ forwarder *forwarder_new(int tun_fd, int socket_fd)
     f->sock = own(socket_fd);
     f->epoll = epoll_create1(EPOLL_CLOEXEC);
     f->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    f->in = malloc(OFFLOAD_BUFFER);
+    f->in = malloc(READ_BUFFER);
     f->out = malloc(OFFLOAD_BUFFER);
     bool ok = f->tun >= 0 && f->sock >= 0 && f->epoll >= 0 && f->kick >= 0 && f->in && f->out;
     if (ok) {
@@ -105,45 +109,63 @@ static void send_batch(struct forwarder *f, size_t length, uint16_t segment)
     }
 }
 
+/* As the engine does: what several reads give leaves in one send, while it is of one size. */
 static void from_tun(struct forwarder *f)
 {
+    size_t used = 0;
+    unsigned have = 0;
+    uint16_t segment = 0;
     for (int i = 0; i < READS; i++) {
         ssize_t n = read(f->tun, f->in, OFFLOAD_BUFFER);
         struct virtio_net_hdr header;
         struct cutter c;
         if (n <= (ssize_t)sizeof header)
-            return;
+            break;
         memcpy(&header, f->in, sizeof header);
         if (cutter_init(&c, &header, f->in + sizeof header, (size_t)n - sizeof header, 0) < 0)
             continue;
-        size_t used = 0;
-        uint16_t segment = 0;
-        for (unsigned have = 0;;) {
-            int length = cutter_next(&c, f->out + used, SEND_BYTES - used);
+        for (;;) {
+            if (used + PACKET_ROOM > SEND_BYTES || have == BATCH) {
+                send_batch(f, used, segment);
+                used = have = 0;
+            }
+            int length = cutter_next(&c, f->out + used, PACKET_ROOM);
             if (length <= 0)
                 break;
-            if (used == 0)
+            if (have && length > segment) {         /* another size: it begins a batch of its own */
+                send_batch(f, used, segment);
+                memmove(f->out, f->out + used, (size_t)length);
+                used = have = 0;
+            }
+            if (have == 0)
                 segment = (uint16_t)length;
             used += (size_t)length;
-            if (++have == 48 || used + segment > SEND_BYTES) {
+            have++;
+            if (length < segment) {                 /* only the last may be shorter */
                 send_batch(f, used, segment);
                 used = have = 0;
             }
         }
-        if (used)
-            send_batch(f, used, segment);
     }
+    if (used)
+        send_batch(f, used, segment);
 }
 
 static void from_udp(struct forwarder *f)
 {
+    size_t filled = 0;
     for (int i = 0; i < READS; i++) {
+        if (filled + READ_SIZE > READ_BUFFER) {
+            joiner_flush(&f->joiner);               /* its runs point into the buffer */
+            filled = 0;
+        }
         _Alignas(struct cmsghdr) char control[64];
-        struct iovec iov = {f->in, OFFLOAD_BUFFER};
+        uint8_t *data = f->in + filled;
+        struct iovec iov = {data, READ_SIZE};
         struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
         ssize_t n = recvmsg(f->sock, &m, MSG_DONTWAIT);
         if (n <= 0)
-            return;
+            break;
         size_t stride = (size_t)n;
         for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
             if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
@@ -152,9 +174,10 @@ static void from_udp(struct forwarder *f)
                 stride = value > 0 ? (size_t)value : stride;
             }
         for (size_t at = 0; at < (size_t)n; at += stride)
-            joiner_packet(&f->joiner, f->in + at, (size_t)n - at < stride ? (size_t)n - at : stride);
-        joiner_flush(&f->joiner);
+            joiner_packet(&f->joiner, data + at, (size_t)n - at < stride ? (size_t)n - at : stride);
+        filled += ((size_t)n + 63) & ~(size_t)63;
     }
+    joiner_flush(&f->joiner);
 }
 
 static void *thread_main(void *argument)
