@@ -321,7 +321,7 @@ uint64_t conn_deadline(struct conn *c)
     for (int i = 0; first && !c->handshake_confirmed && i < 2; i++) {
         if ((t = recovery_deadline(c, first, &c->early[i], i)) < d)
             d = t;
-        if (c->early[i].ack_at < d)
+        if (!c->ready && c->early[i].ack_at < d)
             d = c->early[i].ack_at;
     }
     for (uint32_t i = 0; i < c->path_count; i++)

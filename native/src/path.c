@@ -344,10 +344,12 @@ uint64_t path_deadline(struct path *p)
         d = p->challenge_at;
     if (p->free_at < d)
         d = p->free_at;
-    if (p->space.ack_at < d)
-        d = p->space.ack_at;
-    if (p->paced && p->pacer.until < d)
-        d = p->pacer.until;
+    if (!c->ready) {                    /* else it sends in this turn, and the deadline is made anew */
+        if (p->space.ack_at < d)
+            d = p->space.ack_at;
+        if (p->paced && p->pacer.until < d)
+            d = p->pacer.until;
+    }
     if ((t = keepalive_at(p)) < d)
         d = t;
     return d;
