@@ -77,7 +77,7 @@ void steering_sent(struct tunnel *t, int access, size_t bytes, uint64_t now)
 /* The home of a new flow: the usable access that is furthest below its weight, counting what young flows will carry. */
 static int home_choose(struct conn *c, struct tunnel *t, const struct steering_rule *r, uint64_t now)
 {
-    double charge[2] = { 0, 0 }, score[2];
+    double charge[2] = { 0, 0 }, score[2] = { 0, 0 };
     enum grade grade[2];
     load_decay(t, now);
     while (t->young_count && now - t->young[t->young_first].time > YOUNG_NS) {

@@ -52,9 +52,9 @@ static inline size_t varint_size(uint64_t v)
 static inline uint8_t *put_varint(uint8_t *p, uint64_t v)
 {
     size_t n = varint_size(v);
+    v |= (n == 1 ? 0ull : n == 2 ? 1ull : n == 4 ? 2ull : 3ull) << (8 * n - 2);
     for (size_t i = n; i-- > 0; v >>= 8)
         p[i] = (uint8_t)v;
-    p[0] |= (uint8_t)((n == 1 ? 0 : n == 2 ? 1 : n == 4 ? 2 : 3) << 6);
     return p + n;
 }
 
