@@ -135,6 +135,7 @@ def test_the_file_of_the_capture_engine_reads(tmp_path):
     try:
         number = check(lib.capture_virtual_add(capture, b"tunnel-inner", 101))
         other = check(lib.capture_virtual_add(capture, b"n1-deciphered", 252))
+        check(lib.capture_start(capture))
         check(lib.capture_write(capture, number, 1_790_000_000_123_456_789, b"\x45abc", 4, b"path 0 pn 1"))
         check(lib.capture_write(capture, other, 1_790_000_000_123_456_790, b"pdu", 3, ffi.NULL))
         check(lib.capture_secrets(capture, b"LINE\n", 5))
