@@ -1,0 +1,66 @@
+"""A cursor over octets from a peer: every read is checked, nothing is read beyond the end."""
+
+from __future__ import annotations
+
+
+class ReadError(ValueError):
+    """The octets end too early, or too late. Callers turn it into the named error of their protocol."""
+
+
+class Reader:
+    __slots__ = ("_data", "_end", "position")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._end = len(data)
+        self.position = 0
+
+    @property
+    def left(self) -> int:
+        return self._end - self.position
+
+    def octets(self, count: int) -> bytes:
+        if count > self._end - self.position:
+            raise ReadError(f"{count} octets wanted, {self.left} left")
+        start = self.position
+        self.position = start + count
+        return self._data[start : self.position]
+
+    def uint(self, size: int) -> int:
+        return int.from_bytes(self.octets(size), "big")
+
+    def vector(self, size: int, least: int = 0, most: int | None = None) -> bytes:
+        """A TLS vector with a length field of `size` octets."""
+        length = self.uint(size)
+        if length < least or (most is not None and length > most):
+            raise ReadError(f"vector of {length} octets: {least} to {most} allowed")
+        return self.octets(length)
+
+    def varint(self) -> int:
+        """A QUIC variable-length integer (RFC 9000 §16)."""
+        first = self.uint(1)
+        size = 1 << (first >> 6)
+        value = first & 0x3F
+        for octet in self.octets(size - 1):
+            value = value << 8 | octet
+        return value
+
+    def rest(self) -> bytes:
+        return self.octets(self.left)
+
+    def end(self) -> None:
+        if self.left:
+            raise ReadError(f"{self.left} octets left over")
+
+
+def varint(value: int) -> bytes:
+    """The shortest encoding of a QUIC variable-length integer."""
+    if value < 0x40:
+        return value.to_bytes(1, "big")
+    if value < 0x4000:
+        return (value | 0x4000).to_bytes(2, "big")
+    if value < 0x40000000:
+        return (value | 0x80000000).to_bytes(4, "big")
+    if value < 0x4000000000000000:
+        return (value | 0xC000000000000000).to_bytes(8, "big")
+    raise ValueError(f"{value} does not fit a variable-length integer")
