@@ -87,7 +87,7 @@ class ClearPacket:
         return f"{self.kind} path {self.path} pn {self.number}{phase}: {frames}"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Slot:
     packet: ClearPacket
     raw: bytes
@@ -286,6 +286,8 @@ class Decryptor:
                 packet.connection, packet.path = connection.index, path
                 self._finish(slot, connection, path, opened)
                 return True
+        if len(self._trial_failures) >= CIDS_MAX:
+            self._trial_failures.clear()
         self._trial_failures[packet.dcid] += 1
         if last_chance:
             self._trial_budget -= 1
@@ -376,6 +378,11 @@ class Decryptor:
         self._waiting.setdefault(slot.packet.dcid, []).append(slot)
 
     def _give_up(self, slot: _Slot) -> None:
+        waiting = self._waiting.get(slot.packet.dcid, [])
+        if slot in waiting:                     # forgotten here, so that what never opens takes no memory
+            waiting.remove(slot)
+            if not waiting:
+                del self._waiting[slot.packet.dcid]
         if slot.packet.kind == "1rtt":
             self._process_short(slot, last_chance=True)
         if not slot.done:

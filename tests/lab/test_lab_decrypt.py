@@ -295,7 +295,9 @@ def test_capture_that_starts_behind_the_handshake():
     assert [p.reason for p in packets] == [""] * 40
     assert {(p.path, p.number) for p in packets if p.up} == (
         {(0, n) for n in range(70_000, 70_010)} | {(1, n) for n in range(900, 910)})
-    assert reader.decryptor.summaries[0].client_random == talk.random.hex()
+    summary, = reader.decryptor.summaries
+    assert summary.client_random == talk.random.hex()
+    assert summary.packets == summary.datagrams == {0: 20, 1: 20}
 
 
 def test_announcement_outside_the_window_of_the_capture():
@@ -343,6 +345,7 @@ def test_what_never_opens_is_bounded_and_named():
     assert {p.reason for p in closed} == {d.NO_CID} and len(closed) == 50
     assert all(not p.reason for p in packets[-2:])
     assert reader.decryptor.oldest_waiting() is None
+    assert reader.decryptor._waiting == {}              # nothing of them is kept
 
 
 def test_stateless_reset_is_told_from_a_packet():
