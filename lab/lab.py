@@ -1,0 +1,298 @@
+"""One lab: networks, wires, capture and the four nodes, brought up in order and taken down in the opposite one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from lab.capturing import Capture
+from lab.configs import PDU_SESSION_ID, SUPI, NodeConfigs, write_configs
+from lab.errors import LabError, UsageError
+from lab.process import Process
+from lab.scenario import Scenario, shape_change
+from lab.topology import AMF, N1_PORTS, TAMPER_N1_OFFSET, TAMPER_N4, UPF_N4, AccessAddresses, Topology
+from lab.wires import DOWN, UP, Wires
+from node.errors import ControlError, NodeError, VerbError
+from node.handle import NodeHandle
+
+MODULES = {"amf": "control.amf", "smf": "control.smf", "upf": "upf", "ue": "ue"}
+PLACES = {"amf": "core", "smf": "core", "upf": "upf", "ue": "ue"}
+NODE_TIMEOUT = 15.0
+SESSION_TIMEOUT = 20.0
+LONGEST_STDERR = 4000
+
+
+class Lab:
+    """`start`: CLOCK_MONOTONIC of the lab's time 0."""
+
+    def __init__(self, name: str, scenario: Scenario, state_dir: Path, run_dir: Path, *, named: bool = False) -> None:
+        self.name = name
+        self.scenario = scenario
+        self.run_dir = run_dir
+        self.start = time.monotonic()
+        self.events: list[dict[str, Any]] = []
+        self.nodes: dict[str, NodeHandle] = {}
+        self.topology = Topology(named_prefix=name if named else None)
+        self.wires = Wires(scenario.seed)
+        self.capture: Capture | None = None
+        self.capture_stats: dict[str, Any] = {}
+        self._state_dir = state_dir
+        self._configs: NodeConfigs | None = None
+        self._event_file: IO[str] = (run_dir / "events.jsonl").open("a", buffering=1)
+        self._changed = asyncio.Event()
+        self._numbers = {a.name: k for k, a in enumerate(scenario.accesses, 1)}
+        self._ue_ends: dict[str, tuple[int, int]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._plugged: dict[str, asyncio.Future[None]] = {}
+        self._tampers: list[Process] = []
+        self._stderr: dict[str, Path] = {}
+
+    def now(self) -> float:
+        return time.monotonic() - self.start
+
+    # ---- up and down
+
+    async def up(self) -> None:
+        await asyncio.to_thread(self.topology.build)
+        for name, number in self._numbers.items():
+            self._ue_ends[name] = await asyncio.to_thread(self.topology.ue_access_plug, number)
+        if self.scenario.capture:
+            self.capture = Capture(self.run_dir / "capture.raw.pcapng")
+            for name, number in self._numbers.items():
+                index = self.topology.index("ue", AccessAddresses(number).device)
+                self.capture.add(self.topology.netns["ue"].fd, index, f"ue/{name}")
+            self.capture.add(self.topology.netns["upf"].fd, self.topology.index("upf", "n4"), "upf/n4")
+            self.capture.start()
+            self.capture.window(True, self.now())
+        self._configs = write_configs(self.scenario, self._state_dir, self.run_dir)
+        await self._tamper()
+        await self._spawn("amf")
+        await self.nodes["amf"].ready(NODE_TIMEOUT)
+        await self._spawn("upf")
+        await self._spawn("smf")
+        await self._ready("upf")
+        for name in self._numbers:
+            await asyncio.wait_for(self._plugged[name], NODE_TIMEOUT)
+        self.wires.start()
+        await self._ready("smf")
+        await self._spawn("ue")
+        await self._ready("ue")
+        await self.wait_event("ue", "connection_ready", SESSION_TIMEOUT)
+        if len(self.scenario.accesses) > 1 and not any(a.cut for a in self.scenario.accesses):
+            await self.wait_event("ue", "path_validated", SESSION_TIMEOUT, count=2)
+        self.event("lab", "up")
+
+    async def _ready(self, name: str) -> None:
+        try:
+            await self.nodes[name].ready(NODE_TIMEOUT)
+        except (ControlError, NodeError) as error:
+            raise LabError(f"{error}{self._last_words(name)}") from None
+
+    def _last_words(self, name: str) -> str:
+        path = self._stderr.get(name)
+        if path is None or not path.exists():
+            return ""
+        text = path.read_text(errors="replace")[-LONGEST_STDERR:].strip()
+        return f"\n{text}" if text else ""
+
+    async def _spawn(self, name: str) -> None:
+        assert self._configs is not None
+        path = self._stderr[name] = self.run_dir / f"{name}.stderr"
+        with path.open("ab") as stderr:
+            self.nodes[name] = await NodeHandle.spawn(
+                name,
+                MODULES[name],
+                getattr(self._configs, name),
+                netns=self.topology.netns[PLACES[name]],
+                on_event=lambda event, t, fields: self._node_event(name, event, t, fields),
+                on_netns=self._access_handed_over,
+                stderr=stderr,
+            )
+        if name == "upf":
+            loop = asyncio.get_running_loop()
+            self._plugged = {a: loop.create_future() for a in self._numbers}
+
+    def _access_handed_over(self, info: dict[str, Any], fd: int) -> None:
+        task = asyncio.create_task(self._plug(str(info.get("access")), fd))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _plug(self, name: str, fd: int) -> None:
+        """An access namespace of the UPF: the wire's other end and N1 go into it; then the UPF opens its socket there."""
+        future = self._plugged.get(name)
+        try:
+            number = self._numbers[name]
+            upf_end = await asyncio.to_thread(self.topology.access_plug, name, number, fd)
+            access = self.scenario.accesses[number - 1]
+            self.wires.add(name, self._ue_ends[name], upf_end, access.up, access.down, access.cut)
+            await self.nodes["upf"].request("access_ready", {"access": name})
+        except Exception as error:
+            if future is not None and not future.done():
+                future.set_exception(LabError(f"access {name}: {error}"))
+            return
+        finally:
+            os.close(fd)
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    async def _tamper(self) -> None:
+        """Men in the middle that the scenario asks for; the nodes' configurations point at them already."""
+        core = self.topology.netns["core"]
+        for item in self.scenario.tamper:
+            where, _, what = item.partition(":")
+            if where == "n4":
+                jobs = [["n4", "--listen", f"{TAMPER_N4}:8805", "--to", f"{UPF_N4}:8805", "--what", what]]
+            else:
+                first, _, count = what.partition("+")
+                extra = ["--count", count] if count else []
+                jobs = [
+                    ["n1", "--listen", f"{AMF}:{port + TAMPER_N1_OFFSET}", "--to", f"{AMF}:{port}",
+                     "--from-message", first, *extra]
+                    for port in (N1_PORTS[a.type] for a in self.scenario.accesses)
+                ]
+            for job in jobs:
+                process = await Process.python("lab.tamper", job, core)
+                await process.line(NODE_TIMEOUT)
+                self._tampers.append(process)
+
+    async def down(self) -> None:
+        for name in ("ue", "upf", "smf", "amf"):
+            node = self.nodes.pop(name, None)
+            if node is not None:
+                await node.stop(2.0)
+        for process in self._tampers:
+            process.kill()
+        if self.capture is not None:
+            self.capture_stats = await asyncio.to_thread(self.capture.stop, self.now())
+            self.capture = None
+        self.wires.close()
+        await asyncio.to_thread(self.topology.close)
+        self._event_file.close()
+
+    # ---- events
+
+    def _node_event(self, node: str, event: str, t: float, fields: dict[str, Any]) -> None:
+        self._record(t - self.start, node, event, fields)
+
+    def event(self, node: str, event: str, **fields: Any) -> None:
+        self._record(self.now(), node, event, fields)
+
+    def _record(self, t: float, node: str, event: str, fields: dict[str, Any]) -> None:
+        entry = {"t": round(t, 6), "node": node, "event": event, **fields}
+        self.events.append(entry)
+        if not self._event_file.closed:
+            self._event_file.write(json.dumps(entry) + "\n")
+        self._changed.set()
+
+    def count_events(self, node: str, event: str) -> int:
+        return sum(1 for e in self.events if e["node"] == node and e["event"] == event)
+
+    async def wait_event(self, node: str, event: str, limit: float, *, count: int = 1) -> dict[str, Any]:
+        """The count-th event of this name; LabError when it does not come in time or the node ends."""
+        deadline = time.monotonic() + limit
+        while True:
+            found = [e for e in self.events if e["node"] == node and e["event"] == event]
+            if len(found) >= count:
+                return found[count - 1]
+            handle = self.nodes.get(node)
+            if handle is not None and handle.exited.done():
+                raise LabError(f"{node} ended while waiting for {event}{self._last_words(node)}")
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), max(0.0, min(1.0, deadline - time.monotonic())))
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    seen = ", ".join(f"{e['node']}.{e['event']}" for e in self.events[-8:])
+                    raise LabError(f"{node}: no event {event} after {limit:g} s; last were {seen}") from None
+
+    # ---- what a user asks for
+
+    async def ask(self, node: str, verb: str, args: dict[str, Any] | None = None, limit: float = 20.0) -> Any:
+        handle = self.nodes.get(node)
+        if handle is None:
+            raise UsageError(f"{node}: there is no such node; there are {', '.join(self.nodes)}")
+        try:
+            return await handle.request(verb, args, limit)
+        except (ControlError, VerbError) as error:
+            raise LabError(f"{node}: {error}") from None
+
+    def access(self, name: str) -> str:
+        if name not in self._numbers:
+            raise UsageError(f"{name}: there is no such access; there are {', '.join(self._numbers)}")
+        return name
+
+    def cut(self, name: str, *, link_down: bool = False) -> None:
+        if link_down:
+            self._links(self.access(name), up=False)
+        else:
+            self.wires.cut(self.access(name), True)
+        self.event("lab", "cut", access=name, link_down=link_down)
+
+    def restore(self, name: str) -> None:
+        self.wires.cut(self.access(name), False)
+        self._links(name, up=True)
+        self.event("lab", "restore", access=name)
+
+    def _links(self, name: str, *, up: bool) -> None:
+        self.topology.link("ue", AccessAddresses(self._numbers[name]).device, up)
+
+    def shape(self, name: str, change: dict[str, str], direction: str | None = None) -> None:
+        for way, word in ((UP, "up"), (DOWN, "down")):
+            if direction in (None, word):
+                self.wires.shape(self.access(name), way, shape_change(change, self.wires.shape_of(name, way)))
+        self.event("lab", "shape", access=name, **change)
+
+    async def rekey(self, by: str) -> dict[str, Any]:
+        self.event("lab", "rekey", by=by)
+        if by == "core":
+            args = {"supi": SUPI, "pdu_session_id": PDU_SESSION_ID, "reason": "POLICY"}
+            return dict(await self.ask("amf", "rekey", args))
+        if by == "ue":
+            return dict(await self.ask("ue", "rekey"))
+        raise UsageError(f"{by}: a re-key is asked for by core or ue")
+
+    def kill(self, node: str) -> None:
+        self.nodes[node].kill()
+        self.event("lab", "kill", target=node)
+
+    async def status(self) -> dict[str, Any]:
+        nodes: dict[str, Any] = {}
+        for name in self.nodes:
+            try:
+                nodes[name] = await self.ask(name, "status", limit=3.0)
+            except LabError as error:
+                nodes[name] = {"error": str(error)}
+        return {
+            "lab": self.name,
+            "scenario": self.scenario.name,
+            "run": str(self.run_dir),
+            "uptime_s": round(self.now(), 1),
+            "wire_realtime": self.wires.realtime,
+            "nodes": nodes,
+            "wires": self.wires.stats(),
+            "paths": await self._paths(),
+        }
+
+    async def _paths(self) -> Any:
+        try:
+            return await self.ask("ue", "paths", limit=3.0)
+        except LabError as error:
+            return {"error": str(error)}
+
+    async def run_command(self, place: str, command: list[str], limit: float) -> dict[str, Any]:
+        """`mpq exec`: a command in a namespace; its output comes back whole."""
+        netns = self.topology.netns.get(place)
+        if netns is None:
+            known = ", ".join(n for n in self.topology.netns if n != "wires")
+            raise UsageError(f"{place}: there is no such place; there are {known}")
+        try:
+            process = await Process.start(command, netns, stderr=subprocess.PIPE)
+        except OSError as error:
+            raise LabError(f"{command[0]}: {error.strerror}") from None
+        out, err, code = await process.finish(limit)
+        return {"stdout": out.decode(errors="replace"), "stderr": err.decode(errors="replace"), "code": code}
