@@ -1,395 +1,363 @@
-"""Scenario files (YAML): the accesses and their wires, the steering rules, the traffic and the steps at times.
-
-Everything is checked before anything is made: an unknown key, a wrong type, a value out of range or a step after its phase's end is
-one sentence with file, line and key (`UsageError`, exit code 2). `scenario.schema.json` says the same for editors.
-"""
+"""Scenario files: YAML into dataclasses, strictly. Every refusal is one line: file, line, key, what is allowed."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import yaml
+from lab.errors import ScenarioError
 
-from lab.errors import UsageError
-
+SIZE_LIMIT = 256 << 10
+DEPTH_LIMIT = 12
 SHIPPED = Path(__file__).parent / "scenarios"
-FILE_LIMIT = 256 << 10
-Direction = Literal["up", "down"]
+SCHEMA = Path(__file__).parent / "scenario.schema.json"
+DEFAULT_QUEUE_MS = 50.0
+
+Where = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One direction of a wire."""
+    """One direction of a wire. `rate_mbps` None: as fast as the machine."""
 
-    rate_bps: int = 0
+    rate_mbps: float | None = None
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
-    loss: float = 0.0  # fraction
-    reorder: float = 0.0
-    duplicate: float = 0.0
-    queue_ms: float = 50.0
+    loss_percent: float = 0.0
+    reorder_percent: float = 0.0
+    duplicate_percent: float = 0.0
+    queue_ms: float = DEFAULT_QUEUE_MS
+
+    def changed(self, values: dict[str, Any]) -> Shape:
+        return replace(self, **values)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     name: str
-    type: Literal["3gpp", "non-3gpp"]
-    up: Shape
-    down: Shape
-    cut: bool = False  # dead from the start
+    type: str
+    up: Shape = Shape()
+    down: Shape = Shape()
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """Something that happens `at` seconds after its phase began."""
+class Session:
+    id: int = 5
+    dnn: str = "internet"
+    type: str = "IPv4v6"
+
+
+@dataclass(frozen=True, slots=True)
+class Psk:
+    mode: str = "external"
+    suites: tuple[str, ...] = ("TLS_AES_128_GCM_SHA256",)
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something that happens `at` seconds after the start of its phase's traffic."""
 
     at: float
-    action: Literal["cut", "restore", "link_down", "link_up", "rekey", "kill", "shape"]
-    target: str  # an access, `core` or `ue` (rekey), a node (kill)
-    shape: dict[str, Any] = field(default_factory=dict)
+    kind: str
+    target: str
+    wire: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
+    """A stretch of traffic, one after the other."""
+
     id: str
-    traffic: Literal["tcp", "udp", "http", "probe", "idle"]
-    direction: Direction
-    duration: float
+    traffic: str
+    direction: str = "down"
     flows: int = 1
-    rate_bps: int = 0  # udp
-    octets: int = 0  # http
+    seconds: float = 5.0
+    rate_mbps: float | None = None
+    megabytes: int = 16
     probe: bool = False
-    omit: float = 0.0  # seconds of slow start that do not count
-    steps: tuple[Step, ...] = ()
+    ipv6: bool = False
+    actions: tuple[Action, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
     name: str
     accesses: tuple[Access, ...]
-    rules: tuple[dict[str, Any], ...]
-    phases: tuple[Phase, ...]
+    about: str = ""
     seed: int = 1
     capture: bool = False
+    session: Session = Session()
     key: dict[str, Any] = field(default_factory=dict)
-    psk_mode: str = "external"
-    suites: tuple[str, ...] = ("TLS_AES_128_GCM_SHA256",)
-    tamper: tuple[str, ...] = ()
-    checks: dict[str, float] = field(default_factory=dict)
-    demo: bool = False
+    psk: Psk = Psk()
+    rules: tuple[dict[str, Any], ...] = ()
+    steps: tuple[Phase, ...] = ()
+    checks: tuple[str, ...] = ()
+    document: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def access(self, name: str) -> Access | None:
+        return next((a for a in self.accesses if a.name == name), None)
+
+    def wire_sum_mbps(self, direction: str) -> float | None:
+        rates = [(a.up if direction == "up" else a.down).rate_mbps for a in self.accesses]
+        return None if None in rates else sum(r for r in rates if r is not None)
 
 
-class _Line(dict[str, Any]):
-    """A mapping that knows on which line it and its keys stand."""
-
-    line = 0
-    lines: dict[str, int]
+DEFAULT_RULES: tuple[dict[str, Any], ...] = (
+    {"id": 1, "precedence": 10, "match": {}, "steering": "MPQUIC_IP", "mode": {"steerModeValue": "LOAD_BALANCING", "3gLoad": 50}},
+)
 
 
-class _Loader(yaml.SafeLoader):
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event = self.get_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(None, None, "aliases are not allowed", event.start_mark)
-        return super().compose_node(parent, index)
+def shipped() -> list[str]:
+    return sorted(p.stem for p in SHIPPED.glob("*.yaml"))
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> _Line:
-    result = _Line()
-    result.line = node.start_mark.line + 1
-    result.lines = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, str):
-            raise yaml.MarkedYAMLError(None, None, "a key must be text", key_node.start_mark)
-        if key in result:
-            raise yaml.MarkedYAMLError(None, None, f"{key} stands twice", key_node.start_mark)
-        result[key] = loader.construct_object(value_node, deep=True)
-        result.lines[key] = key_node.start_mark.line + 1
-    return result
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(bit|kbit|mbit|gbit)")
-_RATE_UNITS = {"bit": 1, "kbit": 1_000, "mbit": 1_000_000, "gbit": 1_000_000_000}
-_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(us|ms|s)")
-_TIME_UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
-_SIZE = re.compile(r"(\d+)\s*(B|kB|MB)")
-_SIZE_UNITS = {"B": 1, "kB": 1000, "MB": 1_000_000}
-_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
-
-
-class _Reader:
-    """One mapping of the file, read key by key; what nobody asked for is an error."""
-
-    def __init__(self, file: str, where: str, value: object, line: int = 1) -> None:
-        if not isinstance(value, _Line):
-            raise UsageError(f"{file}:{line}: {where}: must be a mapping")
-        self._file, self._where, self._value = file, where, value
-        self._asked: set[str] = set()
-
-    def fail(self, key: str, allowed: str) -> UsageError:
-        line = self._value.lines.get(key, self._value.line)
-        where = f"{self._where}.{key}" if self._where else key
-        return UsageError(f"{self._file}:{line}: {where}: {allowed}")
-
-    def get(self, key: str, default: Any = None, *, required: bool = False) -> Any:
-        self._asked.add(key)
-        if key not in self._value:
-            if required:
-                raise self.fail(key, "is required")
-            return default
-        return self._value[key]
-
-    def has(self, key: str) -> bool:
-        return key in self._value
-
-    def text(self, key: str, allowed: tuple[str, ...] | None = None, default: str | None = None) -> str:
-        value = self.get(key, default, required=default is None)
-        if not isinstance(value, str) or (allowed is not None and value not in allowed):
-            raise self.fail(key, "must be text" if allowed is None else f"must be one of {', '.join(allowed)}")
-        return value
-
-    def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
-        value = self.get(key, default, required=default is None)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise self.fail(key, f"must be a number from {low:g} to {high:g}")
-        return float(value)
-
-    def integer(self, key: str, low: int, high: int, default: int | None = None) -> int:
-        value = self.get(key, default, required=default is None)
-        if type(value) is not int or not low <= value <= high:
-            raise self.fail(key, f"must be an integer from {low} to {high}")
-        return value
-
-    def flag(self, key: str, default: bool = False) -> bool:
-        value = self.get(key, default)
-        if not isinstance(value, bool):
-            raise self.fail(key, "must be true or false")
-        return value
-
-    def quantity(self, key: str, pattern: re.Pattern[str], units: dict[str, float], example: str, high: float,
-                 default: float | None = None) -> float:
-        value = self.get(key, None, required=default is None)
-        if value is None:
-            assert default is not None
-            return default
-        match = pattern.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            raise self.fail(key, f"must be like {example}")
-        result = float(match[1]) * units[match[2]]
-        if result > high:
-            raise self.fail(key, "is too large")
-        return result
-
-    def share(self, key: str) -> float:
-        value = self.get(key)
-        if value is None:
-            return 0.0
-        match = _SHARE.fullmatch(value) if isinstance(value, str) else None
-        if match is None or float(match[1]) > 100:
-            raise self.fail(key, "must be a percentage from 0% to 100%")
-        return float(match[1]) / 100
-
-    def rate(self, key: str, default: float | None = None) -> int:
-        return int(self.quantity(key, _RATE, {k: float(v) for k, v in _RATE_UNITS.items()}, "50mbit", 100e9, default))
-
-    def time_ms(self, key: str, default: float | None = None) -> float:
-        return self.quantity(key, _TIME, _TIME_UNITS, "15ms", 60_000, default)
-
-    def items(self, key: str, most: int, *, required: bool = True) -> list[tuple[str, Any, int]]:
-        value = self.get(key, [], required=required)
-        if not isinstance(value, list) or len(value) > most or (required and not value):
-            raise self.fail(key, f"must be a list of {1 if required else 0} to {most}")
-        line = self._value.lines.get(key, self._value.line)
-        where = f"{self._where}.{key}" if self._where else key
-        return [(f"{where}[{n}]", item, line) for n, item in enumerate(value)]
-
-    def sub(self, where: str, value: object, line: int) -> _Reader:
-        return _Reader(self._file, where, value, line)
-
-    def end(self) -> None:
-        for key in self._value:
-            if key not in self._asked:
-                raise self.fail(key, f"is not known here; known are {', '.join(sorted(self._asked))}")
-
-
-def _shape(reader: _Reader, base: Shape) -> Shape:
-    """The shape that a mapping describes, over `base`."""
-    return Shape(
-        rate_bps=reader.rate("rate", base.rate_bps),
-        delay_ms=reader.time_ms("delay", base.delay_ms),
-        jitter_ms=reader.time_ms("jitter", base.jitter_ms),
-        loss=reader.share("loss") if reader.has("loss") else base.loss,
-        reorder=reader.share("reorder") if reader.has("reorder") else base.reorder,
-        duplicate=reader.share("duplicate") if reader.has("duplicate") else base.duplicate,
-        queue_ms=reader.time_ms("queue", base.queue_ms),
-    )
-
-
-def shape_change(values: dict[str, str], base: Shape) -> Shape:
-    """`mpq path shape wifi rate=20mbit delay=30ms` over the shape in force."""
-    mapping = _Line(values)
-    mapping.lines = {}
-    reader = _Reader("shape", "", mapping)
-    for key in ("rate", "delay", "jitter", "loss", "reorder", "duplicate", "queue"):
-        reader.get(key)
-    reader.end()
-    return _shape(reader, base)
-
-
-def _access(reader: _Reader) -> Access:
-    name = reader.text("name")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,14}", name):
-        raise reader.fail("name", "must be 1 to 15 lower-case letters, digits and hyphens")
-    kind = reader.text("type", ("3gpp", "non-3gpp"))
-    both = _shape(reader, Shape())
-    up, down = reader.get("up"), reader.get("down")
-    shapes = []
-    for key, value in (("up", up), ("down", down)):
-        if value is None:
-            shapes.append(both)
-            continue
-        one = reader.sub(key, value, 0)
-        shapes.append(_shape(one, both))
-        one.end()
-    result = Access(name, "3gpp" if kind == "3gpp" else "non-3gpp", shapes[0], shapes[1], reader.flag("cut"))
-    reader.end()
-    return result
-
-
-ACTIONS = ("cut", "restore", "link_down", "link_up", "rekey", "kill", "shape")
-
-
-def _step(reader: _Reader, duration: float, accesses: set[str]) -> Step:
-    at = reader.number("at", 0, duration)
-    present = [a for a in ACTIONS if reader.has(a)]
-    if len(present) != 1:
-        raise reader.fail("at", f"needs exactly one of {', '.join(ACTIONS)}")
-    action = present[0]
-    allowed = {"rekey": ("core", "ue"), "kill": ("amf", "smf", "upf", "ue")}.get(action, tuple(sorted(accesses)))
-    target = reader.text(action, allowed)
-    shape: dict[str, Any] = {}
-    if action == "shape":
-        value = reader.get("to", required=True)
-        if not isinstance(value, dict):
-            raise reader.fail("to", "must be a mapping such as {rate: 20mbit}")
-        try:
-            shape_change(dict(value), Shape())
-        except UsageError as error:
-            raise reader.fail("to", str(error)) from error
-        shape = dict(value)
-    reader.end()
-    return Step(at, action, target, shape)  # type: ignore[arg-type]
-
-
-def _phase(reader: _Reader, accesses: set[str]) -> Phase:
-    traffic = reader.text("traffic", ("tcp", "udp", "http", "probe", "idle"))
-    duration = reader.number("duration", 0.5, 3600)
-    steps = []
-    for where, item, line in reader.items("steps", 100, required=False):
-        steps.append(_step(reader.sub(where, item, line), duration, accesses))
-    phase = Phase(
-        id=reader.text("id"),
-        traffic=traffic,  # type: ignore[arg-type]
-        direction=reader.text("direction", ("up", "down"), "down"),  # type: ignore[arg-type]
-        duration=duration,
-        flows=reader.integer("flows", 1, 64, 1),
-        rate_bps=reader.rate("rate", 0),
-        octets=int(reader.quantity("size", _SIZE, {k: float(v) for k, v in _SIZE_UNITS.items()}, "20MB", 1e9, 0)),
-        probe=reader.flag("probe"),
-        omit=reader.number("omit", 0, 60, 0),
-        steps=tuple(sorted(steps, key=lambda s: s.at)),
-    )
-    if traffic == "udp" and phase.rate_bps == 0:
-        raise reader.fail("rate", "is required for udp")
-    if traffic == "http" and phase.octets == 0:
-        raise reader.fail("size", "is required for http")
-    reader.end()
-    return phase
-
-
-TAMPER = ("n4:mpquic-key", "n4:weight", "n4:steering-mode")
-TAMPER_N1 = re.compile(r"n1:(\d{1,3})(?:\+(\d{1,6}))?")
-
-
-def parse(text: str, file: str) -> Scenario:
-    """The scenario in `text`. UsageError with file, line and key."""
-    try:
-        document = yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        line = 1 if mark is None else mark.line + 1
-        raise UsageError(f"{file}:{line}: {error.problem or 'not YAML'}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"{file}:1: not YAML: {str(error).splitlines()[0] if str(error) else 'nested too deeply'}") from None
-    top = _Reader(file, "", document)
-    accesses = tuple(_access(top.sub(w, v, n)) for w, v, n in top.items("accesses", 2))
-    names = {a.name for a in accesses}
-    if len(names) != len(accesses) or len({a.type for a in accesses}) != len(accesses):
-        raise top.fail("accesses", "names and types must differ")
-    rules = []
-    for where, item, line in top.items("rules", 16):
-        reader = top.sub(where, item, line)
-        rules.append({
-            "id": reader.integer("id", 1, 255),
-            "precedence": reader.integer("precedence", 0, 255),
-            "match": dict(reader.get("match", {}) or {}),
-            "steering": reader.text("steering", ("MPQUIC_IP",), "MPQUIC_IP"),
-            "mode": dict(reader.get("mode", required=True)),
-        })
-        reader.end()
-    phases = tuple(_phase(top.sub(w, v, n), names) for w, v, n in top.items("phases", 100, required=False))
-    if len({p.id for p in phases}) != len(phases):
-        raise top.fail("phases", "two have the same id")
-    tamper = []
-    for where, item, line in top.items("tamper", 4, required=False):
-        if not isinstance(item, str) or not (item in TAMPER or TAMPER_N1.fullmatch(item)):
-            raise UsageError(f"{file}:{line}: {where}: must be one of {', '.join(TAMPER)}, n1:<message>")
-        tamper.append(item)
-    checks = top.get("checks", {})
-    if not isinstance(checks, dict) or not all(isinstance(v, int | float) for v in checks.values()):
-        raise top.fail("checks", "must be a mapping of check to number")
-    suites = top.get("suites", ["TLS_AES_128_GCM_SHA256"])
-    if not isinstance(suites, list) or not all(isinstance(s, str) for s in suites):
-        raise top.fail("suites", "must be a list of TLS cipher suites")
-    scenario = Scenario(
-        name=top.text("name"),
-        accesses=accesses,
-        rules=tuple(rules),
-        phases=phases,
-        seed=top.integer("seed", 1, 2**63 - 1, 1),
-        capture=top.flag("capture"),
-        key=dict(top.get("key", {}) or {}),
-        psk_mode=top.text("psk_mode", ("external", "imported"), "external"),
-        suites=tuple(suites),
-        tamper=tuple(tamper),
-        checks={str(k): float(v) for k, v in checks.items()},
-        demo=top.flag("demo"),
-    )
-    top.end()
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,40}", scenario.name) or ".." in scenario.name:
-        raise top.fail("name", "must be 1 to 41 lower-case letters, digits, '.', '_' and '-'")
-    return scenario
-
-
-def load(name: str) -> Scenario:
-    """A scenario file, or the name of one that is shipped."""
-    path = Path(name)
+def find(name: str) -> Path:
+    """A scenario by name of a shipped one, or by the path of a user's file."""
     if "/" not in name and not name.endswith((".yaml", ".yml")):
         path = SHIPPED / f"{name}.yaml"
-        if not path.is_file():
-            shipped = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.yaml")))
-            raise UsageError(f"{name}: there is no such scenario; shipped are {shipped}")
+        if path.is_file():
+            return path
+        raise ScenarioError(f"there is no scenario {name!r}; shipped are {', '.join(shipped())}; or give a file (FILE.yaml)")
+    return Path(name)
+
+
+def load(path: Path) -> Scenario:
     try:
-        if path.stat().st_size > FILE_LIMIT:
-            raise UsageError(f"{path}: larger than {FILE_LIMIT >> 10} KiB")
-        return parse(path.read_text(encoding="utf-8"), str(path))
+        with path.open("rb") as f:
+            data = f.read(SIZE_LIMIT + 1)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: not UTF-8") from None
+        raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse(data, str(path), path.stem)
+
+
+def parse(data: bytes, file: str, name: str) -> Scenario:
+    document, lines = _document(data, file)
+    _validate(document, lines, file)
+    assert isinstance(document, dict)
+    return _Builder(file, lines).scenario(document, name)
+
+
+def _fail(file: str, lines: dict[Where, int], where: Where, text: str) -> ScenarioError:
+    at = where
+    while at not in lines and at:
+        at = at[:-1]
+    key = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in where).lstrip(".")
+    return ScenarioError(f"{file}:{lines.get(at, 1)}: {key or 'scenario'}: {text}")
+
+
+def _document(data: bytes, file: str) -> tuple[Any, dict[Where, int]]:
+    """Plain values and the line of each. Anchors are refused: no scenario needs them, and they multiply."""
+    import yaml
+
+    if len(data) > SIZE_LIMIT:
+        raise ScenarioError(f"{file}: larger than {SIZE_LIMIT >> 10} KiB")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ScenarioError(f"{file}:{line}: must be UTF-8 text") from None
+    lines: dict[Where, int] = {(): 1}
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+                raise ScenarioError(f"{file}:{event.start_mark.line + 1}: anchors and aliases are not allowed")
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            value = _plain(loader, node, (), lines, file) if node is not None else None
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ScenarioError(f"{file}:{mark.line + 1 if mark else 1}: not YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise ScenarioError(f"{file}: not YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise ScenarioError(f"{file}: nested too deeply") from None
+    return value, lines
+
+
+def _plain(loader: Any, node: Any, where: Where, lines: dict[Where, int], file: str) -> Any:
+    import yaml
+
+    if len(where) > DEPTH_LIMIT:
+        raise ScenarioError(f"{file}:{node.start_mark.line + 1}: nested deeper than {DEPTH_LIMIT}")
+    lines.setdefault(where, node.start_mark.line + 1)
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(loader, item, (*where, i), lines, file) for i, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        result: dict[str, Any] = {}
+        for key_node, item in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ScenarioError(f"{file}:{line}: a key must be a word")
+            key = str(key_node.value)
+            if key in result:
+                raise ScenarioError(f"{file}:{line}: {key}: stands twice")
+            lines[(*where, key)] = line
+            result[key] = _plain(loader, item, (*where, key), lines, file)
+        return result
+    try:
+        value = loader.construct_object(node)
+    except (ValueError, OverflowError):
+        raise ScenarioError(f"{file}:{node.start_mark.line + 1}: {str(node.value)[:40]!r} is not a value") from None
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        raise ScenarioError(f"{file}:{node.start_mark.line + 1}: {node.value} is not a finite number")
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(node.value)  # dates and the like: the text as it stands
+
+
+@cache
+def schema() -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    return result
+
+
+def _validate(document: Any, lines: dict[Where, int], file: str) -> None:
+    from jsonschema import Draft202012Validator
+
+    errors = sorted(Draft202012Validator(schema()).iter_errors(document), key=lambda e: (list(map(str, e.absolute_path)), e.validator))
+    if errors:
+        where, text = _words(errors[0])
+        raise _fail(file, lines, where, text)
+
+
+KINDS = {"object": "keys and values", "array": "a list", "string": "a text", "integer": "a whole number", "number": "a number",
+         "boolean": "true or false"}
+
+
+def _words(error: Any) -> tuple[Where, str]:
+    where: Where = tuple(error.absolute_path)
+    value, limit = error.instance, error.validator_value
+    short = repr(value)[:60]
+    match error.validator:
+        case "additionalProperties":
+            allowed = error.schema["properties"]
+            unknown = next(k for k in value if k not in allowed)
+            return (*where, unknown), f"unknown key; allowed: {', '.join(sorted(allowed))}"
+        case "required":
+            return where, f"{next(k for k in limit if k not in value)} is missing"
+        case "type":
+            return where, f"must be {KINDS[limit]}, not {short}"
+        case "enum":
+            return where, f"must be one of {', '.join(map(str, limit))}, not {short}"
+        case "minimum" | "exclusiveMinimum":
+            return where, f"must be {'at least' if error.validator == 'minimum' else 'more than'} {limit}, not {short}"
+        case "maximum":
+            return where, f"must be at most {limit}, not {short}"
+        case "minItems" | "maxItems":
+            return where, f"must have {'at least' if error.validator == 'minItems' else 'at most'} {limit} items, it has {len(value)}"
+        case "pattern":
+            return where, f"must look like {limit}, not {short}"
+        case _:
+            return where, str(error.message)[:200]
+
+
+class _Builder:
+    """What the schema cannot say, and the dataclasses."""
+
+    def __init__(self, file: str, lines: dict[Where, int]) -> None:
+        self.file, self.lines = file, lines
+
+    def fail(self, where: Where, text: str) -> ScenarioError:
+        return _fail(self.file, self.lines, where, text)
+
+    def scenario(self, d: dict[str, Any], name: str) -> Scenario:
+        accesses = tuple(self.access(a, ("accesses", i)) for i, a in enumerate(d["accesses"]))
+        if accesses[0].name == accesses[1].name:
+            raise self.fail(("accesses", 1, "name"), "another access has this name")
+        if sorted(a.type for a in accesses) != ["3gpp", "non-3gpp"]:
+            raise self.fail(("accesses", 1, "type"), "there must be one access of each type: 3gpp, non-3gpp")
+        psk = d.get("psk", {})
+        result = Scenario(
+            name=d.get("name", name),
+            about=d.get("about", ""),
+            accesses=accesses,
+            seed=d.get("seed", 1),
+            capture=d.get("capture", False),
+            session=Session(**d.get("session", {})),
+            key=d.get("key", {}),
+            psk=Psk(psk.get("mode", "external"), tuple(psk.get("suites", ("TLS_AES_128_GCM_SHA256",)))),
+            rules=tuple(self.rules(d.get("rules", list(DEFAULT_RULES)))),
+            steps=tuple(self.phase(p, ("steps", i), accesses) for i, p in enumerate(d.get("steps", []))),
+            checks=tuple(d.get("checks", [])),
+            document=d,
+        )
+        seen: set[str] = set()
+        for i, phase in enumerate(result.steps):
+            if phase.id in seen:
+                raise self.fail(("steps", i, "phase"), "another phase has this name")
+            seen.add(phase.id)
+        return result
+
+    def access(self, d: dict[str, Any], where: Where) -> Access:
+        wire = dict(d.get("wire", {}))
+        up, down = wire.pop("up", {}), wire.pop("down", {})
+        both = Shape().changed(wire)
+        return Access(d["name"], d["type"], both.changed(up), both.changed(down))
+
+    def rules(self, rules: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        ids: set[int] = set()
+        precedences: set[int] = set()
+        for i, rule in enumerate(rules):
+            where: Where = ("rules", i)
+            if rule["id"] in ids:
+                raise self.fail((*where, "id"), "another rule has this id")
+            if rule["precedence"] in precedences:
+                raise self.fail((*where, "precedence"), "another rule has this precedence")
+            ids.add(rule["id"])
+            precedences.add(rule["precedence"])
+            mode = rule["mode"]
+            balancing = mode["steerModeValue"] == "LOAD_BALANCING"
+            if balancing and "3gLoad" not in mode:
+                raise self.fail((*where, "mode"), "LOAD_BALANCING needs 3gLoad (0, 10, … 100)")
+            if not balancing and "active" not in mode:
+                raise self.fail((*where, "mode"), "ACTIVE_STANDBY needs active (3GPP_ACCESS or NON_3GPP_ACCESS)")
+            if (wrong := ({"active", "standby"} if balancing else {"3gLoad"}) & mode.keys()):
+                raise self.fail((*where, "mode", min(wrong)), f"not with {mode['steerModeValue']}")
+            if "standby" in mode and mode["standby"] == mode["active"]:
+                raise self.fail((*where, "mode", "standby"), "must be the other access")
+            ip = rule.get("match", {}).get("ip")
+            if ip is not None:
+                try:
+                    ip_network(ip)
+                except ValueError:
+                    raise self.fail((*where, "match", "ip"), f"must be a prefix such as 10.99.0.0/16, not {ip!r}") from None
+            yield {"match": {}, "steering": "MPQUIC_IP", **rule}
+
+    def phase(self, d: dict[str, Any], where: Where, accesses: tuple[Access, ...]) -> Phase:
+        values = {k: v for k, v in d.items() if k not in ("phase", "actions")}
+        if "megabytes" in d and d["traffic"] != "http":
+            raise self.fail((*where, "megabytes"), "only with traffic: http")
+        if d["traffic"] == "http" and d.get("direction") == "up":
+            raise self.fail((*where, "direction"), "http downloads only")
+        phase = Phase(id=d["phase"], **values)
+        if d["traffic"] == "http" and d.get("actions"):
+            raise self.fail((*where, "actions"), "not with traffic: http")
+        actions, before = [], 0.0
+        for i, a in enumerate(d.get("actions", [])):
+            action = self.action(a, (*where, "actions", i), accesses)
+            if action.at < before:
+                raise self.fail((*where, "actions", i, "at"), f"is before the action above it ({before:g} s)")
+            if action.at >= phase.seconds:
+                raise self.fail((*where, "actions", i, "at"), f"must be before the end of the phase ({phase.seconds:g} s)")
+            before = action.at
+            actions.append(action)
+        return replace(phase, actions=tuple(actions))
+
+    def action(self, d: dict[str, Any], where: Where, accesses: tuple[Access, ...]) -> Action:
+        kinds = [k for k in ("cut", "restore", "rekey", "shape") if k in d]
+        if len(kinds) != 1:
+            raise self.fail(where, "must have exactly one of cut, restore, rekey, shape")
+        kind = kinds[0]
+        if ("wire" in d) != (kind == "shape"):
+            raise self.fail(where, "wire goes with shape, and shape with wire")
+        if kind != "rekey" and d[kind] not in [a.name for a in accesses]:
+            raise self.fail((*where, kind), f"no access {d[kind]!r}; there are {', '.join(a.name for a in accesses)}")
+        return Action(float(d["at"]), kind, d[kind], d.get("wire", {}))
