@@ -1,6 +1,7 @@
 /* TUN side of the I/O thread: large reads are cut into inner packets, inner packets of one flow are written together. */
 #include "io_internal.h"
 #include <errno.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #define ROOM_BEHIND 64                  /* for frames and the tag */
@@ -12,6 +13,8 @@ void tun_receive(struct io *l, uint32_t tun, uint64_t now)
         do
             n = read(l->tuns[tun], l->tun_buffer, OFFLOAD_BUFFER);
         while (n < 0 && errno == EINTR);
+        if (n < 0 && errno == EBADFD)   /* the device is gone: epoll would report it for ever */
+            epoll_ctl(l->epoll, EPOLL_CTL_DEL, l->tuns[tun], NULL);
         if (n <= 0)
             return;
         l->stats.tun_reads++;

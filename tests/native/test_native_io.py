@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import socket
 import struct
 import threading
@@ -175,3 +176,24 @@ def test_tun_names() -> None:
     assert lib.tun_open(b"") == -lib.ENGINE_E_ARGUMENT
     assert lib.tun_open(b"a-name-that-is-too-long") == -lib.ENGINE_E_ARGUMENT
     assert lib.tun_open(b"a/b") == -lib.ENGINE_E_SYSTEM
+
+
+def test_a_tun_that_goes_away_does_not_keep_the_thread_busy() -> None:
+    with Line() as line:
+        pair = EnginePair(line, lib.SUITE_AES_128_GCM_SHA256)
+        try:
+            space, side = line.spaces[CLIENT], pair.sides[CLIENT]
+            os.close(line.tuns[CLIENT])
+            line.tuns[CLIENT] = os.open("/dev/null", os.O_RDONLY)  # the line closes what it holds
+            index = space.call_sync(lambda: space.ipr.link_lookup(ifname="tun0")[0])
+            space.call_sync(lambda: space.ipr.link("del", index=index))
+            for _ in range(20):
+                turns = side.stats().turns
+                lib.io_kick(side.io)
+                while side.stats().turns == turns:  # the kick makes one
+                    pass
+            before = side.stats().turns
+            select.select([], [], [], 0.3)
+            assert side.stats().turns - before < 1000  # else it would turn hundreds of thousands of times
+        finally:
+            pair.close()
