@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.bench_pair import INNER, SERVER, BenchError, EnginePair, ForwarderPair, Line
+from lab.bench_pair import CLIENT, INNER, SERVER, BenchError, EnginePair, ForwarderPair, Line
 from native._engine import ffi, lib
 
 SCHEMA = 1
@@ -134,7 +134,7 @@ class Outcome:
 
 
 class Iperf:
-    """An iperf3 server at the far end of the line, and clients at the near one."""
+    """iperf3 from the near end of the line to the far one; a server for each run, so that none is busy with the last."""
 
     def __init__(self, line: Line) -> None:
         program = shutil.which("iperf3")
@@ -142,33 +142,38 @@ class Iperf:
             raise BenchError("iperf3 is not installed: make setup installs it")
         self.program = program
         self.line = line
-        self.server = line.spaces[SERVER].call_sync(self._serve)
-        assert self.server.stdout is not None
-        for text in self.server.stdout:
-            if "listening" in text:
-                return
-        raise BenchError(f"the iperf3 server ended with {self.server.wait()}")
 
     def _serve(self) -> subprocess.Popen[str]:
-        return subprocess.Popen([self.program, "-s", "--forceflush"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return subprocess.Popen(
+            [self.program, "-s", "-1", "--forceflush"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def run(self, load: Load, seconds: int) -> dict[str, Any]:
+        """The document of the client."""
+        with self.line.spaces[SERVER].call_sync(self._serve) as server:
+            try:
+                assert server.stdout is not None
+                if not any("listening" in text for text in iter(server.stdout.readline, "")):
+                    raise BenchError(f"the iperf3 server ended with {server.wait()}")
+                return self._client(load, seconds)
+            finally:
+                server.terminate()
+
+    def _client(self, load: Load, seconds: int) -> dict[str, Any]:
         argv = [self.program, "-c", INNER[SERVER], "-J", "-t", str(seconds), *load.arguments]
-        near = self.line.spaces[0]
-        done = near.call_sync(lambda: subprocess.run(argv, capture_output=True, text=True, timeout=IPERF_TIMEOUT, check=False))
+        try:
+            done = self.line.spaces[CLIENT].call_sync(
+                lambda: subprocess.run(argv, capture_output=True, text=True, timeout=IPERF_TIMEOUT, check=False)
+            )
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{load.id}: iperf3 did not end within {IPERF_TIMEOUT} s") from None
         try:
             document: dict[str, Any] = json.loads(done.stdout)
         except ValueError:
             raise BenchError(f"iperf3 says {done.stderr.strip() or done.stdout.strip()!r}") from None
         if "error" in document:
-            raise BenchError(f"iperf3: {document['error']}")
+            raise BenchError(f"{load.id}: iperf3: {document['error']}")
         return document
-
-    def close(self) -> None:
-        self.server.terminate()
-        self.server.wait()
-        if self.server.stdout is not None:
-            self.server.stdout.close()
 
 
 def _measure(pair: EnginePair | ForwarderPair, iperf: Iperf, load: Load, seconds: int) -> Outcome:
@@ -193,28 +198,25 @@ def measure_tunnel(runs: int, seconds: int, progress: Callable[[str], None], sui
     limit = Figure("forwarder.cpu", "CPU-s/Gbit")
     with Line() as line:
         iperf = Iperf(line)
-        try:
-            for turn in range(runs):
-                outcomes: list[dict[str, Outcome]] = []
-                for make in (lambda: EnginePair(line, suite), lambda: ForwarderPair(line)):
-                    pair: EnginePair | ForwarderPair = make()
-                    try:
-                        outcomes.append({load.id: _measure(pair, iperf, load, seconds) for load in LOADS})
-                    finally:
-                        pair.close()
-                ours, bare = outcomes
-                for load in LOADS:
-                    a, b = ours[load.id], bare[load.id]
-                    if load.datagram == 64:
-                        rates[load.id].add(a.packets_per_second, forwarder=b.packets_per_second)
-                    else:
-                        rates[load.id].add(a.bits_per_second / GBIT, forwarder=b.bits_per_second / GBIT)
-                for load in LOADS[:2]:
-                    cpu.add(ours[load.id].cpu_per_gbit, forwarder=bare[load.id].cpu_per_gbit)
-                    limit.add(bare[load.id].cpu_per_gbit)
-                progress(f"turn {turn + 1} of {runs}: {ours['tunnel.tcp.up'].bits_per_second / GBIT:.2f} Gbit/s up")
-        finally:
-            iperf.close()
+        for turn in range(runs):
+            outcomes: list[dict[str, Outcome]] = []
+            for make in (lambda: EnginePair(line, suite), lambda: ForwarderPair(line)):
+                pair: EnginePair | ForwarderPair = make()
+                try:
+                    outcomes.append({load.id: _measure(pair, iperf, load, seconds) for load in LOADS})
+                finally:
+                    pair.close()
+            ours, bare = outcomes
+            for load in LOADS:
+                a, b = ours[load.id], bare[load.id]
+                if load.datagram == 64:
+                    rates[load.id].add(a.packets_per_second, forwarder=b.packets_per_second)
+                else:
+                    rates[load.id].add(a.bits_per_second / GBIT, forwarder=b.bits_per_second / GBIT)
+            for load in LOADS[:2]:
+                cpu.add(ours[load.id].cpu_per_gbit, forwarder=bare[load.id].cpu_per_gbit)
+                limit.add(bare[load.id].cpu_per_gbit)
+            progress(f"turn {turn + 1} of {runs}: {ours['tunnel.tcp.up'].bits_per_second / GBIT:.2f} Gbit/s up")
     return [*rates.values(), cpu, limit]
 
 
