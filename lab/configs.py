@@ -31,7 +31,6 @@ from lab.topology import (
 
 SUPI = "imsi-001010000000001"
 PLMN = {"mcc": "001", "mnc": "01"}
-PDU_SESSION_ID = 5
 TUN_MTU = 1280
 
 
@@ -101,7 +100,7 @@ def write_configs(scenario: Scenario, directory: Path, run_dir: Path) -> NodeCon
             "amf": {"address": AMF, "port": 7777, "host": "amf.local"},
             "n4": {"address": SMF, "port": 8805, "upf": upf_address, "upf_port": 8805, "key": str(n4_key)},
             "ue_pool": {"ipv4": UE_POOL, "ipv6": UE_POOL6},
-            "dnn": "internet",
+            "dnn": scenario.session.dnn,
             "rules": list(scenario.rules),
             "rekey": {"lifetime_s": scenario.key.get("lifetime_s", 3600)},
             "accesses": [{"name": a.name, "type": a.type} for a in scenario.accesses],
@@ -123,8 +122,8 @@ def write_configs(scenario: Scenario, directory: Path, run_dir: Path) -> NodeCon
             "proxy": {"ipv4": PROXY, "ipv6": PROXY6, "port": PROXY_PORT},
             "tun": "n6",
             "tun_mtu": TUN_MTU,
-            "psk_mode": scenario.psk_mode,
-            "suites": list(scenario.suites),
+            "psk_mode": scenario.psk.mode,
+            "suites": list(scenario.psk.suites),
             "keylog": keylog,
             "qlog": str(run_dir / "upf.sqlog"),
             "backend": None,
@@ -145,16 +144,16 @@ def write_configs(scenario: Scenario, directory: Path, run_dir: Path) -> NodeCon
                 }
                 for k, a in accesses
             ],
-            "session": {"id": PDU_SESSION_ID, "dnn": "internet", "type": "IPv4v6"},
+            "session": {"id": scenario.session.id, "dnn": scenario.session.dnn, "type": scenario.session.type},
             "tun": "mpq0",
             "tun_mtu": TUN_MTU,
-            "psk_mode": scenario.psk_mode,
-            "suites": list(scenario.suites),
+            "psk_mode": scenario.psk.mode,
+            "suites": list(scenario.psk.suites),
             "keylog": keylog,
             "qlog": str(run_dir / "ue.sqlog"),
             "key": derivation,
             "nas_keys": str(run_dir / "nas.keys") if scenario.capture else None,
-            "probe_spent_key": scenario.demo,
+            "probe_spent_key": "oldkey.refused" in scenario.checks,
         },
     }
     paths = {}

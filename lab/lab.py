@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from lab.capturing import Capture
-from lab.configs import PDU_SESSION_ID, SUPI, NodeConfigs, write_configs
-from lab.errors import LabError, UsageError
+from lab.configs import SUPI, NodeConfigs, write_configs
+from lab.errors import LabError, Misuse
 from lab.process import Process
-from lab.scenario import Scenario, shape_change
+from lab.scenario import Scenario
 from lab.topology import AMF, N1_PORTS, TAMPER_N1_OFFSET, TAMPER_N4, UPF_N4, AccessAddresses, Topology
 from lab.wires import DOWN, UP, Wires
 from node.errors import ControlError, NodeError, VerbError
@@ -83,7 +83,7 @@ class Lab:
         await self._spawn("ue")
         await self._ready("ue")
         await self.wait_event("ue", "connection_ready", SESSION_TIMEOUT)
-        if len(self.scenario.accesses) > 1 and not any(a.cut for a in self.scenario.accesses):
+        if len(self.scenario.accesses) > 1:
             await self.wait_event("ue", "path_validated", SESSION_TIMEOUT, count=2)
         self.event("lab", "up")
 
@@ -129,7 +129,7 @@ class Lab:
             number = self._numbers[name]
             upf_end = await asyncio.to_thread(self.topology.access_plug, name, number, fd)
             access = self.scenario.accesses[number - 1]
-            self.wires.add(name, self._ue_ends[name], upf_end, access.up, access.down, access.cut)
+            self.wires.add(name, self._ue_ends[name], upf_end, access.up, access.down)
             await self.nodes["upf"].request("access_ready", {"access": name})
         except Exception as error:
             if future is not None and not future.done():
@@ -215,7 +215,7 @@ class Lab:
     async def ask(self, node: str, verb: str, args: dict[str, Any] | None = None, limit: float = 20.0) -> Any:
         handle = self.nodes.get(node)
         if handle is None:
-            raise UsageError(f"{node}: there is no such node; there are {', '.join(self.nodes)}")
+            raise Misuse(f"{node}: there is no such node; there are {', '.join(self.nodes)}")
         try:
             return await handle.request(verb, args, limit)
         except (ControlError, VerbError) as error:
@@ -223,7 +223,7 @@ class Lab:
 
     def access(self, name: str) -> str:
         if name not in self._numbers:
-            raise UsageError(f"{name}: there is no such access; there are {', '.join(self._numbers)}")
+            raise Misuse(f"{name}: there is no such access; there are {', '.join(self._numbers)}")
         return name
 
     def cut(self, name: str, *, link_down: bool = False) -> None:
@@ -241,20 +241,23 @@ class Lab:
     def _links(self, name: str, *, up: bool) -> None:
         self.topology.link("ue", AccessAddresses(self._numbers[name]).device, up)
 
-    def shape(self, name: str, change: dict[str, str], direction: str | None = None) -> None:
+    def shape(self, name: str, change: dict[str, Any]) -> None:
+        """`change`: values of a wire in both directions, and under `up` and `down` those of one."""
+        both = {k: v for k, v in change.items() if k not in ("up", "down")}
         for way, word in ((UP, "up"), (DOWN, "down")):
-            if direction in (None, word):
-                self.wires.shape(self.access(name), way, shape_change(change, self.wires.shape_of(name, way)))
-        self.event("lab", "shape", access=name, **change)
+            values = {**both, **change.get(word, {})}
+            if values:
+                self.wires.shape(self.access(name), way, self.wires.shape_of(name, way).changed(values))
+        self.event("lab", "shape", access=name, change=change)
 
     async def rekey(self, by: str) -> dict[str, Any]:
         self.event("lab", "rekey", by=by)
         if by == "core":
-            args = {"supi": SUPI, "pdu_session_id": PDU_SESSION_ID, "reason": "POLICY"}
+            args = {"supi": SUPI, "pdu_session_id": self.scenario.session.id, "reason": "POLICY"}
             return dict(await self.ask("amf", "rekey", args))
         if by == "ue":
             return dict(await self.ask("ue", "rekey"))
-        raise UsageError(f"{by}: a re-key is asked for by core or ue")
+        raise Misuse(f"{by}: a re-key is asked for by core or ue")
 
     def kill(self, node: str) -> None:
         self.nodes[node].kill()
@@ -289,7 +292,7 @@ class Lab:
         netns = self.topology.netns.get(place)
         if netns is None:
             known = ", ".join(n for n in self.topology.netns if n != "wires")
-            raise UsageError(f"{place}: there is no such place; there are {known}")
+            raise Misuse(f"{place}: there is no such place; there are {known}")
         try:
             process = await Process.start(command, netns, stderr=subprocess.PIPE)
         except OSError as error:

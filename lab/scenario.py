@@ -97,6 +97,7 @@ class Scenario:
     rules: tuple[dict[str, Any], ...] = ()
     steps: tuple[Phase, ...] = ()
     checks: tuple[str, ...] = ()
+    tamper: tuple[str, ...] = ()
     document: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def access(self, name: str) -> Access | None:
@@ -287,6 +288,7 @@ class _Builder:
             rules=tuple(self.rules(d.get("rules", list(DEFAULT_RULES)))),
             steps=tuple(self.phase(p, ("steps", i), accesses) for i, p in enumerate(d.get("steps", []))),
             checks=tuple(d.get("checks", [])),
+            tamper=tuple(d.get("tamper", [])),
             document=d,
         )
         seen: set[str] = set()

@@ -32,7 +32,7 @@ class Wires:
     def realtime(self) -> bool:
         return bool(lib.wires_realtime(self._wires))
 
-    def add(self, name: str, ue_end: tuple[int, int], upf_end: tuple[int, int], up: Shape, down: Shape, cut: bool) -> None:
+    def add(self, name: str, ue_end: tuple[int, int], upf_end: tuple[int, int], up: Shape, down: Shape) -> None:
         """(namespace fd, interface index) of both ends. A wire of this name is replaced and keeps its shape."""
         old = self._by_name.pop(name, None)
         if old is not None:
@@ -40,7 +40,7 @@ class Wires:
         number = lib.wire_add(self._wires, *ue_end, *upf_end)
         if number < 0:
             raise LabError(f"the wire of access {name} cannot be made (error {-number})")
-        wire = old or Wire(number, [up, down], [cut, cut])
+        wire = old or Wire(number, [up, down])
         wire.number = number
         self._by_name[name] = wire
         for direction in (UP, DOWN):
@@ -77,12 +77,12 @@ class Wires:
     def _set(self, wire: Wire, direction: int) -> None:
         shape = wire.shapes[direction]
         value = ffi.new("struct wire_shape *", {
-            "rate_bps": shape.rate_bps,
+            "rate_bps": int((shape.rate_mbps or 0) * MILLION),
             "delay_ns": int(shape.delay_ms * MILLION),
             "jitter_ns": int(shape.jitter_ms * MILLION),
-            "loss_ppm": int(shape.loss * MILLION),
-            "reorder_ppm": int(shape.reorder * MILLION),
-            "duplicate_ppm": int(shape.duplicate * MILLION),
+            "loss_ppm": int(shape.loss_percent * 10_000),
+            "reorder_ppm": int(shape.reorder_percent * 10_000),
+            "duplicate_ppm": int(shape.duplicate_percent * 10_000),
             "queue_ns": int(shape.queue_ms * MILLION),
             "cut": int(wire.cut[direction]),
         })
@@ -98,7 +98,7 @@ class Wires:
                 lib.wire_stats(self._wires, wire.number, direction, value)
                 shape = wire.shapes[direction]
                 result[name][word] = {
-                    "rate_mbps": shape.rate_bps / 1e6, "delay_ms": shape.delay_ms, "loss": shape.loss,
+                    "rate_mbps": shape.rate_mbps, "delay_ms": shape.delay_ms, "loss_percent": shape.loss_percent,
                     "packets": value.packets, "bytes": value.bytes, "dropped_queue": value.dropped_queue,
                     "dropped_loss": value.dropped_loss, "dropped_cut": value.dropped_cut,
                     "late_max_ms": round(value.late_max_ns / 1e6, 3), "kernel_drops": value.kernel_drops,

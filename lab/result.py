@@ -1,0 +1,289 @@
+"""`result.json` (design §5): the figures of a run, its checks and its verdict. Verdicts come from the receivers, the
+capture and each node's own events, never from a sender's word. A check that could not be made is a check that failed."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from lab.run import PhaseRecord, RunRecord
+from lab.sampler import ACCESS_TYPES
+
+SCHEMA = 1
+BACK_IN_USE_OCTETS = 20_000
+GAP_WINDOW_S = 3.0
+LONGEST_GAP_MS = 1000.0
+LEAST_SHARE = 0.75
+NO_VALUE = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    id: str
+    ok: bool
+    value: Any
+    unit: str
+    aim: str
+    why: str = ""
+
+    def document(self) -> dict[str, Any]:
+        return {"id": self.id, "ok": self.ok, "value": self.value, "unit": self.unit, "aim": self.aim, "why": self.why}
+
+
+def versions() -> dict[str, str]:
+    found = {"kernel": platform.release(), "python": platform.python_version()}
+    for package in ("mpquic-upf", "aioquic", "cryptography", "cffi"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def machine() -> dict[str, Any]:
+    return {"cpus": os.cpu_count() or 0, "architecture": platform.machine(), "root": os.geteuid() == 0}
+
+
+class Judge:
+    """Reads a run's record."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self._run = record
+        self._names = {ACCESS_TYPES.index(a.type): a.name for a in record.scenario.accesses}
+
+    # ---- figures
+
+    def phase(self, record: PhaseRecord) -> dict[str, Any]:
+        phase = record.phase
+        seconds = record.end - record.start
+        carried = record.after.since(record.before, phase.direction)
+        per_path = {self._names[k]: round(carried[k] * 8 / seconds / 1e6, 2) for k in self._names}
+        wires = self._run.scenario.wire_sum_mbps(phase.direction)
+        goodput = record.traffic.goodput_mbps
+        longest = [(b - a) * 1000 for a, b in record.traffic.gaps()]
+        probe_lost = sum(int(f["lost"]) for d in record.traffic.probe.values() for f in d["flows"].values())
+        return {
+            "id": phase.id,
+            "from_s": round(record.start, 3),
+            "to_s": round(record.end, 3),
+            "goodput_mbps": None if goodput is None else round(goodput, 2),
+            "per_path_mbps": per_path,
+            "wire_sum_mbps": wires,
+            "share_of_wires": None if goodput is None or not wires else round(goodput / wires, 3),
+            "aggregation_benefit": None,
+            "lost": record.traffic.lost + probe_lost,
+            "reordered": record.traffic.reordered,
+            "longest_gap_ms": round(max(longest), 1) if longest else (0.0 if record.traffic.probe else None),
+            "error": record.traffic.error,
+        }
+
+    def gap_ms(self, record: PhaseRecord, at: float, until: float) -> float | None:
+        """The longest silence of any probe flow that overlaps [at, until] (s of the lab); None without a probe."""
+        flows = [f for d in record.traffic.probe.values() for f in d["flows"].values()]
+        if not flows or any(f["received"] == 0 for f in flows):
+            return None
+        begin, end = at + self._run.start, until + self._run.start
+        found = [(b - a) * 1000 for a, b in record.traffic.gaps() if b > begin and a < end]
+        return round(max(found), 1) if found else 0.0
+
+    def outages(self) -> list[dict[str, Any]]:
+        found = []
+        for record in self._run.phases:
+            for step, at, _error in record.steps:
+                if step.kind != "cut":
+                    continue
+                back = next((t for s, t, _ in record.steps if s.target == step.target and t > at
+                             and s.kind == "restore"), None)
+                access = next(k for k, n in self._names.items() if n == step.target)
+                used: float | None = None
+                if back is not None and self._run.sampler is not None:
+                    when = self._run.sampler.first_after(back, access, BACK_IN_USE_OCTETS)
+                    used = None if when is None else round((when - back) * 1000, 1)
+                lost = sum(int(f["lost"]) for d in record.traffic.probe.values() for f in d["flows"].values())
+                found.append({
+                    "cause": f"cut {step.target}",
+                    "at_s": round(at, 3),
+                    "longest_gap_ms": self.gap_ms(record, at, record.end),
+                    "back_in_use_ms": used,
+                    "lost": lost,
+                })
+        return found
+
+    def keys(self) -> list[dict[str, Any]]:
+        """Per generation, the fingerprint that each node told of in its own event."""
+        found: dict[int, dict[str, Any]] = {}
+        times: dict[int, dict[str, float]] = {}
+        names = {("amf", "key_derived"): "amf", ("ue", "key_received"): "ue", ("upf", "key_installed"): "upf"}
+        for event in self._run.events:
+            who = names.get((event["node"], event["event"]))
+            generation = event.get("generation")
+            if who is None or not isinstance(generation, int):
+                continue
+            entry = found.setdefault(generation, {"generation": generation, "reason": "", "ue": "", "amf": "", "upf": "",
+                                                  "delivered_ms": None})
+            entry[who] = str(event.get("fingerprint", ""))
+            times.setdefault(generation, {})[who] = float(event["t"])
+            if who == "amf":
+                entry["reason"] = str(event.get("reason", "")).lower()
+        for generation, entry in found.items():
+            t = times[generation]
+            if len(t) == 3:
+                entry["delivered_ms"] = round((max(t["ue"], t["upf"]) - t["amf"]) * 1000, 1)
+        return [found[g] for g in sorted(found)]
+
+    def paths(self) -> dict[str, Any]:
+        states = {v: k for k, v in {"unused": 0, "validating": 1, "active": 2, "standby": 3, "suspect": 4, "failed": 5,
+                                    "abandoned": 6}.items()}
+        result: dict[str, Any] = {}
+        for path in self._run.paths:
+            name = str(path.get("access", path.get("path")))
+            state = path.get("state", "")
+            rtt = float(path.get("rtt_smoothed", 0)) / 1e6
+            result[name] = {
+                "packets": int(path.get("packets_sent", 0)) + int(path.get("packets_received", 0)),
+                "bytes": int(path.get("bytes_sent", 0)) + int(path.get("bytes_received", 0)),
+                "rtt_ms": {"min": round(float(path.get("rtt_min", 0)) / 1e6, 2), "smoothed": round(rtt, 2)},
+                "lost": int(path.get("packets_lost", 0)),
+                "state": states.get(state, str(state)) if isinstance(state, int) else str(state),
+                "reason": str(path.get("reason", "")),
+            }
+        return result
+
+    # ---- checks
+
+    def checks(self) -> list[Check]:
+        run = self._run
+        found: list[Check] = []
+        if run.error:
+            found.append(Check("run", False, NO_VALUE, "", "the run reaches its end", run.error))
+        for record in run.phases:
+            if record.traffic.error:
+                found.append(Check(f"{record.phase.id}.traffic", False, NO_VALUE, "", "traffic flows", record.traffic.error))
+            for step, _, error in record.steps:
+                if error:
+                    found.append(Check(f"{record.phase.id}.{step.kind}", False, NO_VALUE, "", "the step succeeds", error))
+        made = {name: check for name, check in CHECKS.items() if name in run.scenario.checks}
+        for name in run.scenario.checks:
+            if name in made:
+                found.append(made[name](self))
+            else:
+                found.append(Check(name, False, NO_VALUE, "", "", "there is no such check"))
+        return found
+
+    def _record(self, phase: str) -> PhaseRecord | None:
+        return next((r for r in self._run.phases if r.phase.id == phase), None)
+
+    def _share(self, phase: str) -> Check:
+        aim = LEAST_SHARE
+        record = self._record(phase)
+        share = None if record is None else self.phase(record)["share_of_wires"]
+        text = f">= {aim:g}"
+        if share is None:
+            return Check(f"{phase}.share", False, NO_VALUE, "", text, "not measured")
+        why = "" if share >= aim or record is None else f"per path {self.phase(record)['per_path_mbps']} Mbit/s"
+        return Check(f"{phase}.share", share >= aim, share, "of the wires' sum", text, why)
+
+    def _hash(self) -> Check:
+        record = self._record("http.down")
+        if record is None or not record.traffic.sha256_received:
+            return Check("http.sha256", False, NO_VALUE, "", "equal at both ends", "no download")
+        equal = record.traffic.sha256_received == record.traffic.sha256_sent
+        return Check("http.sha256", equal, record.traffic.sha256_received[:16], "", "equal at both ends")
+
+    def _cut_gap(self) -> Check:
+        gap = next((o["longest_gap_ms"] for o in self.outages()), None)
+        return Check("cut.longest_gap", gap is not None and gap <= LONGEST_GAP_MS, NO_VALUE if gap is None else gap, "ms",
+                     f"<= {LONGEST_GAP_MS:g}", "not measured" if gap is None else "")
+
+    def _cut_back(self) -> Check:
+        back = next((o["back_in_use_ms"] for o in self.outages()), None)
+        return Check("cut.path_back", back is not None, NO_VALUE if back is None else back, "ms",
+                     "the restored path carries again", "it carried nothing" if back is None else "")
+
+    def _rekey(self, by: str) -> Check:
+        name, text = f"rekey.{by}.gap", f"<= {LONGEST_GAP_MS:g}"
+        for record in self._run.phases:
+            for step, at, error in record.steps:
+                if step.kind == "rekey" and step.target == by:
+                    gap = self.gap_ms(record, at, min(at + GAP_WINDOW_S, record.end))
+                    if error or gap is None:
+                        return Check(name, False, NO_VALUE, "ms", text, error or "not measured")
+                    return Check(name, gap <= LONGEST_GAP_MS, gap, "ms", text)
+        return Check(name, False, NO_VALUE, "ms", text, "no such step was reached")
+
+    def _old_key(self) -> Check:
+        return Check("oldkey.refused", self._run.old_key == "key refused", self._run.old_key, "", "key refused")
+
+    def _keys_equal(self) -> Check:
+        keys = self.keys()
+        bad = [k["generation"] for k in keys if not k["amf"] or not k["ue"] == k["amf"] == k["upf"]]
+        ok = len(keys) >= 3 and not bad
+        why = "" if ok else (f"generations {bad} differ" if bad else "fewer than three generations")
+        return Check("keys.equal", ok, len(keys), "generations", "UE, AMF and UPF tell the same fingerprint", why)
+
+    def _keys_fresh(self) -> Check:
+        prints = [k["amf"] for k in self.keys()]
+        return Check("keys.fresh", len(prints) >= 3 and len(set(prints)) == len(prints), len(set(prints)), "different",
+                     "a new key for each generation")
+
+    def _both_carry(self) -> Check:
+        aim = "one client random per generation; path 0 and a further one carry data"
+        verified = self._run.verified
+        randoms = verified.get("client_randoms", [])
+        paths = verified.get("paths", {})
+        carrying = sorted(int(p) for p, v in paths.items() if int(v.get("datagrams", v.get("decrypted", 0))) > 0)
+        generations = len(self.keys())
+        ok = len(randoms) == generations >= 1 and 0 in carrying and any(p > 0 for p in carrying)
+        why = "" if ok else f"{len(randoms)} client randoms for {generations} generations; paths {carrying} carry data"
+        return Check("paths.both_carry", ok, len(randoms), "client randoms", aim, why)
+
+    def _decrypted(self) -> Check:
+        verified = self._run.verified
+        packets, clear = int(verified.get("packets", 0)), int(verified.get("decrypted", 0))
+        ok = bool(verified.get("ok", packets == clear)) and packets > 0 and packets == clear
+        why = "" if ok else str(verified.get("error") or verified.get("not_decrypted") or "no packets")
+        return Check("capture.decrypted", ok, clear, f"of {packets} packets", "every 1-RTT packet of every path", why)
+
+    def document(self) -> dict[str, Any]:
+        run = self._run
+        checks = [c.document() for c in self.checks()]
+        return {
+            "schema": SCHEMA,
+            "scenario": run.scenario.name,
+            "run": str(run.run_dir),
+            "verdict": "pass" if all(c["ok"] for c in checks) and not run.error else "fail",
+            "duration_s": round(run.duration, 1),
+            "up_s": round(run.up_s, 2),
+            "versions": versions(),
+            "machine": machine(),
+            "wire_realtime": run.wire_realtime,
+            "checks": checks,
+            "phases": [self.phase(r) for r in run.phases],
+            "outages": self.outages(),
+            "keys": self.keys(),
+            "paths": self.paths(),
+            "drops": dict(sorted(run.drops.items())),
+            "cpu": run.cpu,
+            "wires": run.wires,
+            "capture": run.capture,
+        }
+
+
+CHECKS: dict[str, Callable[[Judge], Check]] = {
+    "tcp8.up.share": lambda j: j._share("tcp8.up"),
+    "tcp8.down.share": lambda j: j._share("tcp8.down"),
+    "http.sha256": Judge._hash,
+    "cut.longest_gap": Judge._cut_gap,
+    "cut.path_back": Judge._cut_back,
+    "rekey.core.gap": lambda j: j._rekey("core"),
+    "rekey.ue.gap": lambda j: j._rekey("ue"),
+    "keys.equal": Judge._keys_equal,
+    "keys.fresh": Judge._keys_fresh,
+    "oldkey.refused": Judge._old_key,
+    "paths.both_carry": Judge._both_carry,
+    "capture.decrypted": Judge._decrypted,
+}

@@ -1,0 +1,251 @@
+"""A scenario from beginning to end: lab up, phases with their steps, checks, lab down, the run directory made readable."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.capture_compose import ComposeError, compose
+from lab.errors import LabError
+from lab.inspect_stats import verify_capture
+from lab.lab import Lab
+from lab.progress import Progress
+from lab.sampler import Sample, Sampler, sample
+from lab.scenario import Action, Phase, Scenario
+from lab.traffic import TrafficResult, run_traffic
+
+SETTLE_S = 0.3
+
+
+@dataclass(slots=True)
+class PhaseRecord:
+    phase: Phase
+    start: float
+    end: float
+    before: Sample
+    after: Sample
+    traffic: TrafficResult
+    steps: list[tuple[Action, float, str]] = field(default_factory=list)  # step, when it was done, error
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """Everything that `lab.result` judges."""
+
+    scenario: Scenario
+    run_dir: Path
+    phases: list[PhaseRecord] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    sampler: Sampler | None = None
+    start: float = 0.0  # CLOCK_MONOTONIC
+    duration: float = 0.0
+    up_s: float = 0.0
+    paths: list[dict[str, Any]] = field(default_factory=list)
+    drops: dict[str, int] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
+    wires: dict[str, Any] = field(default_factory=dict)
+    wire_realtime: bool = False
+    old_key: str = ""
+    capture: dict[str, Any] = field(default_factory=dict)
+    verified: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+def make_run_dir(scenario: str, root: Path) -> Path:
+    """`<time>-<scenario>`, and `last` points at it."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    root.mkdir(parents=True, exist_ok=True)
+    number = 0
+    while True:
+        name = f"{stamp}-{scenario}" + (f"-{number}" if number else "")
+        try:
+            (root / name).mkdir(mode=0o755)
+            break
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise LabError(f"{root / name}: {error.strerror}") from None
+    link = root / "last"
+    fresh = root / f".last-{os.getpid()}"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(name)
+    if link.is_dir() and not link.is_symlink():
+        raise LabError(f"{link} is a directory: it must be a link to the newest run")
+    fresh.replace(link)
+    return root / name
+
+
+def _cpu_ticks(pid: int) -> float:
+    """User and system seconds of a process and its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Runner:
+    def __init__(self, lab: Lab, progress: Progress) -> None:
+        self.lab = lab
+        self.progress = progress
+        self.record = RunRecord(lab.scenario, lab.run_dir, start=lab.start)
+
+    async def run(self) -> RunRecord:
+        """Never raises for what happens inside: the record says it. The lab is down afterwards."""
+        record = self.record
+        try:
+            self.progress.say("bringing the lab up")
+            await self.lab.up()
+            record.up_s = self.lab.now()
+            self.progress.say(f"session is up on {len(self.lab.scenario.accesses)} accesses")
+            record.sampler = Sampler(self.lab, self.lab.run_dir / "metrics.jsonl")
+            record.sampler.start()
+            for phase in self.lab.scenario.steps:
+                await self._phase(phase)
+            await self._after()
+        except LabError as error:
+            record.error = str(error)
+        except ExceptionGroup as group:
+            mine, rest = group.split(LabError)
+            if rest is not None:
+                raise rest from None
+            record.error = "; ".join(str(e) for e in (mine.exceptions if mine else ()))
+        finally:
+            await self._down()
+        return record
+
+    async def _down(self) -> None:
+        record = self.record
+        if record.sampler is not None:
+            await record.sampler.stop()
+        record.wires = self.lab.wires.stats()
+        record.wire_realtime = self.lab.wires.realtime
+        await self.lab.down()
+        record.events = self.lab.events
+        record.capture = self.lab.capture_stats
+        if self.lab.scenario.capture:
+            self.progress.say("making the capture readable")
+            try:
+                await asyncio.to_thread(compose, self.lab.run_dir)
+                (self.lab.run_dir / "capture.raw.pcapng").unlink(missing_ok=True)
+                record.verified = await asyncio.to_thread(verify_capture, self.lab.run_dir / "capture.pcapng")
+            except (ComposeError, OSError) as error:
+                record.verified = {"error": str(error)}
+        record.duration = self.lab.now()
+
+    async def _phase(self, phase: Phase) -> None:
+        self.progress.say(f"{phase.id}: {describe(phase)}")
+        if self.lab.capture is not None:
+            self.lab.capture.window(True, self.lab.now())
+        before = await sample(self.lab)
+        cpu = self._cpu()
+        start = self.lab.now()
+        self.lab.event("lab", "phase", phase=phase.id)
+        steps: list[tuple[Action, float, str]] = []
+        async with asyncio.TaskGroup() as group:
+            traffic = group.create_task(run_traffic(self.lab.topology, phase, self._ue_address()))
+            group.create_task(self._steps(phase, start, steps))
+            if self.lab.capture is not None and not phase.actions:
+                group.create_task(self._close_window())
+        end = self.lab.now()
+        await asyncio.sleep(SETTLE_S)
+        after = await sample(self.lab)
+        result = traffic.result()
+        if phase.id.startswith("tcp8"):
+            self._cpu_add(cpu, result)
+        self.record.phases.append(PhaseRecord(phase, start, end, before, after, result, steps))
+        figure = "" if result.goodput_mbps is None else f"{result.goodput_mbps:.1f} Mbit/s"
+        self.progress.done(figure or result.error or "done")
+
+    async def _close_window(self) -> None:
+        """Full packets of the first half second of a phase; windows stand in result.json."""
+        await asyncio.sleep(0.5)
+        assert self.lab.capture is not None
+        self.lab.capture.window(False, self.lab.now())
+
+    async def _steps(self, phase: Phase, start: float, done: list[tuple[Action, float, str]]) -> None:
+        for step in phase.actions:
+            await asyncio.sleep(max(0.0, start + step.at - self.lab.now()))
+            at, error = self.lab.now(), ""
+            try:
+                await self._step(step)
+            except LabError as problem:
+                error = str(problem)
+            done.append((step, at, error))
+            self.progress.say(f"  {step.kind} {step.target}" + (f": {error}" if error else ""))
+
+    async def _step(self, step: Action) -> None:
+        lab = self.lab
+        match step.kind:
+            case "cut":
+                lab.cut(step.target)
+            case "restore":
+                lab.restore(step.target)
+            case "rekey":
+                await lab.rekey(step.target)
+            case "shape":
+                lab.shape(step.target, step.wire)
+
+    async def _after(self) -> None:
+        record, lab = self.record, self.lab
+        record.paths = list(await lab.ask("ue", "paths"))
+        if "oldkey.refused" in lab.scenario.checks:
+            self.progress.say("trying the old key")
+            answer = await lab.ask("ue", "probe_spent_key", limit=15.0)
+            record.old_key = str(answer.get("outcome"))
+            self.progress.done(record.old_key)
+        for node in ("ue", "upf"):
+            metrics = await lab.ask(node, "metrics")
+            for name, value in drops_of(metrics).items():
+                record.drops[f"{node}.{name}"] = value
+
+    def _ue_address(self) -> str:
+        for event in reversed(self.lab.events):
+            if event["event"] == "pdu_session_established" and event.get("ipv4"):
+                return str(event["ipv4"])
+        raise LabError("the UE has no address: no event pdu_session_established with ipv4")
+
+    def _cpu(self) -> dict[str, float]:
+        found = {}
+        for node in ("ue", "upf"):
+            handle = self.lab.nodes.get(node)
+            if handle is not None and handle.process is not None:
+                found[node] = _cpu_ticks(handle.process.pid)
+        return found
+
+    def _cpu_add(self, before: dict[str, float], result: TrafficResult) -> None:
+        """Microseconds of CPU per inner packet of a full segment; the mean of the eight-flow phases."""
+        packets = result.octets / 1228  # TUN MTU 1280 less IPv4 and TCP with timestamps
+        if packets < 1000:
+            return
+        for node, now in self._cpu().items():
+            value = (now - before[node]) * 1e6 / packets
+            name = f"{node}_us_per_packet"
+            self.record.cpu[name] = round((self.record.cpu[name] + value) / 2 if name in self.record.cpu else value, 2)
+
+
+def drops_of(metrics: dict[str, Any]) -> dict[str, int]:
+    """The engine's drop counters, wherever a node's metrics keep them."""
+    found: dict[str, int] = {}
+    for key, value in metrics.items():
+        if key == "drops" and isinstance(value, dict):
+            found.update({str(k): int(v) for k, v in value.items()})
+        elif isinstance(value, dict):
+            found.update(drops_of(value))
+    return found
+
+
+def describe(phase: Phase) -> str:
+    words = {"tcp": f"{phase.flows} TCP flow{'s' if phase.flows > 1 else ''}", "udp": "UDP", "http": "HTTP download",
+             "none": "nothing"}[phase.traffic]
+    return f"{words} {phase.direction}, {phase.seconds:g} s" + (", with probe" if phase.probe else "")
+
+
+def write_scenario(scenario: Scenario, run_dir: Path, versions: dict[str, str], machine: dict[str, Any]) -> None:
+    """What ran, resolved (YAML is a superset of JSON)."""
+    from dataclasses import asdict
+
+    document = {"scenario": asdict(scenario), "versions": versions, "machine": machine}
+    (run_dir / "scenario.yaml").write_text(json.dumps(document, indent=1) + "\n")

@@ -1,0 +1,79 @@
+"""What the paths carry while a run lasts: a sample of both ends every 100 ms, `metrics.jsonl`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.errors import LabError
+from lab.lab import Lab
+
+INTERVAL_S = 0.1
+ACCESS_TYPES = ("3gpp", "non-3gpp")  # enum engine_access
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Octets of inner packets by access type that came out of the tunnel: up at the UPF, down at the UE."""
+
+    t: float
+    up: tuple[int, int]
+    down: tuple[int, int]
+
+    def since(self, earlier: Sample, direction: str) -> tuple[int, int]:
+        now, then = (self.up, earlier.up) if direction == "up" else (self.down, earlier.down)
+        return now[0] - then[0], now[1] - then[1]
+
+
+def received(stats: dict[str, Any]) -> tuple[int, int]:
+    value = stats.get("access_bytes_in", (0, 0))
+    return int(value[0]), int(value[1])
+
+
+async def sample(lab: Lab) -> Sample:
+    ue, upf = await asyncio.gather(lab.ask("ue", "tunnel", limit=5.0), lab.ask("upf", "tunnel", limit=5.0))
+    return Sample(lab.now(), received(upf), received(ue))
+
+
+class Sampler:
+    def __init__(self, lab: Lab, path: Path) -> None:
+        self.samples: list[Sample] = []
+        self._lab = lab
+        self._path = path
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        with self._path.open("w", buffering=1) as file:
+            while True:
+                try:
+                    one = await sample(self._lab)
+                    paths = await self._lab.ask("ue", "paths", limit=5.0)
+                except LabError as error:
+                    file.write(json.dumps({"t": self._lab.now(), "error": str(error)}) + "\n")
+                else:
+                    self.samples.append(one)
+                    file.write(json.dumps({"t": round(one.t, 3), "up": one.up, "down": one.down, "paths": paths}) + "\n")
+                await asyncio.sleep(INTERVAL_S)
+
+    def first_after(self, t: float, access: int, octets: int) -> float | None:
+        """When the access had carried `octets` more than at time `t`, in both directions together."""
+        base: Sample | None = None
+        for one in self.samples:
+            if one.t < t:
+                base = one
+                continue
+            base = base or one
+            if one.up[access] + one.down[access] - base.up[access] - base.down[access] >= octets:
+                return one.t
+        return None
