@@ -166,7 +166,8 @@ def _document(data: bytes, file: str) -> tuple[Any, dict[Where, int]]:
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-                raise ScenarioError(f"{file}:{event.start_mark.line + 1}: anchors and aliases are not allowed")
+                line = event.start_mark.line + 1 if event.start_mark is not None else 1
+                raise ScenarioError(f"{file}:{line}: anchors and aliases are not allowed")
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
