@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fiveg.nas.gmm import PayloadType
-
 from control.amf.config import AmfConfig, Subscriber, load_subscribers
 from control.amf.mpquic_keys import MpquicKeys, SessionKey
 from control.amf.n1_messages import N1Messages
@@ -19,6 +17,7 @@ from control.amf.transport import Transport
 from control.amf.ue_context import UeContext
 from control.sbi.client import SbiClient
 from control.sbi.server import Request, Response, SbiServer
+from fiveg.nas.gmm import PayloadType
 from fiveg.sbi.errors import SbiError
 from node.errors import VerbError
 from node.main import NodeContext
@@ -152,7 +151,7 @@ class Amf:
         while tmsi in self._by_tmsi:
             tmsi = self.random(4)
         ue = UeContext(
-            candidate.subscriber, candidate.security, candidate.secret, tmsi, candidate.request.ue_security_capability
+            candidate.subscriber, candidate.security, candidate.secret, tmsi, candidate.request.capability or b""
         )
         self._ues[supi] = ue
         self._by_tmsi[tmsi] = ue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from enum import Enum, auto
+from typing import Any
 
 T_KEY_ACK = 6.0
 RETRANSMISSIONS = 3
@@ -59,9 +60,10 @@ class Delivery:
         """The rest after `first()`. Waiting without any access is bounded by the same schedule."""
         for number, wait in enumerate(self._schedule, 1):
             self._back.clear()
-            back = asyncio.ensure_future(self._back.wait())
+            back: asyncio.Future[Any] = asyncio.ensure_future(self._back.wait())
+            answer: asyncio.Future[Any] = self._answer
             try:
-                waited = {self._answer, back} if self._access is None else {self._answer}
+                waited = {answer, back} if self._access is None else {answer}
                 await asyncio.wait(waited, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 back.cancel()

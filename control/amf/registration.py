@@ -7,6 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from control.amf.config import Plmn, Subscriber
+from control.amf.n1_server import N1Connection
+from control.amf.registration_table import Action, Event, State, step
+from control.amf.ue_context import UeContext
+from fiveg import keys
+from fiveg.aka import AuthenticationVector, AutsRefused, authentication_vector, resynchronise
+from fiveg.milenage import Milenage
 from fiveg.nas.causes import GmmCause
 from fiveg.nas.gmm import (
     AuthenticationFailure,
@@ -21,14 +28,6 @@ from fiveg.nas.gmm import (
     SecurityModeComplete,
 )
 from fiveg.nas.identity import Guti, Suci
-
-from control.amf.config import Plmn, Subscriber
-from control.amf.n1_server import N1Connection
-from control.amf.registration_table import Action, Event, State, step
-from control.amf.ue_context import UeContext
-from fiveg import keys
-from fiveg.aka import AuthenticationVector, AutsRefused, authentication_vector, resynchronise
-from fiveg.milenage import Milenage
 from fiveg.nas_security import NasSecurityContext, Role, Sht
 from node.counters import Counters
 from node.events import Events
@@ -263,8 +262,10 @@ class Registration:
     def _command_security(self) -> None:
         candidate = self.candidate
         assert candidate is not None and candidate.security is not None
+        capability = candidate.request.capability
+        assert capability is not None  # `offers` was true
         command = SecurityModeCommand(
-            ciphering=NEA2, integrity=NIA2, ngksi=candidate.ksi, capability=candidate.request.capability, rinmr=True
+            ciphering=NEA2, integrity=NIA2, ngksi=candidate.ksi, capability=capability, rinmr=True
         )
         self.connection.send(candidate.security.protect(command.encode(), self.connection.access, Sht.INTEGRITY_NEW))
 
