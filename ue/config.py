@@ -1,4 +1,4 @@
-"""The UE's configuration, `ue.json` (docs/interfaces.md), and its USIM, a file of mode 0600."""
+"""The UE's configuration, `ue.json`, and the file of its subscriber (docs/interfaces.md)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from node.config import parse, strict_json
 from node.errors import ConfigError
 from node.secrets import Secret, read_secret_file
 
-AccessType = Literal["3gpp", "non-3gpp"]
-MAX_ACCESSES = 4
+MAX_ACCESSES = 2
+"""One per access type (TS 23.501 §5.32.1)"""
+MOST_PDU_SESSION_ID = 15
+IFNAMSIZ = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,10 @@ class Plmn:
 
 @dataclass(frozen=True, slots=True)
 class AccessConfig:
-    """One access: its own addresses and device, and where the AMF is over it."""
+    """One access: the UE's address and device there, and where the AMF listens for this access type."""
 
     name: str
-    type: AccessType
+    type: Literal["3gpp", "non-3gpp"]
     address: str
     device: str
     amf: str
@@ -40,32 +42,36 @@ class AccessConfig:
     address6: str | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.name) <= 100:
-            raise ValueError("name: must be 1 to 100 characters")
-        if not 1 <= len(self.device) <= 15:
-            raise ValueError("device: must be 1 to 15 characters")
+        if not self.name or len(self.name) > 100:
+            raise ValueError("name: 1 to 100 characters")
+        if not self.device or len(self.device) > IFNAMSIZ:
+            raise ValueError(f"device: 1 to {IFNAMSIZ} characters")
         IPv4Address(self.address)
         IPv4Address(self.amf)
         if self.address6 is not None:
             IPv6Address(self.address6)
         if not 0 < self.amf_port <= 0xFFFF:
-            raise ValueError("amf_port: must be 1 to 65535")
+            raise ValueError("amf_port: 1 to 65535")
 
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    id: int
-    dnn: str
+    """The MA PDU session that the UE asks for."""
+
+    id: int = 5
+    dnn: str = "internet"
     type: Literal["IPv4", "IPv6", "IPv4v6"] = "IPv4v6"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.id <= 15:
-            raise ValueError("id: must be 1 to 15")
+        if not 1 <= self.id <= MOST_PDU_SESSION_ID:
+            raise ValueError(f"id: 1 to {MOST_PDU_SESSION_ID}")
+        if not 1 <= len(self.dnn) <= 100:
+            raise ValueError("dnn: 1 to 100 characters")
 
 
 @dataclass(frozen=True, slots=True)
 class KeyConfig:
-    """How K_MPQUIC is derived in mode `derived`; the same as at the AMF."""
+    """How K_MPQUIC is derived when only P0 comes over NAS; as in amf.json."""
 
     fc: str = "f0"
     bind: Literal["none", "session"] = "none"
@@ -85,37 +91,38 @@ class KeyConfig:
 
 @dataclass(frozen=True, slots=True)
 class UeConfig:
+    """`nas_keys`: only for captures, the NAS keys of each security context are appended there (mode 0600).
+    `probe_spent_key`: the last spent key is kept for the verb of this name. `test_verbs`: for tests alone."""
+
     node: Literal["ue"]
     subscriber: Path
     plmn: Plmn
     accesses: tuple[AccessConfig, ...]
-    session: SessionConfig
+    session: SessionConfig = field(default_factory=SessionConfig)
     tun: str = "mpq0"
     tun_mtu: int = 1280
     psk_mode: Literal["external", "imported"] = "external"
     suites: tuple[str, ...] = ("TLS_AES_128_GCM_SHA256",)
     keylog: Path | None = None
     qlog: Path | None = None
+    backend: str | None = None
     key: KeyConfig = field(default_factory=KeyConfig)
     nas_keys: Path | None = None
-    """where the NAS keys are written for whoever reads a capture; only when the run asks for it"""
     probe_spent_key: bool = False
-    """the newest key is kept for the verb of this name, which shows that the UPF refuses it"""
     test_verbs: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.accesses) <= MAX_ACCESSES:
-            raise ValueError(f"accesses: must be 1 to {MAX_ACCESSES}")
-        if len({a.name for a in self.accesses}) != len(self.accesses):
-            raise ValueError("accesses: two have the same name")
-        if len({a.type for a in self.accesses}) != len(self.accesses):
-            raise ValueError("accesses: two have the same type")
+            raise ValueError(f"accesses: 1 to {MAX_ACCESSES}")
+        for what, values in (("name", [a.name for a in self.accesses]), ("type", [a.type for a in self.accesses])):
+            if len(set(values)) != len(values):
+                raise ValueError(f"accesses: two have the same {what}")
+        if not 1 <= len(self.tun) <= IFNAMSIZ:
+            raise ValueError(f"tun: 1 to {IFNAMSIZ} characters")
         if not 1280 <= self.tun_mtu <= 1500:
-            raise ValueError("tun_mtu: must be 1280 to 1500")
-        if not 1 <= len(self.tun) <= 15:
-            raise ValueError("tun: must be 1 to 15 characters")
+            raise ValueError("tun_mtu: 1280 to 1500")
         if not self.suites:
-            raise ValueError("suites: must be at least one")
+            raise ValueError("suites: at least one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +133,22 @@ class _SubscriberText:
     sqn: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Subscriber:
-    """What the USIM holds. `sqn`: the highest one accepted."""
+    """What the USIM holds. `sqn` is the highest sequence number accepted so far."""
 
     supi: str
     k: Secret
     opc: Secret
     sqn: int
 
+    def wipe(self) -> None:
+        self.k.wipe()
+        self.opc.wipe()
+
 
 def load_subscriber(path: Path) -> Subscriber:
-    """No refusal repeats a value: they are secrets."""
+    """From a file of mode 0600. No refusal repeats a value: they are secrets."""
     try:
         value = strict_json(read_secret_file(path))
     except ValueError:

@@ -1,31 +1,41 @@
-"""What can go wrong in the UE beyond the errors that `fiveg` and `mpquic` name."""
-
-from node.errors import NodeError
+"""What can go wrong in the UE beyond NAS itself."""
 
 
-class UeError(NodeError):
-    """Base of the errors of this package."""
+class UeError(Exception):
+    """Base of all errors of this package. Never holds a key."""
 
 
-class NoAccess(UeError):
-    """No access of the UE is registered, so nothing can be sent to the AMF now."""
+class RuleRefused(UeError):
+    """ATSSS rules that this UE cannot honour; `reason` is a name for counters and events. Nothing of them is applied."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class SessionRefused(UeError):
-    """The PDU session cannot be: the network refused it, or what it sent cannot be followed."""
+    """The network does not give the PDU session that was asked for."""
 
-    def __init__(self, text: str, cause: int) -> None:
+    def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
-        self.cause = cause
+        self.reason = reason
 
 
-class KeyRefused(UeError):
-    """The UPF does not take this key, on any access, after all retries."""
+class DatapathError(UeError):
+    """The data path could not do what it was told; nothing of it was applied."""
 
 
-class ConnectionLost(UeError):
-    """The MPQUIC connection ended."""
+class HandshakeRefused(UeError):
+    """The proxy refused the connection. `key_refused`: it did not take the key (unknown, wrong or spent: alike on the wire)."""
+
+    def __init__(self, text: str, *, key_refused: bool) -> None:
+        super().__init__(text)
+        self.key_refused = key_refused
 
 
-class TunnelError(UeError):
-    """The TUN could not be made or configured."""
+class NoAnswer(UeError):
+    """Nobody answered over any access, or the connection ended under way. The key is not spent by that."""
+
+
+class PathNotOpened(UeError):
+    """A further path was not validated."""
