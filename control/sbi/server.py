@@ -34,7 +34,8 @@ READ_SIZE = 1 << 14
 class Limits:
     connections: int = 64
     streams: int = 64
-    header_octets: int = 8192
+    header_octets: int = 16384
+    path_octets: int = 1024
     body_octets: int = 65536
     partial_octets: int = 65536  # without a whole frame or header block: h2 itself would wait for 16 MiB
     events_burst: int = 2000  # frames that a peer may send at once ...
@@ -236,6 +237,9 @@ class _Connection:
         fields = {bytes(k).decode("latin-1"): bytes(v).decode("latin-1") for k, v in headers}
         method, path = fields.get(":method", ""), fields.get(":path", "")
         self.streams[number] = _Stream(method, path, fields.get("content-type", ""), now)
+        if len(path) > self.limits.path_octets:
+            self.refuse(number, SbiError(400, "INVALID_MSG_FORMAT", f"a path has at most {self.limits.path_octets}"))
+            return
         length = fields.get("content-length", "0")
         if not length.isascii() or not length.isdigit() or len(length) > 9 or int(length) > self.limits.body_octets:
             self.refuse(number, SbiError(413, "INCORRECT_LENGTH", f"at most {self.limits.body_octets} octets"))
