@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from fiveg.key_container import KeyCause, KeyContainer, KeyContainerError, KeyContainerType
-
 from control.amf.config import KeyConfig
 from control.amf.delivery import Delivery, Outcome
 from control.amf.ue_context import SmSession, UeContext
 from control.errors import ProcedureFailed, SbiUnreachable
 from control.sbi.server import Request, Response
 from control.sbi.tls import PeerIdentity
+from fiveg.key_container import KeyCause, KeyContainer, KeyContainerError, KeyContainerType
 from fiveg.keys import fingerprint, k_mpquic
 from fiveg.sbi.errors import SbiError
 from fiveg.sbi.mpquickey import (
@@ -337,6 +336,12 @@ class MpquicKeys:
             return
         session.refusal = int(container.cause or 0)
         self._events.emit("key_refused", generation=key.generation, by="ue", cause=session.refusal)
+        if key.state is KeyState.HELD_BY_UE:
+            # It had the key, and the proxy did not take it (design §3): the SMF must know that this key opens nothing.
+            key.state = KeyState.REFUSED_BY_UE
+            note = self._notify(session, key.generation, KeyEvent.UE_REJECT, session.refusal, key.notif_path)
+            self._host.spawn(_done(note), "key refused by the proxy")
+            return
         key.delivery.answered(Outcome.REFUSED)
 
     def _answered(self, session: SmSession, container: KeyContainer) -> SessionKey | None:
@@ -424,6 +429,10 @@ class MpquicKeys:
         for session in ue.sessions.values():
             if isinstance(session.key, SessionKey) and session.key.delivery is not None:
                 session.key.delivery.came_back()
+
+
+async def _done(work: Coroutine[Any, Any, bool]) -> None:
+    await work
 
 
 def _path_of(uri: str) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -19,6 +20,17 @@ OUTPUT_LIMIT = 1 << 18
 """Octets that wait for a UE that is silent; a UE behind a dead access must not cost more."""
 MESSAGES_PER_S = 200.0
 MESSAGES_BURST = 400.0
+
+USER_TIMEOUT_MS = 10_000
+"""What was sent and not acknowledged for so long ends the connection: its access is dead (RFC 5482)."""
+KEEPALIVE = ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3))
+
+
+def _notice_death(sock: Any) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+    for option, value in KEEPALIVE:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class N1Handler(Protocol):
@@ -44,6 +56,7 @@ class N1Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        _notice_death(transport.get_extra_info("socket"))
         if not self._server.admit(self):
             transport.abort()
             self._transport = None

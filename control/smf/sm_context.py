@@ -10,8 +10,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from fiveg.nas.causes import GsmCause
-
 from control.errors import ControlPlaneError, PfcpRefused, PfcpUnreachable, ProcedureFailed
 from control.sbi.client import SbiClient
 from control.smf.config import SmfConfig
@@ -21,6 +19,7 @@ from control.smf.n4 import N4
 from control.smf.n4_rules import establishment
 from control.smf.pool import AddressPool, SessionAddress
 from control.smf.session_table import Action, Event, State, step
+from fiveg.nas.causes import GsmCause
 from fiveg.pfcp.codes import KeyFlags, ProxyType
 from fiveg.pfcp.errors import PfcpError
 from fiveg.pfcp.message import (
@@ -92,6 +91,7 @@ class SmContext:
         self.ue_id = services.random(8)
         """opaque to the UPF, which need not learn the SUPI"""
         self.active = asyncio.Event()
+        self.repairs = 0
         self.keys = KeyProcedure(self, services.events, services.counters)
         self._secret: Secret | None = None
         """the newest key, held so that no event can ever name it"""

@@ -8,8 +8,6 @@ import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fiveg.nas.causes import GsmCause
-
 from control.errors import ControlPlaneError, ProcedureFailed
 from control.sbi.client import SbiClient
 from control.sbi.server import Request, Response, SbiServer
@@ -19,6 +17,7 @@ from control.smf.n4 import N4
 from control.smf.pool import AddressPool
 from control.smf.session_table import State
 from control.smf.sm_context import CALLBACK, N1_PART, Owner, SmContext, SmfServices
+from fiveg.nas.causes import GsmCause
 from fiveg.pfcp.codes import Cause
 from fiveg.pfcp.codes import KeyEvent as UpfKeyEvent
 from fiveg.pfcp.errors import SessionNotFound
@@ -48,6 +47,8 @@ MOST_CONTEXTS = 1024
 K_N4_SIZE = 32
 REPORT_ANSWER = 3.0
 """Seconds that a key request of the UPF may wait for the AMF's answer; its T1 repeats it meanwhile."""
+MOST_REPAIRS = 2
+"""Keys in a row that the proxy did not take; a key that is used starts the count anew."""
 INSTALL_WAIT = 7.0
 """Seconds that the AMF may wait for the UPF to have a key that policy asked for."""
 
@@ -228,6 +229,8 @@ class Smf:
         match note.event:
             case KeyEvent.UE_ACK:
                 context.keys.ue_verdict(note.generation, True)
+            case KeyEvent.UE_REJECT if note.generation == context.keys.in_force:
+                self._repair(context)
             case KeyEvent.UE_REJECT | KeyEvent.UE_NOT_REACHABLE:
                 context.keys.ue_verdict(note.generation, False)
             case KeyEvent.UE_REKEY_REQUEST:
@@ -237,6 +240,15 @@ class Smf:
             case KeyEvent.REKEY_POLICY:
                 await self._rekey_installed(context)
         return Response(204)
+
+    def _repair(self, context: SmContext) -> None:
+        """UPF and UE have a key, and yet it opens nothing: another one, but not for ever."""
+        if context.repairs >= MOST_REPAIRS:
+            self.counters.inc("key.repairs_exhausted")
+            return
+        context.repairs += 1
+        self.counters.inc("key.repair")
+        self._rekey(context, KeyReason.REPAIR)
 
     def _rekey(self, context: SmContext, reason: KeyReason) -> None:
         try:
@@ -263,6 +275,8 @@ class Smf:
             raise SessionNotFound("no such session")
         for item in report.key_reports:
             self.counters.inc(f"key.report.{item.event.name.lower()}")
+            if item.event is UpfKeyEvent.IN_USE:
+                context.repairs = 0
             if item.event is UpfKeyEvent.BINDER_FAILURE:
                 self.events.emit("binder_failures", generation=item.generation, count=item.detail)
         cause = Cause.ACCEPTED

@@ -205,6 +205,31 @@ def test_a_ue_that_rejects_keeps_the_old_key(tmp_path):
     run(main())
 
 
+def test_a_key_that_the_proxy_does_not_take_is_replaced_but_not_for_ever(tmp_path):
+    async def main():
+        async with Core(tmp_path) as core:
+            ue, _ = await session(core)
+            provision = await first_key(core, ue)
+            for generation in (2, 3, 4):
+                answer = KeyContainer(
+                    type=KeyContainerType.REJECT, transaction=provision.transaction,
+                    generation=provision.generation, cause=KeyCause.FINGERPRINT_MISMATCH,
+                )  # fmt: skip
+                ue.container("3gpp", PSI, answer.encode())
+                if generation == 4:
+                    break
+                access, provision = await next_container(ue)
+                assert provision.generation == generation
+                acknowledge(ue, access, provision)
+                await until(lambda generation=generation: in_force(core) == generation)
+            await until(lambda: core.smf_counters.get("key.repairs_exhausted") == 1)
+            reasons = [e["reason"] for e in core.amf_events.of("key_derived")]
+            assert reasons == ["initial", "repair", "repair"]
+            ue.close()
+
+    run(main())
+
+
 def test_a_dead_access_is_gone_round(tmp_path):
     """5b leaves on the access last heard; without an answer it goes out over the other one."""
 
