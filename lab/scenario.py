@@ -224,7 +224,8 @@ def schema() -> dict[str, Any]:
 def _validate(document: Any, lines: dict[Where, int], file: str) -> None:
     from jsonschema import Draft202012Validator
 
-    errors = sorted(Draft202012Validator(schema()).iter_errors(document), key=lambda e: (list(map(str, e.absolute_path)), e.validator))
+    errors = list(Draft202012Validator(schema()).iter_errors(document))
+    errors.sort(key=lambda e: (list(map(str, e.absolute_path)), e.validator))
     if errors:
         where, text = _words(errors[0])
         raise _fail(file, lines, where, text)
@@ -254,7 +255,8 @@ def _words(error: Any) -> tuple[Where, str]:
         case "maximum":
             return where, f"must be at most {limit}, not {short}"
         case "minItems" | "maxItems":
-            return where, f"must have {'at least' if error.validator == 'minItems' else 'at most'} {limit} items, it has {len(value)}"
+            bound = "at least" if error.validator == "minItems" else "at most"
+            return where, f"must have {bound} {limit} items, it has {len(value)}"
         case "pattern":
             return where, f"must look like {limit}, not {short}"
         case _:

@@ -94,9 +94,16 @@ class StateDir:
             while self.process() is not None and time.monotonic() < deadline:
                 time.sleep(0.05)
 
+    def wait_end(self, limit_s: float) -> None:
+        """Until the supervisor is gone; then it is killed."""
+        deadline = time.monotonic() + limit_s
+        while self.process() is not None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.kill()
+
     def remove(self) -> None:
         if self.path.is_dir() and not self.path.is_symlink():
-            shutil.rmtree(self.path)
+            shutil.rmtree(self.path, ignore_errors=True)  # its supervisor may remove it at the same time
 
 
 def stale_remove() -> list[str]:

@@ -1,0 +1,1 @@
+"""One module per verb of `mpq`: `configure(parser)` and `run(options) -> exit code`."""

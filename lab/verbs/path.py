@@ -1,0 +1,65 @@
+"""`mpq path cut|restore|shape ACCESS`"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import Any
+
+from lab import client
+from lab.errors import Misuse
+from lab.verbs.common import lab_argument, show
+
+
+def _number(low: float, high: float, above: bool = False) -> Callable[[str], float]:
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (low < value or (value == low and not above)) or not value <= high:
+            raise argparse.ArgumentTypeError(f"must be a number {'above' if above else 'from'} {low:g} to {high:g}, not {text}")
+        return value
+
+    return convert
+
+
+VALUES = {
+    "rate-mbps": (_number(0, 100_000, above=True), "rate in Mbit/s"),
+    "delay-ms": (_number(0, 5000), "one-way delay"),
+    "jitter-ms": (_number(0, 5000), "delay varies by this much"),
+    "loss-percent": (_number(0, 100), "packets lost at random"),
+    "reorder-percent": (_number(0, 100), "packets that overtake"),
+    "duplicate-percent": (_number(0, 100), "packets sent twice"),
+    "queue-ms": (_number(0, 5000, above=True), "limit of the queue, in time at the rate"),
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    doing = parser.add_subparsers(dest="doing", metavar="cut|restore|shape", required=True)
+    cut = doing.add_parser("cut", help="drop everything, silently")
+    cut.add_argument("--link-down", action="store_true", help="the other kind: the UE's link goes down and it is told")
+    restore = doing.add_parser("restore", help="end a cut")
+    shape = doing.add_parser("shape", help="change rate, delay, loss … of the wire")
+    for name, (kind, text) in VALUES.items():
+        shape.add_argument(f"--{name}", type=kind, metavar="N", help=text)
+    shape.add_argument("--direction", choices=("up", "down"), help="only this one (default: both)")
+    for one in (cut, restore, shape):
+        one.add_argument("access", metavar="ACCESS", help="name of the access, e.g. wifi")
+        lab_argument(one)
+
+
+def run(options: argparse.Namespace) -> int:
+    args: dict[str, Any] = {"access": options.access}
+    if options.doing == "cut":
+        args["link_down"] = options.link_down
+    elif options.doing == "shape":
+        keys = [name.replace("-", "_") for name in VALUES]
+        values = {k: getattr(options, k) for k in keys if getattr(options, k) is not None}
+        if not values:
+            raise Misuse(f"nothing to change; give one of {', '.join('--' + n for n in VALUES)}")
+        args["change"] = {options.direction: values} if options.direction else values
+    document = client.ask(options.lab, options.doing, args)
+    show(options, document, f"{options.access}: {document.get('state', 'shaped')}")
+    return 0

@@ -1,0 +1,86 @@
+"""`mpq run SCENARIO`"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from lab import rootless
+from lab.errors import LabError, Misuse
+from lab.scenario import Scenario, find, load, shipped
+from lab.state import StateDir, stale_remove
+from lab.verbs.common import runs_root
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scenario", metavar="SCENARIO", help=f"one of {', '.join(shipped())}, or FILE.yaml")
+    parser.add_argument("--lab", metavar="NAME", help="name of the lab while it runs (default: run-PID)")
+    parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def run(options: argparse.Namespace) -> int:
+    scenario = load(find(options.scenario))
+    stale_remove()
+    name = options.lab or f"run-{os.getpid()}"
+    state = StateDir(name)
+    if not rootless.inside():
+        state.claim()
+        if rootless.needed():
+            arguments = ["run", options.scenario, "--lab", name]
+            arguments += ["--quiet"] * options.quiet + ["--json"] * options.json
+            try:
+                rootless.reexecute(arguments)
+            finally:  # only when it could not
+                state.remove()
+    try:
+        document = asyncio.run(_main(name, scenario, state, options))
+    finally:
+        state.remove()
+    from lab.progress import table
+
+    if options.json:
+        print(json.dumps(document))
+    else:
+        print(table(document))
+    if document["error"]:
+        print(f"mpq run: {document['error']}", file=sys.stderr)
+    return 0 if document["verdict"] == "pass" else 1
+
+
+async def _main(name: str, scenario: Scenario, state: StateDir, options: argparse.Namespace) -> dict[str, Any]:
+    from lab.lab import Lab
+    from lab.progress import Progress
+    from lab.result import CHECKS, Judge, machine, versions
+    from lab.run import Runner, make_run_dir, write_scenario
+    from lab.server import LabServer
+
+    if unknown := [c for c in scenario.checks if c not in CHECKS]:
+        raise Misuse(f"{options.scenario}: checks: no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
+    run_dir = make_run_dir(scenario.name, runs_root())
+    write_scenario(scenario, run_dir, versions(), machine())
+    lab = Lab(name, scenario, state.path, run_dir)
+    server = LabServer(lab, state.socket)
+    await server.start()
+    runner = asyncio.create_task(Runner(lab, Progress(quiet=options.quiet)).run())
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, runner.cancel)
+    stopper = asyncio.create_task(server.stopping.wait())
+    stopper.add_done_callback(lambda task: None if task.cancelled() else runner.cancel())
+    try:
+        record = await runner
+    except asyncio.CancelledError:
+        raise LabError(f"interrupted; the lab is down, what was measured is in {run_dir}") from None
+    finally:
+        stopper.cancel()
+        with contextlib.suppress(OSError):
+            await server.finish()
+    document = {**Judge(record).document(), "error": record.error}
+    (run_dir / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return document

@@ -1,0 +1,31 @@
+"""`mpq status`"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lab import client
+from lab.verbs.common import lab_argument, show
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    lab_argument(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    document = client.ask(options.lab, "status")
+    show(options, document, words(document))
+    return 0
+
+
+def words(d: dict[str, Any]) -> str:
+    lines = [f"lab {d['lab']}: scenario {d['scenario']}, up {d['uptime_s']:g} s, run directory {d['run']}"]
+    for name, status in d["nodes"].items():
+        lines.append(f"  {name}: {status.get('error', 'running')}")
+    paths = d["paths"] if isinstance(d["paths"], list) else []
+    for path in paths:
+        rtt = path.get("rtt_smoothed", 0) / 1e6
+        lines.append(f"  path {path.get('path')} on {path.get('access')}: {path.get('state')} {path.get('reason') or ''}"
+                     f" rtt {rtt:.1f} ms, sent {path.get('packets_sent')}, lost {path.get('packets_lost')}")
+    return "\n".join(lines)
