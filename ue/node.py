@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from fiveg.keys import psk_identity
 from fiveg.nas.gmm import PayloadType, UlNasTransport
@@ -18,10 +18,9 @@ from ue.key_client import KeyClient
 from ue.key_store import KeyStore, Slot
 from ue.mpquic_client import MpquicClient
 from ue.nas_client import NasClient
-from ue.quic import QuicEndpoint
+from ue.ports import EndpointPort, TunPort
 from ue.registration import Timer
 from ue.sm import Session, SmClient
-from ue.tun import Tun
 
 REKEY_LIMIT = 20.0
 KEY_RETRY = 5.0
@@ -32,11 +31,34 @@ def _after(delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
     return asyncio.get_running_loop().call_later(delay, call)
 
 
+class NodeEndpoint(EndpointPort, Protocol):
+    """The endpoint's own life."""
+
+    def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def counters(self) -> dict[str, int]: ...
+
+
+class NodeTun(TunPort, Protocol):
+    fd: int
+
+    def close(self) -> None: ...
+
+
 class Ue:
     """UE: NAS client, ATSSS rules, MPQUIC client, TUN."""
 
-    def __init__(self, config: UeConfig, context: NodeContext) -> None:
+    def __init__(
+        self,
+        config: UeConfig,
+        context: NodeContext,
+        make_tun: Callable[[str, int], NodeTun],
+        make_endpoint: Callable[[UeConfig, int], NodeEndpoint],
+    ) -> None:
         self._config, self._context = config, context
+        self._make_tun, self._make_endpoint = make_tun, make_endpoint
         events, counters = context.events, context.counters
         self._subscriber = load_subscriber(config.subscriber)
         for secret in (self._subscriber.k, self._subscriber.opc):
@@ -45,8 +67,8 @@ class Ue:
         self._nas = NasClient(config, self._subscriber, self, events, counters)
         self._sm = SmClient(config.session, len(config.accesses), self, events, counters, _after)
         self._keys = KeyClient(config.session.id, config.key, self._store, self, events, counters, _after)
-        self._tun: Tun | None = None
-        self._endpoint: QuicEndpoint | None = None
+        self._tun: NodeTun | None = None
+        self._endpoint: NodeEndpoint | None = None
         self._client: MpquicClient | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._retry: Timer | None = None
@@ -60,8 +82,8 @@ class Ue:
     async def start(self) -> None:
         """Ready means: registering. The session comes as events."""
         config = self._config
-        self._tun = Tun(config.tun, config.tun_mtu)
-        self._endpoint = QuicEndpoint(config, self._tun.fd)
+        self._tun = self._make_tun(config.tun, config.tun_mtu)
+        self._endpoint = self._make_endpoint(config, self._tun.fd)
         self._client = MpquicClient(
             config,
             self._store,
