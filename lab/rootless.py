@@ -33,7 +33,7 @@ def command(arguments: list[str]) -> list[str]:
     program = shutil.which("unshare")
     if program is None:
         raise LabError("unshare is not installed (package util-linux): it is needed to run without root")
-    probe = subprocess.run([program, *UNSHARE, "true"], capture_output=True, text=True, check=False)
+    probe = subprocess.run([program, *UNSHARE, "/bin/true"], capture_output=True, text=True, check=False)
     if probe.returncode != 0:
         raise LabError(
             f"no user namespaces for this user ({probe.stderr.strip()}): allow them (kernel.unprivileged_userns_clone=1, "

@@ -36,7 +36,7 @@ def _privileges() -> Finding:
     if os.geteuid() == 0 and not rootless.needed():
         return Finding("privileges", True, True, "root")
     try:
-        rootless.command(["true"])
+        rootless.command(["/bin/true"])
     except LabError as error:
         return Finding("privileges", False, True, "not root", str(error))
     return Finding("privileges", True, True, "user namespaces")
@@ -49,7 +49,7 @@ def _inside(arguments: list[str]) -> subprocess.CompletedProcess[str]:
 
 def _tun() -> Finding:
     try:
-        done = _inside(["sh", "-c", "exec 3<>/dev/net/tun"])
+        done = _inside(["/bin/sh", "-c", "exec 3<>/dev/net/tun"])
     except LabError as error:
         return Finding("tun", False, True, "not tried", str(error))
     if done.returncode == 0:

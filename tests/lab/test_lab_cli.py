@@ -1,0 +1,90 @@
+"""`mpq`: exit codes, one JSON document, and never a traceback for a user's mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lab.cli import PASSED_ON, VERBS, main
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MPQ_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("MPQ_RUNS", str(tmp_path / "runs"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_and_json(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "usage: mpq" in text and len(text) > 150
+    if verb == "path":
+        assert main([verb, "cut", "--help"]) == 0
+        text = capsys.readouterr().out
+    assert "--json" in text
+
+
+MISUSE = [
+    [], ["dance"], ["run"], ["run", "nope"], ["run", "./nope.yaml"], ["run", "demo", "--colour"], ["up", "nope"], ["exec"],
+    ["exec", "ue"], ["path"], ["path", "cut"], ["path", "shape", "wifi"], ["path", "shape", "wifi", "--loss-percent", "101"],
+    ["path", "shape", "wifi", "--rate-mbps", "0"], ["path", "shape", "wifi", "--rate-mbps", "nan"], ["rekey", "--by", "me"],
+    ["down", "--lab", "../x"], ["down", "--lab", "a/b"], ["status", "--lab", ""], ["inspect", "--limit", "0"],
+    ["inspect", "--frame", "NONSENSE"], ["bench", "--rounds"], ["doctor", "now"],
+]
+
+
+@pytest.mark.parametrize("arguments", MISUSE, ids=" ".join)
+def test_misuse_is_2_with_a_sentence(arguments: list[str], capsys: pytest.CaptureFixture[str], places: Path) -> None:
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and "mpq" in output.err and "Traceback" not in output.err
+    assert not (places / "runs").exists() and not list(places.glob("state/*"))  # nothing was made
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["rekey"], ["path", "cut", "wifi"], ["exec", "ue", "true"]], ids=" ".join)
+def test_no_lab_is_1_and_says_what_to_do(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 1
+    assert "mpq up" in capsys.readouterr().err
+
+
+def test_json_is_one_document_even_when_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["exit"] == 1 and "no lab" in document["error"]
+
+
+def test_down_without_a_lab_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["down", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"lab": "default", "was_up": False, "stale_removed": []}
+
+
+def test_a_wrong_scenario_names_file_line_and_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("accesses:\n  - {name: a, type: 3gpp, wire: {rate_mbps: -1}}\n  - {name: b, type: non-3gpp}\n")
+    for verb in ("run", "up"):
+        assert main([verb, str(path)]) == 2
+        assert f"{path}:2: accesses[0].wire.rate_mbps: must be more than 0" in capsys.readouterr().err
+
+
+def test_an_unknown_check_is_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str], places: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("checks: [it.works]\naccesses: [{name: a, type: 3gpp}, {name: b, type: non-3gpp}]\n")
+    assert main(["run", str(path)]) == 2
+    assert "no check 'it.works'" in capsys.readouterr().err
+    assert not list(places.glob("state/*"))
+
+
+def test_doctor_reports_every_finding(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert main(["doctor", "--json"]) == 1
+    findings = {f["id"]: f for f in json.loads(capsys.readouterr().out)["findings"]}
+    assert not findings["iperf3"]["ok"] and findings["iperf3"]["remedy"] == "apt-get install iperf3"
+    assert findings["engine"]["ok"]
+
+
+def test_passed_on_verbs_are_verbs() -> None:
+    assert set(VERBS) >= PASSED_ON

@@ -1,0 +1,103 @@
+"""Scenario files: what is right becomes dataclasses; what is wrong is one line with file, line, key and what is allowed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lab.errors import ScenarioError
+from lab.scenario import SIZE_LIMIT, find, load, parse, shipped
+
+GOOD = """\
+accesses:
+  - name: 3gpp
+    type: 3gpp
+    wire: {rate_mbps: 50, delay_ms: 15}
+  - name: wifi
+    type: non-3gpp
+    wire: {rate_mbps: 100, up: {rate_mbps: 20}}
+rules:
+  - {id: 1, precedence: 10, mode: {steerModeValue: LOAD_BALANCING, 3gLoad: 30}}
+steps:
+  - phase: cut
+    traffic: tcp
+    seconds: 5
+    actions:
+      - {at: 1, cut: wifi}
+      - {at: 3, restore: wifi}
+"""
+
+
+def test_shipped_scenarios_load() -> None:
+    assert {"demo", "two_paths"} <= set(shipped())
+    for name in shipped():
+        assert load(find(name)).name == name
+
+
+def test_values_arrive() -> None:
+    scenario = parse(GOOD.encode(), "file.yaml", "mine")
+    assert scenario.name == "mine"
+    wifi = scenario.access("wifi")
+    assert wifi is not None and wifi.up.rate_mbps == 20 and wifi.down.rate_mbps == 100 and wifi.down.queue_ms == 50
+    assert scenario.wire_sum_mbps("up") == 70 and scenario.wire_sum_mbps("down") == 150
+    assert [(a.at, a.kind, a.target) for a in scenario.steps[0].actions] == [(1.0, "cut", "wifi"), (3.0, "restore", "wifi")]
+
+
+WRONG = {
+    "unknown key": ("    type: 3gpp\n", "    type: 3gpp\n    colour: red\n", 4, "accesses[0].colour: unknown key; allowed: name"),
+    "wrong type": ("rate_mbps: 50", "rate_mbps: fast", 4, "must be a number"),
+    "negative rate": ("rate_mbps: 50", "rate_mbps: -5", 4, "must be more than 0, not -5"),
+    "loss of 101 %": ("delay_ms: 15", "loss_percent: 101", 4, "must be at most 100, not 101"),
+    "infinite": ("delay_ms: 15", "delay_ms: .inf", 4, "not a finite number"),
+    "step in the past": ("{at: 3, restore: wifi}", "{at: 0.5, restore: wifi}", 16, "is before the action above it"),
+    "step after the end": ("at: 3", "at: 5", 16, "must be before the end of the phase (5 s)"),
+    "no such access": ("cut: wifi", "cut: wlan", 15, "no access 'wlan'; there are 3gpp, wifi"),
+    "two actions in one": ("cut: wifi", "cut: wifi, rekey: ue", 15, "exactly one of cut, restore, rekey, shape"),
+    "same name twice": ("- name: wifi", "- name: 3gpp", 5, "another access has this name"),
+    "same type twice": ("type: non-3gpp", "type: 3gpp", 6, "one access of each type"),
+    "key twice": ("    traffic: tcp\n", "    traffic: tcp\n    traffic: udp\n", 13, "traffic: stands twice"),
+    "anchor": ("rules:", "rules: &a", 8, "anchors and aliases are not allowed"),
+    "balancing without weights": (", 3gLoad: 30", "", 9, "LOAD_BALANCING needs 3gLoad"),
+    "weight of 35": ("3gLoad: 30", "3gLoad: 35", 9, "must be one of 0, 10, 20"),
+    "bad prefix": ("mode: {", "match: {ip: 10.0.0.0/40}, mode: {", 9, "must be a prefix"),
+    "run name with ../": ("accesses:\n", "name: ../../etc\naccesses:\n", 1, "must look like"),
+    "not closed": ("{at: 1, cut: wifi}", "{at: 1, cut: wifi", 16, "not YAML"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_refusal_is_one_line_with_its_place(case: str) -> None:
+    old, new, line, words = WRONG[case]
+    assert old in GOOD
+    with pytest.raises(ScenarioError) as caught:
+        parse(GOOD.replace(old, new, 1).encode(), "file.yaml", "mine")
+    text = str(caught.value)
+    assert text.startswith(f"file.yaml:{line}:") and words in text and "\n" not in text
+    assert caught.value.exit_code == 2
+
+
+def test_not_utf8_and_too_large() -> None:
+    with pytest.raises(ScenarioError, match=r"file:2: must be UTF-8"):
+        parse(b"name: a\nabout: \xff\n", "file", "x")
+    with pytest.raises(ScenarioError, match="larger than"):
+        parse(b"#" * (SIZE_LIMIT + 1), "file", "x")
+
+
+def test_bombs_end_at_once() -> None:
+    bomb = b"a: &a [x,x,x]\n" + b"".join(b"%c: &%c [*%c,*%c,*%c]\n" % (c + 1, c + 1, c, c, c) for c in range(97, 120))
+    with pytest.raises(ScenarioError, match="anchors"):
+        parse(bomb, "file", "x")
+    with pytest.raises(ScenarioError):
+        parse(b"[" * 50_000, "file", "x")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200), st.integers(0, len(GOOD)))
+def test_any_input_is_read_or_refused_by_name(noise: bytes, at: int) -> None:
+    data = GOOD.encode()
+    for mutated in (noise, data[:at] + noise + data[at:]):
+        try:
+            parse(mutated, "file", "x")
+        except ScenarioError as error:
+            assert str(error).startswith("file")
