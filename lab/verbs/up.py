@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from lab import rootless
-from lab.errors import LabError
+from lab.errors import LabError, Misuse
 from lab.run import make_run_dir
 from lab.scenario import find, load, shipped
 from lab.state import StateDir, stale_remove
@@ -25,6 +25,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.named and rootless.needed():
+        raise Misuse("--named needs root: without it the namespaces are this lab's own and nobody else can enter them")
     stale_remove()
     path = find(options.scenario).absolute()
     scenario = load(path)

@@ -1,0 +1,95 @@
+"""However a lab ends, nothing of it stays: Ctrl-C, kill -9, a failure while it comes up; and labs do not see each other."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from mpq_kit import Host, Mpq
+
+pytestmark = pytest.mark.system
+
+LONG = """\
+accesses: [{name: 3gpp, type: 3gpp, wire: {rate_mbps: 20}}, {name: wifi, type: non-3gpp, wire: {rate_mbps: 20}}]
+steps: [{phase: long, traffic: tcp, seconds: 600}]
+"""
+
+
+@pytest.mark.parametrize("rootless", [False, True], ids=["root", "rootless"])
+def test_killed_supervisor_leaves_nothing_that_the_next_mpq_does_not_remove(tmp_path: Path, rootless: bool) -> None:
+    host = Host.look()
+    mpq = Mpq(tmp_path, rootless)
+    try:
+        up = mpq("up")
+        assert up.code == 0, up.err
+        os.kill(mpq.supervisor(), signal.SIGKILL)
+        assert mpq.nothing_left() and Host.look() == host
+        assert mpq.labs() == ["default"]
+        assert mpq("status").code == 1
+        down = mpq("down", "--json")
+        assert down.code == 0 and down.document == {"lab": "default", "was_up": False, "stale_removed": ["default"]}
+        assert mpq.labs() == []
+    finally:
+        mpq.end()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["int", "term", "kill"])
+@pytest.mark.parametrize("mark", ["bringing the lab up", "long:"])
+@pytest.mark.parametrize("rootless", [False, True], ids=["root", "rootless"])
+def test_a_run_that_is_ended_leaves_nothing(tmp_path: Path, number: int, mark: str, rootless: bool) -> None:
+    host = Host.look()
+    mpq = Mpq(tmp_path, rootless)
+    scenario = tmp_path / "long.yaml"
+    scenario.write_text(LONG)
+    process = mpq.start("run", str(scenario), "--lab", "one")
+    try:
+        assert process.stderr is not None
+        seen = ""
+        for line in process.stderr:
+            seen += line
+            if mark in line:
+                break
+        else:
+            pytest.fail(f"never {mark!r}:\n{seen}")
+        # To the whole group, as a terminal does; SIGKILL and SIGTERM to the process alone, as a person does.
+        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+        if number == signal.SIGTERM and rootless:
+            os.kill(process.pid, signal.SIGKILL)  # unshare(1) holds SIGTERM back while its child runs
+        done = mpq.finish(process, 60)
+        assert done.code != 0 and "Traceback" not in done.err
+        assert mpq.nothing_left() and Host.look() == host
+        assert mpq("down", "--lab", "one").code == 0
+        assert mpq.labs() == []
+    finally:
+        mpq.end()
+
+
+def test_two_labs_at_once_do_not_see_each_other(mpq: Mpq) -> None:
+    first, second = mpq.start("up", "--lab", "one"), mpq.start("up", "--lab", "two")
+    for process in (first, second):
+        done = mpq.finish(process)
+        assert done.code == 0, done.err
+    assert mpq.round_trip("one").code == 0 and mpq.round_trip("two").code == 0
+    assert mpq("path", "cut", "wifi", "--lab", "one").code == 0
+    assert mpq("path", "cut", "3gpp", "--lab", "one").code == 0
+    assert mpq.round_trip("one").code == 1  # both of its accesses are gone
+    assert mpq.round_trip("two").code == 0
+    assert mpq("down", "--lab", "one").code == 0
+    assert mpq.labs() == ["two"] and mpq.round_trip("two").code == 0
+    assert mpq("down", "--lab", "two").code == 0
+    assert mpq.nothing_left()
+
+
+def test_a_lab_that_cannot_come_up_says_why_and_leaves_nothing(mpq: Mpq, tmp_path: Path) -> None:
+    """Both wires lose everything: registration cannot succeed."""
+    host = Host.look()
+    scenario = tmp_path / "deaf.yaml"
+    scenario.write_text(
+        "accesses:\n  - {name: 3gpp, type: 3gpp, wire: {loss_percent: 100}}\n"
+        "  - {name: wifi, type: non-3gpp, wire: {loss_percent: 100}}\n"
+    )
+    done = mpq("up", str(scenario))
+    assert done.code == 1 and "mpq up: ue" in done.err and "Traceback" not in done.err
+    assert mpq.nothing_left() and mpq.labs() == [] and Host.look() == host

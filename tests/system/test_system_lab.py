@@ -1,0 +1,75 @@
+"""A lab that is up: every verb does what it says, on real traffic."""
+
+from __future__ import annotations
+
+import pytest
+from mpq_kit import DN, DN6, Host, Mpq
+
+pytestmark = pytest.mark.system
+
+
+def test_status_shows_nodes_and_both_paths(lab: Mpq) -> None:
+    done = lab("status", "--json")
+    assert done.code == 0, done.err
+    status = done.document
+    assert set(status["nodes"]) == {"amf", "smf", "upf", "ue"}
+    assert not [n for n, s in status["nodes"].items() if "error" in s]
+    assert {p["access"] for p in status["paths"]} == {"3gpp", "wifi"}
+    words = lab("status")
+    assert words.code == 0 and "path 0 on" in words.out
+
+
+@pytest.mark.parametrize("address", [DN, DN6])
+def test_packets_reach_dn_and_come_back_through_the_tunnel(lab: Mpq, address: str) -> None:
+    done = lab.round_trip(address=address)
+    assert done.code == 0, done.err
+    assert done.out.startswith("round trip from " + ("fd45:" if ":" in address else "10.45."))
+
+
+def test_exec_passes_output_and_exit_code_on(lab: Mpq) -> None:
+    done = lab("exec", "dn", "sh", "-c", "echo out; echo err >&2; exit 7")
+    assert (done.code, done.out, done.err) == (7, "out\n", "err\n")
+    done = lab("exec", "--json", "core", "sh", "-c", "echo $0 $@", "--json")
+    assert done.document == {"stdout": "--json\n", "stderr": "", "code": 0}
+    assert lab("exec", "moon", "true").code == 2
+    assert lab("exec", "ue", "/no/such/program").code in (1, 127)
+
+
+def test_traffic_survives_the_cut_of_each_access(lab: Mpq) -> None:
+    for access in ("wifi", "3gpp"):
+        assert lab("path", "cut", access).code == 0
+        assert lab.round_trip().code == 0
+        assert lab("path", "restore", access).code == 0
+        assert lab.round_trip().code == 0
+
+
+def test_shape_changes_one_direction(lab: Mpq) -> None:
+    done = lab("path", "shape", "wifi", "--delay-ms", "20", "--direction", "up", "--json")
+    assert done.code == 0 and done.document["change"] == {"up": {"delay_ms": 20.0}}
+    assert lab("path", "shape", "wlan", "--delay-ms", "20").code == 2
+
+
+@pytest.mark.parametrize("by", ["core", "ue"])
+def test_rekey_makes_a_new_generation_and_traffic_goes_on(lab: Mpq, by: str) -> None:
+    first = lab("rekey", "--by", by, "--json")
+    assert first.code == 0, first.err
+    second = lab("rekey", "--by", by, "--json")
+    assert second.code == 0, second.err
+    assert second.document["generation"] == first.document["generation"] + 1
+    assert lab.round_trip().code == 0
+
+
+def test_a_second_lab_of_this_name_is_refused_and_the_first_lives_on(lab: Mpq) -> None:
+    done = lab("up")
+    assert done.code == 1 and "up already" in done.err
+    assert lab.round_trip().code == 0
+
+
+def test_down_leaves_nothing(lab: Mpq) -> None:
+    """Last of this file: it ends the module's lab."""
+    host = Host.look()
+    assert lab.processes()
+    done = lab("down", "--json")
+    assert done.code == 0 and done.document["was_up"] is True
+    assert lab.nothing_left() and lab.labs() == [] and Host.look() == host
+    assert lab("status").code == 1
