@@ -164,7 +164,7 @@ class SmClient:
     # ---- actions
 
     def _want(self) -> None:
-        self._timer = None
+        self._stop()
         self._do(Event.WANTED)
 
     def _do(self, event: Event, *arguments: object) -> None:

@@ -26,7 +26,7 @@ def test_registers_on_both_accesses_and_carries_the_session(tmp_path):
         await rig.event("path_validated", 2)
         assert {e["access"] for e in rig.events.of("registered")} == {"3gpp", "wifi"}
         assert len(rig.events.of("security_mode_done")) == 1  # one authentication, one common context
-        ((ipv4, ipv6, interface_id, routes),) = rig.tun.settings
+        ((ipv4, _ipv6, interface_id, routes),) = rig.tun.settings
         assert str(ipv4) == rig.ue.status()["session"]["ipv4"] and len(interface_id) == 8 and len(routes) == 2
         derived = core.amf_events.of("key_derived")
         assert [ready["fingerprint"]] == [e["fingerprint"] for e in derived]

@@ -188,9 +188,7 @@ class Rig:
 
     async def event(self, name, count=1, limit=10.0):
         """The count-th event of this name."""
-        async with asyncio.timeout(limit):
-            while len(self.events.of(name)) < count:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(self.events.of(name)) >= count, limit)
         return self.events.of(name)[count - 1]
 
     async def verb(self, name, **args):
@@ -199,5 +197,5 @@ class Rig:
 
 async def until(condition, limit=10.0):
     async with asyncio.timeout(limit):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (events come from many places)
             await asyncio.sleep(0.01)

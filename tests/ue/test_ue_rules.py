@@ -1,0 +1,104 @@
+"""ATSSS rules from the network: what they come to, and that what cannot be honoured is refused by name."""
+
+from ipaddress import IPv4Address, ip_network
+
+import pytest
+
+from fiveg.atsss import AtsssContainer, AtsssRule, Operation, ProxyEntry, SteeringInformation
+from fiveg.pfcp.codes import ProxyType, SteeringFunctionality, SteeringMode, TransportMode
+from fiveg.pfcp.sdf import FlowDescription
+from ue.atsss_rules import setting
+from ue.errors import RuleRefused
+
+PROXY = SteeringInformation((ProxyEntry(IPv4Address("10.100.0.1"), None, 4433, ProxyType.CONNECT_IP),))
+BALANCED = AtsssRule(1, 20, load_3gpp=30)
+STANDBY = AtsssRule(
+    2,
+    10,
+    FlowDescription(17, ip_network("10.99.0.0/24"), (53, 60)),
+    mode=SteeringMode.ACTIVE_STANDBY,
+    active="3gpp",
+    standby=True,
+)
+
+
+def of(*rules, information=PROXY, before=None):
+    return setting(AtsssContainer(rules, information).encode(), before)
+
+
+def test_rules_in_order_of_precedence():
+    made = of(BALANCED, STANDBY)
+    first, second = made.steering
+    assert (first.rule_id, first.active, first.standby, first.protocol) == (2, "3gpp", "non-3gpp", 17)
+    assert (str(first.remote), first.ports) == ("10.99.0.0/24", (53, 60))
+    assert second.weights == {"3gpp": 30, "non-3gpp": 70}
+    assert (str(made.proxy.ipv4), made.proxy.port) == ("10.100.0.1", 4433)
+    assert made.standby_only == frozenset()  # the balanced rule uses both
+
+
+def test_an_access_that_every_rule_keeps_in_reserve():
+    assert of(STANDBY).standby_only == {"non-3gpp"}
+
+
+def test_the_network_may_leave_the_functionality_to_the_ue():
+    assert of(AtsssRule(1, 1, functionality=None, load_3gpp=100)).steering[0].weights == {"3gpp": 100, "non-3gpp": 0}
+
+
+@pytest.mark.parametrize(
+    ("reason", "rule"),
+    [
+        ("functionality_mptcp", AtsssRule(1, 1, functionality=SteeringFunctionality.MPTCP, load_3gpp=50)),
+        ("functionality_mpquic_udp", AtsssRule(1, 1, functionality=SteeringFunctionality.MPQUIC_UDP, load_3gpp=50)),
+        ("mode_smallest_delay", AtsssRule(1, 1, mode=SteeringMode.SMALLEST_DELAY)),
+        ("mode_redundant", AtsssRule(1, 1, mode=SteeringMode.REDUNDANT)),
+        ("mode_priority_based", AtsssRule(1, 1, mode=SteeringMode.PRIORITY_BASED, active="3gpp")),
+        ("transport_stream", AtsssRule(1, 1, load_3gpp=50, transport=TransportMode.STREAM)),
+    ],
+)
+def test_a_rule_that_cannot_be_honoured_refuses_all(reason, rule):
+    with pytest.raises(RuleRefused) as refused:
+        of(AtsssRule(9, 9, load_3gpp=50), rule)
+    assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "octets"),
+    [
+        ("no_atsss_container", None),
+        ("malformed", b"\x01\x00\x05abc"),
+        ("no_rules", AtsssContainer((), PROXY).encode()),
+        ("no_proxy", AtsssContainer((BALANCED,)).encode()),
+        ("no_proxy", AtsssContainer((BALANCED,), SteeringInformation()).encode()),
+    ],
+)
+def test_a_container_that_says_too_little(reason, octets):
+    with pytest.raises(RuleRefused) as refused:
+        setting(octets)
+    assert refused.value.reason == reason
+
+
+def test_a_change_adds_replaces_and_deletes_and_keeps_the_proxy():
+    before = of(BALANCED, STANDBY)
+    after = of(AtsssRule(2, operation=Operation.DELETE), AtsssRule(1, 5, load_3gpp=60), information=None, before=before)
+    assert [(r.rule_id, r.precedence, r.weights) for r in after.steering] == [(1, 5, {"3gpp": 60, "non-3gpp": 40})]
+    assert after.proxy == before.proxy
+
+
+def test_a_change_of_what_is_not_there():
+    with pytest.raises(RuleRefused) as refused:
+        of(AtsssRule(7, operation=Operation.DELETE), information=None, before=of(BALANCED))
+    assert refused.value.reason == "delete_unknown"
+
+
+def test_one_octet_in_a_rule_changes_what_happens():
+    octets = AtsssContainer((BALANCED,), PROXY).encode()
+    base, differing = setting(octets), 0
+    for at in range(len(octets)):
+        changed = bytearray(octets)
+        changed[at] ^= 1
+        try:
+            differing += setting(bytes(changed)) != base
+        except RuleRefused:
+            differing += 1
+    # Everything but the types of the link-specific addresses and the MPTCP list, which MPQUIC-IP has no use for.
+    assert differing >= len(octets) - 3
