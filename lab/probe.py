@@ -2,6 +2,9 @@
 
     send     --to ADDRESS:PORT --flows N --interval-ms 2 --duration S     N flows from N source ports
     receive  --listen ADDRESS:PORT --duration S    prints one JSON document: per flow what came, and every silence >= 20 ms
+
+Every packet says how many flows there are, how many packets each will have and when the sender ends (CLOCK_MONOTONIC is the
+same in every namespace): a flow that died, or never came, is seen as that and not as one that ended well.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-FORMAT = struct.Struct("!4sHQ")  # magic, flow, sequence number
-MAGIC = b"MPQ1"
+FORMAT = struct.Struct("!4sHHQQd")  # magic, flow, flows, sequence number, packets per flow, end of sending
+MAGIC = b"MPQ2"
 REPORTED_GAP_S = 0.020
 MAX_FLOWS = 64
+MAX_PACKETS = 1 << 26
+LONGEST_S = 100_000.0
 
 
 @dataclass(slots=True)
@@ -28,7 +33,6 @@ class Flow:
     reordered: int = 0
     duplicates: int = 0
     last: float = 0.0
-    first: float = 0.0
     seen: set[int] = field(default_factory=set)
     gaps: list[tuple[float, float]] = field(default_factory=list)
 
@@ -37,9 +41,7 @@ class Flow:
             self.duplicates += 1
             return
         self.seen.add(sequence)
-        if self.received == 0:
-            self.first = now
-        elif now - self.last >= REPORTED_GAP_S:
+        if self.received and now - self.last >= REPORTED_GAP_S:
             self.gaps.append((self.last, now))
         self.received += 1
         self.last = now
@@ -47,29 +49,59 @@ class Flow:
             self.reordered += 1
         self.highest = max(self.highest, sequence)
 
-    def ended(self, now: float) -> None:
-        """A flow that never came back is silent to the end."""
-        if self.received and now - self.last >= REPORTED_GAP_S:
-            self.gaps.append((self.last, now))
+    def ended(self, end: float) -> None:
+        """A flow that never came back is silent until its sender ended."""
+        if self.received and end - self.last >= REPORTED_GAP_S:
+            self.gaps.append((self.last, end))
 
-    def document(self) -> dict[str, object]:
+    def document(self, total: int) -> dict[str, object]:
         return {
             "received": self.received,
-            "lost": self.highest + 1 - self.received,
+            "lost": total - self.received,
             "reordered": self.reordered,
             "duplicates": self.duplicates,
             "gaps": [[a, b] for a, b in self.gaps],
         }
 
 
+@dataclass(slots=True)
+class Tally:
+    """What one receiver knows. Nothing came at all: one flow that received nothing."""
+
+    flows: dict[int, Flow] = field(default_factory=dict)
+    malformed: int = 0
+    expected: int = 1
+    total: int = 0
+    end: float = 0.0
+
+    def packet(self, data: bytes, now: float) -> None:
+        if len(data) < FORMAT.size:
+            self.malformed += 1
+            return
+        magic, number, flows, sequence, total, end = FORMAT.unpack_from(data)
+        if magic != MAGIC or not number < flows <= MAX_FLOWS or not sequence < total <= MAX_PACKETS or not 0 <= end < now + LONGEST_S:
+            self.malformed += 1
+            return
+        self.expected, self.total, self.end = flows, total, end
+        self.flows.setdefault(number, Flow()).arrived(sequence, now)
+
+    def document(self) -> dict[str, object]:
+        for flow in self.flows.values():
+            flow.ended(self.end)
+        numbers = sorted({*range(self.expected), *self.flows})
+        return {
+            "flows": {str(n): self.flows.get(n, Flow()).document(self.total) for n in numbers},
+            "malformed": self.malformed,
+        }
+
+
 def receive(listen: tuple[str, int], duration: float) -> dict[str, object]:
-    flows: dict[int, Flow] = {}
-    malformed = 0
+    tally = Tally()
     with socket.socket(socket.AF_INET6 if ":" in listen[0] else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         sock.bind(listen)
         sock.setblocking(False)
-        print(json.dumps({"ready": True}), flush=True)
+        print(json.dumps({"ready": True, "port": sock.getsockname()[1]}), flush=True)
         end = time.monotonic() + duration
         with selectors.DefaultSelector() as selector:
             selector.register(sock, selectors.EVENT_READ)
@@ -80,19 +112,8 @@ def receive(listen: tuple[str, int], duration: float) -> dict[str, object]:
                     data = sock.recv(2048)
                 except BlockingIOError:
                     continue
-                now = time.monotonic()
-                if len(data) < FORMAT.size:
-                    malformed += 1
-                    continue
-                magic, number, sequence = FORMAT.unpack_from(data)
-                if magic != MAGIC or number >= MAX_FLOWS:
-                    malformed += 1
-                    continue
-                flows.setdefault(number, Flow()).arrived(sequence, now)
-    sending_ended = max((f.last for f in flows.values()), default=0.0)
-    for flow in flows.values():
-        flow.ended(sending_ended)
-    return {"flows": {str(n): f.document() for n, f in sorted(flows.items())}, "malformed": malformed}
+                tally.packet(data, time.monotonic())
+    return tally.document()
 
 
 def send(to: tuple[str, int], flows: int, interval_s: float, duration: float, octets: int) -> dict[str, object]:
@@ -100,21 +121,20 @@ def send(to: tuple[str, int], flows: int, interval_s: float, duration: float, oc
     sockets = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(flows)]
     padding = bytes(max(0, octets - FORMAT.size))
     failed = 0
-    start = time.monotonic()
-    sequence = 0
-    while (due := start + sequence * interval_s) < start + duration:
-        wait = due - time.monotonic()
+    start, total = time.monotonic(), max(1, round(duration / interval_s))
+    end = start + total * interval_s
+    for sequence in range(total):
+        wait = start + sequence * interval_s - time.monotonic()
         if wait > 0:
             time.sleep(wait)
         for number, sock in enumerate(sockets):
             try:
-                sock.sendto(FORMAT.pack(MAGIC, number, sequence) + padding, to)
+                sock.sendto(FORMAT.pack(MAGIC, number, flows, sequence, total, end) + padding, to)
             except OSError:
                 failed += 1
-        sequence += 1
     for sock in sockets:
         sock.close()
-    return {"sent": sequence, "failed": failed}
+    return {"sent": total, "failed": failed}
 
 
 def endpoint(text: str) -> tuple[str, int]:
