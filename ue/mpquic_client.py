@@ -87,10 +87,17 @@ class MpquicClient:
                 self._end(self._current)
         else:
             if self._tunnel is not None:
-                self._tunnel.steering_set(session.atsss.steering)
+                self._steer(self._tunnel, session)
             if self._current is not None:
                 self._current.keeper.standby_set(session.atsss.standby_only)
         self._changed.set()
+
+    def _steer(self, tunnel: TunnelPort, session: Session) -> None:
+        try:
+            tunnel.steering_set(session.atsss.steering)
+        except DatapathError as e:  # the rules before stay
+            self._counters.inc("mpquic.rules_not_set")
+            self._events.emit("rules_refused", pdu_session_id=session.psi, reason="engine", text=str(e))
 
     def key_installed(self) -> None:
         self._changed.set()
@@ -145,7 +152,7 @@ class MpquicClient:
                         return None
                     await self._sleep(REFUSED_RETRIES[refusals])
                     refusals += 1
-                except NoAnswer:
+                except (NoAnswer, DatapathError):
                     self._counters.inc("mpquic.no_answer")
                     unanswered = True
                     await self._sleep(NO_ANSWER_RETRY)
@@ -194,6 +201,7 @@ class MpquicClient:
             for task in new.tasks:
                 task.cancel()
             await self._close(connection)
+            self.fail_waiters(DatapathError(f"CONNECT-IP: {e or 'no answer'}"))
             if self._current is None:
                 self._key_wanted()
             return

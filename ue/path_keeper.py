@@ -8,7 +8,7 @@ from typing import Any
 
 from node.counters import Counters
 from node.events import Events
-from ue.errors import DatapathError, PathNotOpened
+from ue.errors import DatapathError, UeError
 from ue.ports import ConnectionPort
 
 REOPEN = 1.0
@@ -58,7 +58,7 @@ class PathKeeper:
                 self._gone[link].clear()
                 try:
                     path = await self._connection.open_path(link)
-                except PathNotOpened:
+                except UeError:
                     self._counters.inc("paths.not_opened")
                     await self._sleep(REOPEN)
                     continue
