@@ -79,7 +79,8 @@ class Tally:
             self.malformed += 1
             return
         magic, number, flows, sequence, total, end = FORMAT.unpack_from(data)
-        if magic != MAGIC or not number < flows <= MAX_FLOWS or not sequence < total <= MAX_PACKETS or not 0 <= end < now + LONGEST_S:
+        in_range = number < flows <= MAX_FLOWS and sequence < total <= MAX_PACKETS and 0 <= end < now + LONGEST_S
+        if magic != MAGIC or not in_range:
             self.malformed += 1
             return
         self.expected, self.total, self.end = flows, total, end

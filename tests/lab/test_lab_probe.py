@@ -66,7 +66,9 @@ def test_foreign_packets_are_counted_and_change_nothing(data: bytes) -> None:
 
 def test_both_programs_over_loopback() -> None:
     receiver = subprocess.Popen(
-        [sys.executable, "-m", "lab.probe", "receive", "--listen", "127.0.0.1:0", "--duration", "3"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "lab.probe", "receive", "--listen", "127.0.0.1:0", "--duration", "3"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert receiver.stdout is not None
     port = json.loads(receiver.stdout.readline())["port"]
