@@ -1,0 +1,483 @@
+"""One MPQUIC connection: what the engine's events mean. TLS, transport parameters, streams, HTTP/3 and CONNECT-IP meet
+here; packets stay in C. All of it runs in the event loop's thread, whenever the engine has something to say."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+from mpquic import h3, tls
+from mpquic.crypto_stream import CryptoReceiver
+from mpquic.engine import E_LIMIT, E_STATE, Engine, Event, PeerParams, Remote, path_reason, path_state
+from mpquic.errors import (
+    ConnectionClosed,
+    ConnectRefused,
+    EngineError,
+    H3Error,
+    H3StreamError,
+    HandshakeFailed,
+    HandshakeRefused,
+    PathFailed,
+    TransportError,
+)
+from mpquic.psk import Psk
+from mpquic.reader import Reader, ReadError, varint
+from mpquic.streams import SendingStopped, StreamData, StreamLimits, StreamReset, Streams
+from mpquic.tls_client import ClientTls
+from mpquic.tls_server import ServerTls
+from mpquic.tls_states import Level, Role
+from mpquic.transport_parameters import TransportParameters
+from mpquic.tunnel_request import (
+    CAPSULE_PROTOCOL,
+    ConnectIp,
+    ConnectIpHandler,
+    ConnectIpReply,
+    request_headers,
+    target_of,
+)
+from native import lib
+
+FRAME_CRYPTO = 0x06
+CRYPTO_CHUNK = 1000
+MILLISECOND = 1_000_000
+CIDS_PATIENCE_S = 2.0  # for the peer's connection IDs of the next path
+T = TypeVar("T")
+PathHandler = Callable[[str, dict[str, Any]], None]
+
+
+class RaceLost(HandshakeFailed):
+    """Another connection of the same race was faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReason:
+    """Why a connection is over. `source`: local, peer, idle, reset, error or version."""
+
+    source: str
+    code: int
+    application: bool
+    reason: str
+
+    def __str__(self) -> str:
+        kind = "application error" if self.application else "error"
+        return f"{self.source}: {kind} 0x{self.code:x}" + (f" ({self.reason})" if self.reason else "")
+
+
+SOURCES = ("local", "peer", "idle", "reset", "error", "version")
+
+
+class Host(Protocol):
+    """What a connection needs of its endpoint."""
+
+    engine: Engine
+
+    def parameters(self) -> TransportParameters: ...
+    def count(self, counter: str) -> None: ...
+    def now(self) -> int: ...
+    def connection_ready(self, connection: Connection) -> None: ...
+    def log(self, connection: Connection, name: str, data: dict[str, Any]) -> None: ...
+
+
+class Connection:
+    def __init__(self, host: Host, handle: int, role: Role, link: int) -> None:
+        self.handle = handle
+        self.role = role
+        self.link = link  # of path 0
+        self.psk: Psk | None = None
+        self.peer_parameters: TransportParameters | None = None
+        self.on_connect_ip: ConnectIpHandler | None = None
+        self.handlers: list[PathHandler] = []
+        loop = asyncio.get_running_loop()
+        self.confirmed: asyncio.Future[None] = loop.create_future()
+        self.closed: asyncio.Future[CloseReason] = loop.create_future()
+        self.tunnel: ConnectIp | None = None  # the request that is one
+        self._host = host
+        self._engine = host.engine
+        self._info = self._engine.conn_info(handle)
+        self._tls: tls.Tls
+        self._crypto_in = {level: CryptoReceiver() for level in Level}
+        self._crypto_out = dict.fromkeys(Level, 0)
+        self._parameters = self._own_parameters()
+        self._streams = Streams(role is Role.CLIENT, StreamLimits.of(self._parameters), tokens=itertools.count(1))
+        self._h3 = h3.H3(
+            "client" if role is Role.CLIENT else "server",
+            self._streams.send,
+            self._streams.open_uni,
+            self._streams.open_bidi,
+        )
+        self._settings: asyncio.Future[None] = loop.create_future()
+        self._response: asyncio.Future[int] | None = None
+        self._capsules = asyncio.Event()
+        self._paths: dict[int, asyncio.Future[None]] = {}
+        for future in (self.confirmed, self._settings):
+            future.add_done_callback(lambda f: f.cancelled() or f.exception())
+
+    # ---- handshake
+
+    def start_tls(self, handshake: tls.Tls) -> None:
+        self._tls = handshake
+        if isinstance(handshake, ClientTls):
+            handshake.start()
+            self._host.log(self, "quic:connection_started", {"link": self.link})
+        self._tls_actions()
+
+    @property
+    def transport_parameters(self) -> bytes:
+        return self._parameters.encode()
+
+    def _own_parameters(self) -> TransportParameters:
+        base = replace(self._host.parameters(), initial_source_connection_id=self._info.local_cid)
+        if self.role is Role.CLIENT:
+            return base
+        return replace(
+            base,
+            original_destination_connection_id=self._info.original_dcid,
+            stateless_reset_token=self._info.reset_token,
+        )
+
+    def peer_parameters_received(self, data: bytes) -> None:
+        """Called by TLS with the extension's octets: decode, authenticate the CIDs, tell engine and streams."""
+        info = self._info = self._engine.conn_info(self.handle)
+        client = self.role is Role.CLIENT
+        parameters = TransportParameters.decode(data, from_server=client)
+        parameters.authenticate(
+            source=info.remote_cid, original_destination=info.original_dcid if client else None
+        )
+        self.peer_parameters = parameters
+        self._engine.peer_params(
+            self.handle,
+            PeerParams(
+                max_idle_timeout_ns=(parameters.max_idle_timeout or 0) * MILLISECOND,
+                max_ack_delay_ns=(25 if parameters.max_ack_delay is None else parameters.max_ack_delay) * MILLISECOND,
+                ack_delay_exponent=3 if parameters.ack_delay_exponent is None else parameters.ack_delay_exponent,
+                disable_active_migration=parameters.disable_active_migration,
+                reset_token=parameters.stateless_reset_token,
+                initial_max_path_id=parameters.initial_max_path_id,
+                active_connection_id_limit=parameters.active_connection_id_limit or 2,
+                max_udp_payload_size=parameters.max_udp_payload_size or 65527,
+                max_datagram_frame_size=parameters.max_datagram_frame_size or 0,
+            ),
+        )
+        self._streams.set_remote(StreamLimits.of(parameters))
+        self._host.log(self, "quic:parameters_set", {"initiator": "remote", **parameters.describe()})
+
+    def _tls_actions(self) -> None:
+        for action in self._tls.take_actions():
+            match action:
+                case tls.SendCrypto(level, data):
+                    self._crypto_send(level, data)
+                case tls.InstallKeys():
+                    self._engine.keys_install(
+                        self.handle, action.level, action.direction, action.suite.code, action.secret
+                    )
+                case tls.HandshakeComplete():
+                    self._engine.handshake_complete(self.handle)
+                    self._h3.start()
+                    if isinstance(self._tls, ServerTls):
+                        self.psk = self._tls.psk
+                        self._confirm()
+                        self._host.connection_ready(self)
+
+    def _crypto_send(self, level: Level, data: bytes) -> None:
+        for start in range(0, len(data), CRYPTO_CHUNK):
+            piece = data[start : start + CRYPTO_CHUNK]
+            frame = varint(FRAME_CRYPTO) + varint(self._crypto_out[level]) + varint(len(piece)) + piece
+            self._engine.frame_send(self.handle, level, frame, 0, once=True)  # the engine repeats it until acknowledged
+            self._crypto_out[level] += len(piece)
+
+    def _confirm(self) -> None:
+        if not self.confirmed.done():
+            self.confirmed.set_result(None)
+
+    @property
+    def client_random(self) -> str:
+        return self._tls.client_random.hex()
+
+    @property
+    def original_dcid(self) -> str:
+        return self._info.original_dcid.hex()
+
+    # ---- events of the engine
+
+    def event(self, event: Event) -> None:
+        """One event. What breaks a rule closes the connection; nothing escapes."""
+        try:
+            self._event(event)
+            self._flush()
+        except RaceLost:
+            self.fail(RaceLost("another access was faster"))
+            self._engine_close(False, 0, 0, "")
+        except TransportError as error:
+            self._host.count(error.counter)
+            # During a server's handshake no words go out: wrong key, wrong binder and spent key look alike (quic.md PSK-01).
+            quiet = self.role is Role.SERVER and not self.confirmed.done()
+            self._engine_close(False, error.code, error.frame, "" if quiet else error.reason)
+        except H3Error as error:
+            self._host.count(error.counter)
+            self._engine_close(True, error.code, 0, error.reason)
+        except EngineError as error:
+            self._host.count(f"engine_error_{error.call}")
+            if error.code != 2:  # the handle is gone already: then an EVENT_CLOSED is on its way
+                self._engine_close(False, 1, 0, "internal error")
+
+    def _event(self, event: Event) -> None:
+        match event.type:
+            case lib.EVENT_FRAME:
+                self._frame(Level(event.level), event.data)
+            case lib.EVENT_ACKED:
+                self._streams.acked(event.token)
+            case lib.EVENT_LOST:
+                self._streams.lost(event.token)
+            case lib.EVENT_HANDSHAKE_DONE:
+                self._confirm()
+            case lib.EVENT_DATAGRAM:
+                if self._h3.datagram(event.data) is None:
+                    self._host.count("datagram_without_request")
+                else:
+                    self._host.count("datagram_before_tunnel")
+            case lib.EVENT_PATH_VALIDATED:
+                future = self._paths.pop(event.path, None)
+                if future is not None and not future.done():
+                    future.set_result(None)
+                self._tell("path_validated", {"path": event.path, "link": event.a, "rtt_ns": event.b})
+            case lib.EVENT_PATH_STATE:
+                state, reason = path_state(event.a), path_reason(event.b)
+                self._tell("path_state", {"path": event.path, "state": state, "reason": reason})
+            case lib.EVENT_PATH_ABANDONED:
+                future = self._paths.pop(event.path, None)
+                if future is not None and not future.done():
+                    future.set_exception(PathFailed(f"path {event.path}: abandoned with error 0x{event.a:x}"))
+                    future.exception()
+                self._tell("path_abandoned", {"path": event.path, "code": event.a, "by_peer": bool(event.b)})
+            case lib.EVENT_PATH_PEER_OPENED:
+                self._tell("path_peer_opened", {"path": event.path, "link": event.a})
+            case lib.EVENT_PATH_STATUS:
+                self._tell("path_status", {"path": event.path, "available": bool(event.a)})
+            case lib.EVENT_PATH_REMOTE_CHANGED:
+                self._tell("path_remote_changed", {"path": event.path})
+            case lib.EVENT_KEY_PHASE:
+                self._host.log(self, "quic:key_updated", {"key_phase": event.a, "by_peer": bool(event.b)})
+            case lib.EVENT_CLOSED:
+                source = SOURCES[event.token] if event.token < len(SOURCES) else "error"
+                text = event.data.decode("utf-8", "replace")
+                self.over(CloseReason(source, event.a, event.level == 1, text))
+
+    def _tell(self, name: str, fields: dict[str, Any]) -> None:
+        self._host.log(self, f"mpquic:{name}", fields)
+        for handler in list(self.handlers):
+            handler(name, fields)
+
+    def _frame(self, level: Level, frame: bytes) -> None:
+        reader = Reader(frame)
+        try:
+            kind = reader.varint()
+            if kind == FRAME_CRYPTO:
+                offset = reader.varint()
+                data = reader.octets(reader.varint())
+                ready = self._crypto_in[level].receive(offset, data)
+                if ready:
+                    self._tls.receive(level, ready)
+                    self._tls_actions()
+                return
+        except ReadError as error:
+            raise TransportError(0x07, frame[0] if frame else 0, str(error)) from None
+        for found in self._streams.receive_frame(frame):
+            match found:
+                case StreamData(stream_id, data, fin):
+                    self._h3_events(self._h3.receive(stream_id, data, fin))
+                case StreamReset(stream_id, code):
+                    self._h3_events(self._h3.reset(stream_id, code))
+                case SendingStopped(stream_id, _):
+                    self._h3.stopped(stream_id)
+
+    def _flush(self) -> None:
+        if self.closed.done():
+            return
+        while frames := self._streams.pending():
+            for number, (frame, token) in enumerate(frames):
+                try:
+                    self._engine.frame_send(self.handle, Level.ONE_RTT, frame, token)
+                except EngineError as error:
+                    if error.code not in (E_LIMIT, E_STATE):
+                        raise
+                    for _, later in frames[number:]:
+                        self._streams.lost(later)  # goes out when something was acknowledged
+                    return
+
+    # ---- HTTP/3
+
+    def _h3_events(self, events: list[h3.H3Event]) -> None:
+        for event in events:
+            match event:
+                case h3.SettingsReceived():
+                    if not self._settings.done():
+                        self._settings.set_result(None)
+                case h3.RequestReceived(stream_id, headers):
+                    self._request(stream_id, headers)
+                case h3.ResponseReceived(_, status, _):
+                    if self._response is not None and not self._response.done():
+                        self._response.set_result(status)
+                case h3.DataReceived(stream_id, data):
+                    self._tunnel_data(stream_id, data)
+                case h3.StreamEnded(stream_id, code):
+                    self._tunnel_ended(stream_id, code)
+                case h3.StreamFailed(stream_id, error):
+                    self._stream_failed(stream_id, error)
+                case h3.GoawayReceived(identifier):
+                    self._tell("goaway", {"identifier": identifier})
+
+    def _request(self, stream_id: int, headers: list[tuple[bytes, bytes]]) -> None:
+        status, target = target_of(headers)
+        reply = ConnectIpReply(status)
+        if status == 200:
+            handler = None if self.tunnel is not None else self.on_connect_ip
+            reply = ConnectIpReply(403) if handler is None else handler(target)
+        if not 200 <= reply.status < 300:
+            self._host.count(f"connect_ip_refused_{reply.status}")
+            self._h3.respond(stream_id, reply.status, fin=True)
+            return
+        self.tunnel = ConnectIp(stream_id)
+        self._h3.respond(stream_id, reply.status, [CAPSULE_PROTOCOL])
+        self._h3.send_data(stream_id, self.tunnel.offer(reply))
+        self._tell("connect_ip", {"stream_id": stream_id})
+
+    def _tunnel_data(self, stream_id: int, data: bytes) -> None:
+        if self.tunnel is None or self.tunnel.stream_id != stream_id:
+            return
+        try:
+            answer = self.tunnel.feed(data)
+        except H3StreamError as error:
+            self._stream_failed(stream_id, error)
+            return
+        if answer:
+            self._h3.send_data(stream_id, answer)
+        self._capsules.set()
+
+    def _tunnel_ended(self, stream_id: int, code: int | None) -> None:
+        """FIN or RESET of the request ends the tunnel, and for us the connection (one tunnel, one connection)."""
+        if self.tunnel is not None and self.tunnel.stream_id == stream_id:
+            self._tell("tunnel_ended", {"code": code})
+            self._engine_close(True, h3.Code.NO_ERROR, 0, "")
+        elif self._response is not None and not self._response.done():
+            self._response.set_exception(ConnectRefused(0, f"the proxy ended the request with code {code}"))
+
+    def _stream_failed(self, stream_id: int, error: H3StreamError) -> None:
+        self._host.count(error.counter)
+        self._streams.reset(stream_id, error.code)
+        self._streams.stop_sending(stream_id, error.code)
+        self._h3.abandon(stream_id)
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(ConnectRefused(0, error.reason))
+        if self.tunnel is not None and self.tunnel.stream_id == stream_id:
+            self._tell("tunnel_ended", {"code": error.code})
+
+    # ---- what users of the connection do
+
+    async def connect_ip(self, authority: str) -> ConnectIp:
+        """Client: the extended CONNECT; returns when addresses and routes are there. ConnectRefused, ConnectionClosed."""
+        await self._unless_closed(self._settings)
+        stream_id = self._h3.request_connect(request_headers(authority))
+        self._response = asyncio.get_running_loop().create_future()
+        self.tunnel = ConnectIp(stream_id)
+        self._flush()
+        status = await self._unless_closed(self._response)
+        if not 200 <= status < 300:
+            self.tunnel = None
+            raise ConnectRefused(status, "the proxy refused the tunnel")
+        while not (self.tunnel.assigned and self.tunnel.routed):
+            self._capsules.clear()
+            await self._unless_closed(asyncio.ensure_future(self._capsules.wait()))
+        return self.tunnel
+
+    async def _unless_closed(self, wanted: asyncio.Future[T]) -> T:
+        both: list[asyncio.Future[Any]] = [wanted, self.closed]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if wanted.done():
+            return wanted.result()
+        wanted.cancel()
+        raise ConnectionClosed(str(self.closed.result()))
+
+    async def open_path(self, link: int, remote: Remote, patience_s: float = 10.0) -> int:
+        """The next path over `link`, validated. PathFailed when nobody answers, or no connection ID came for it."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + CIDS_PATIENCE_S
+        wait = 0.005
+        while True:
+            try:
+                path = self._engine.path_open(self.handle, link, remote)
+                break
+            except EngineError as error:
+                # The peer's connection IDs for the next path may still be on their way.
+                if error.code not in (E_LIMIT, E_STATE) or loop.time() > deadline or self.closed.done():
+                    raise PathFailed(f"no path over link {link}: {error.name}") from None
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 0.1)
+        future = self._paths[path] = loop.create_future()
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._unless_closed(future)
+        except TimeoutError:
+            self._paths.pop(path, None)
+            self.abandon_path(path, 0)
+            raise PathFailed(f"path {path}: not validated in {patience_s:g} s") from None
+        except ConnectionClosed as error:
+            raise PathFailed(str(error)) from None
+        return path
+
+    def abandon_path(self, path: int, code: int) -> None:
+        self._engine.path_abandon(self.handle, path, code)
+
+    def path_available(self, path: int, available: bool) -> None:
+        """PATH_STATUS_AVAILABLE or PATH_STATUS_BACKUP (RFC 10069 §4.3)."""
+        self._engine.path_status_set(self.handle, path, available)
+
+    def paths(self) -> list[dict[str, Any]]:
+        return [] if self.closed.done() else self._engine.paths(self.handle)
+
+    def stats(self) -> dict[str, int]:
+        return {} if self.closed.done() else self._engine.conn_stats(self.handle)
+
+    async def goaway(self) -> None:
+        if not self.closed.done():
+            self._h3.goaway()
+            self._flush()
+
+    async def close(self, code: int = h3.Code.NO_ERROR, reason: str = "") -> None:
+        """Ends the connection (application close) and waits until it is over."""
+        self._engine_close(True, code, 0, reason)
+        await asyncio.wait([self.closed])
+
+    def _engine_close(self, application: bool, code: int, frame: int, reason: str) -> None:
+        if self.closed.done():
+            return
+        try:
+            self._engine.close(self.handle, application, code, frame, reason)
+        except EngineError:
+            self.over(CloseReason("local", code, application, reason))  # closing already, or gone
+
+    def abort(self) -> None:
+        """Ends an attempt that nobody wants any more; does not wait."""
+        self._engine_close(False, 0, 0, "")
+
+    def gone(self) -> None:
+        """The engine has freed the handle."""
+        self.over(CloseReason("error", 0, False, "the connection is gone"))
+
+    def fail(self, error: HandshakeFailed) -> None:
+        if not self.confirmed.done():
+            self.confirmed.set_exception(error)
+
+    def over(self, reason: CloseReason) -> None:
+        """Wakes everybody who waits for something that will not come."""
+        if self.closed.done():
+            return
+        self.closed.set_result(reason)
+        self.fail(HandshakeRefused(reason.code, str(reason)))
+        for future in self._paths.values():
+            if not future.done():
+                future.cancel()
+        self._paths.clear()
+        self._host.log(self, "quic:connection_closed", {"trigger": reason.source, "code": reason.code})

@@ -1,0 +1,126 @@
+"""The CONNECT-IP request of a connection, both roles (RFC 9484): headers, capsules, and what was assigned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, summarize_address_range
+
+from mpquic.capsule import Capsule, CapsuleReader
+from mpquic.connect_ip import (
+    ADDRESS_ASSIGN,
+    ADDRESS_REQUEST,
+    CAPSULES,
+    DEFAULT_PATH,
+    PROTOCOL,
+    ROUTE_ADVERTISEMENT,
+    Assigned,
+    Route,
+    Target,
+    address_assign,
+    decode_assign,
+    decode_request,
+    decode_routes,
+    route_advertisement,
+)
+
+Network = IPv4Network | IPv6Network
+Headers = list[tuple[bytes, bytes]]
+CAPSULE_PROTOCOL = (b"capsule-protocol", b"?1")
+REFUSED_IPV4, REFUSED_IPV6 = IPv4Network("0.0.0.0/32"), IPv6Network("::/128")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectIpReply:
+    """What a server answers: with 200 the session's addresses and the routes it may use."""
+
+    status: int = 200
+    addresses: tuple[Network, ...] = ()
+    routes: tuple[Network, ...] = ()
+
+
+ConnectIpHandler = Callable[[Target], ConnectIpReply]
+
+
+def request_headers(authority: str) -> Headers:
+    """Extended CONNECT for all of IP (RFC 9484 §4.2, RFC 9220)."""
+    return [
+        (b":method", b"CONNECT"),
+        (b":protocol", PROTOCOL),
+        (b":scheme", b"https"),
+        (b":authority", authority.encode()),
+        (b":path", DEFAULT_PATH.encode()),
+        CAPSULE_PROTOCOL,
+    ]
+
+
+def target_of(headers: Headers) -> tuple[int, Target]:
+    """(200, target), or the status with which a request is refused."""
+    fields = dict(headers)
+    if fields.get(b":method") != b"CONNECT" or b":protocol" not in fields:
+        return 404, Target()
+    if fields[b":protocol"] != PROTOCOL:
+        return 501, Target()  # RFC 9220 §3
+    try:
+        return 200, Target.parse(fields[b":path"].decode("ascii"))
+    except (ValueError, KeyError):
+        return 400, Target()
+
+
+@dataclass(slots=True)
+class ConnectIp:
+    """A request stream that is a tunnel. The lists are the peer's newest: each capsule replaces the whole former one."""
+
+    stream_id: int
+    addresses: tuple[Network, ...] = ()
+    routes: tuple[Network, ...] = ()
+    assigned: bool = False
+    routed: bool = False
+    _reader: CapsuleReader = field(default_factory=lambda: CapsuleReader(CAPSULES))
+    _offered: tuple[Network, ...] = ()
+
+    @property
+    def quarter_stream_id(self) -> int:
+        return self.stream_id // 4
+
+    def offer(self, reply: ConnectIpReply) -> bytes:
+        """Server: the capsules that go behind a 200."""
+        self._offered = reply.addresses
+        assign = address_assign([Assigned(0, network) for network in reply.addresses])
+        routes = route_advertisement([Route.of(network) for network in reply.routes])
+        return assign.encode() + routes.encode()
+
+    def feed(self, data: bytes) -> bytes:
+        """Data of the stream; what is to be sent in answer. H3StreamError when a capsule is malformed."""
+        answer = b""
+        for capsule in self._reader.feed(data):
+            answer += self._capsule(capsule)
+        return answer
+
+    def end(self) -> None:
+        self._reader.end()
+
+    def _capsule(self, capsule: Capsule) -> bytes:
+        if capsule.type == ADDRESS_ASSIGN:
+            self.addresses = tuple(entry.network for entry in decode_assign(capsule.value))
+            self.assigned = True
+        elif capsule.type == ROUTE_ADVERTISEMENT:
+            found: list[Network] = []
+            for route in decode_routes(capsule.value):
+                found += summarize_address_range(route.start, route.end)
+            self.routes = tuple(found)
+            self.routed = True
+        elif capsule.type == ADDRESS_REQUEST:
+            return self._answer(decode_request(capsule.value))
+        return b""
+
+    def _answer(self, wanted: list[Assigned]) -> bytes:
+        """Every request is answered with its ID: with an address of the session, or the all-zero refusal (§4.7.2)."""
+        entries = [Assigned(0, network) for network in self._offered]
+        for entry in wanted:
+            same = [n for n in self._offered if n.version == entry.network.version]
+            any_address = int(entry.network.network_address) == 0
+            granted = next((n for n in same if any_address or n == entry.network), None)
+            refused: Network = REFUSED_IPV4 if entry.network.version == 4 else REFUSED_IPV6
+            entries.append(Assigned(entry.request_id, granted or refused))
+        return address_assign(entries).encode()

@@ -1,0 +1,247 @@
+"""Whole connections between two endpoints: PSK handshake, CONNECT-IP, two paths, packets through the tunnel, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+import pytest
+
+from mpquic.connection import Connection
+from mpquic.endpoint import EndpointConfig
+from mpquic.errors import ConnectRefused, HandshakeRefused, PskSpent
+from mpquic.psk import Psk
+from mpquic.steering import SteeringRule
+from mpquic.tunnel_request import ConnectIpReply
+from line import IDENTITY, KEY, SERVER, Line, make_line, psk
+
+UE, DN = IPv4Address("10.45.0.2"), IPv4Address("10.99.0.2")
+BALANCED = SteeringRule(1, 10, weights={"3gpp": 30, "non-3gpp": 70})
+
+
+def checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def packet(source: IPv4Address, destination: IPv4Address, port: int, payload: bytes = b"x" * 100) -> bytes:
+    udp = struct.pack("!HHHH", port, 9000, 8 + len(payload), 0) + payload
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 1, 0, 64, socket.IPPROTO_UDP, 0, source.packed, destination.packed)
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + udp
+
+
+class Proxy:
+    """A server with one key."""
+
+    def __init__(self, **options: Any) -> None:
+        self.key = psk()
+        self.spent = False
+        self.connections: list[Connection] = []
+        self.reply = ConnectIpReply(200, (IPv4Network("10.45.0.2/32"),), (IPv4Network("0.0.0.0/0"),))
+        self.line = make_line(
+            EndpointConfig(role="server", psk_lookup=self.lookup, on_connection=self.connected, random_seed=22), **options
+        )
+
+    def lookup(self, identity: bytes) -> Psk | None:
+        if identity != IDENTITY:
+            return None
+        if self.spent:
+            raise PskSpent("spent")
+        return self.key
+
+    def connected(self, connection: Connection) -> None:
+        self.spent = True
+        self.connections.append(connection)
+        connection.on_connect_ip = lambda _target: self.reply
+
+    async def session(self) -> Connection:
+        """Connected, CONNECT-IP, two paths, tunnels bound."""
+        line = self.line
+        connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        await line.do(connection.connect_ip("proxy"))
+        path = await line.do(connection.open_path(1, SERVER))
+        assert path == 1
+        for endpoint, bound in ((line.client, connection), (line.server, self.connections[0])):
+            tunnel = endpoint.tunnel_new(1, ipv4=UE)
+            tunnel.steering_set([BALANCED])
+            tunnel.bind(bound)
+        return connection  # type: ignore[no-any-return]
+
+
+def run(test: Callable[[Proxy], Awaitable[None]], **options: Any) -> None:
+    async def main() -> None:
+        await test(Proxy(**options))
+
+    asyncio.run(main())
+
+
+def packets_of(line: Line, server: bool) -> list[bytes]:
+    endpoint = line.server if server else line.client
+    found = []
+    while (one := endpoint.engine.tunnel_output()) is not None:
+        found.append(one[1])
+    return found
+
+
+def test_packets_cross_both_paths_both_ways() -> None:
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        connection = await proxy.session()
+        assert connection.client_random == proxy.connections[0].client_random
+        sent = [packet(UE, DN, port) for port in range(40000, 40020)]
+        for one in sent:
+            line.client.engine.tunnel_input(1, one, line.now)
+        await line.run(None, 500)
+        assert sorted(packets_of(line, server=True)) == sorted(sent)
+        back = [packet(DN, UE, port) for port in range(40000, 40020)]
+        for one in back:
+            line.server.engine.tunnel_input(1, one, line.now)
+        await line.run(None, 500)
+        assert sorted(packets_of(line, server=False)) == sorted(back)
+        carried = {p["access"]: p["datagrams_sent"] for p in connection.paths()}
+        assert carried["3gpp"] > 0 and carried["non-3gpp"] > 0
+
+    run(test)
+
+
+def test_addresses_and_routes_come_from_the_proxy() -> None:
+    async def test(proxy: Proxy) -> None:
+        connection: Any = await proxy.line.do(proxy.line.client.connect(psk(), 0, SERVER))
+        tunnel: Any = await proxy.line.do(connection.connect_ip("proxy"))
+        assert tunnel.addresses == (IPv4Network("10.45.0.2/32"),)
+        assert tunnel.routes == (IPv4Network("0.0.0.0/0"),)
+
+    run(test)
+
+
+def test_a_proxy_may_refuse_the_tunnel() -> None:
+    async def test(proxy: Proxy) -> None:
+        proxy.reply = ConnectIpReply(403)
+        connection: Any = await proxy.line.do(proxy.line.client.connect(psk(), 0, SERVER))
+        with pytest.raises(ConnectRefused):
+            await proxy.line.do(connection.connect_ip("proxy"))
+
+    run(test)
+
+
+def test_a_foreign_source_address_never_comes_out() -> None:
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        await proxy.session()
+        for endpoint in (line.client, line.server):
+            assert endpoint.engine.counters()["ingress_filter"] == 0
+        line.client.engine.tunnel_input(1, packet(IPv4Address("10.45.0.3"), DN, 40000), line.now)
+        line.client.engine.tunnel_input(1, packet(UE, DN, 40001), line.now)
+        await line.run(None, 500)
+        assert packets_of(line, server=True) == [packet(UE, DN, 40001)]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("key", "identity", "counter"),
+    [
+        (bytes(32), b"somebody else", "psk_unknown_identity"),
+        (bytes(32), IDENTITY, "psk_wrong_binder"),
+    ],
+)
+def test_wrong_keys_look_alike_on_the_wire(key: bytes, identity: bytes, counter: str) -> None:
+    async def test(proxy: Proxy) -> None:
+        answers: list[bytes] = []
+        line = proxy.line
+        line.drop = lambda datagram, to_server: answers.append(datagram.data) if not to_server else False  # type: ignore[func-returns-value]
+        with pytest.raises(HandshakeRefused) as refused:
+            await line.do(line.client.connect(psk(key, identity), 0, SERVER))
+        assert refused.value.code == 0x133
+        assert refused.value.key_refused
+        assert "identity" not in str(refused.value) and "binder" not in str(refused.value)
+        assert line.server.counters[counter] == 1
+        assert not proxy.connections and not proxy.spent
+
+    run(test)
+
+
+def test_a_refused_key_does_not_burn_the_true_one() -> None:
+    async def test(proxy: Proxy) -> None:
+        with pytest.raises(HandshakeRefused):
+            await proxy.line.do(proxy.line.client.connect(psk(bytes(32)), 0, SERVER))
+        await proxy.line.do(proxy.line.client.connect(psk(), 0, SERVER))
+        assert len(proxy.connections) == 1
+
+    run(test)
+
+
+def test_a_key_makes_one_connection() -> None:
+    async def test(proxy: Proxy) -> None:
+        await proxy.line.do(proxy.line.client.connect(psk(), 0, SERVER))
+        with pytest.raises(HandshakeRefused) as refused:
+            await proxy.line.do(proxy.line.client.connect(psk(), 0, SERVER))
+        assert refused.value.code == 0x133
+        assert proxy.line.server.counters["psk_spent"] == 1
+        assert len(proxy.connections) == 1
+
+    run(test)
+
+
+def test_a_race_is_won_once_and_a_dead_access_does_not_keep_it_down() -> None:
+    async def test(proxy: Proxy) -> None:
+        proxy.line.drop = lambda datagram, _to_server: datagram.link == 0
+        connection: Any = await proxy.line.do(proxy.line.client.connect_race(psk(), [(0, SERVER), (1, SERVER)]))
+        assert connection.link == 1
+        assert len(proxy.connections) == 1
+
+    run(test)
+
+
+def test_both_accesses_answer_one_finishes() -> None:
+    async def test(proxy: Proxy) -> None:
+        await proxy.line.do(proxy.line.client.connect_race(psk(), [(0, SERVER), (1, SERVER)]))
+        await proxy.line.run(None, 1000)
+        assert len(proxy.connections) == 1
+        assert proxy.line.server.counters["psk_spent"] == 0
+
+    run(test)
+
+
+def test_a_handshake_survives_lost_flights() -> None:
+    async def test(proxy: Proxy) -> None:
+        lost = [0]
+
+        def drop(_datagram: Any, _to_server: bool) -> bool:
+            lost[0] += 1
+            return lost[0] % 3 == 1
+
+        proxy.line.drop = drop
+        connection: Any = await proxy.line.do(proxy.line.client.connect(psk(), 0, SERVER))
+        await proxy.line.do(connection.connect_ip("proxy"))
+
+    run(test)
+
+
+def test_close_reaches_the_other_end() -> None:
+    async def test(proxy: Proxy) -> None:
+        connection: Any = await proxy.line.do(proxy.line.client.connect(psk(), 0, SERVER))
+        await proxy.line.do(connection.goaway())
+        await proxy.line.do(connection.close())
+        await proxy.line.run(None, 2000)
+        assert proxy.connections[0].closed.result().source == "peer"
+        assert not proxy.line.client.connections and not proxy.line.server.connections
+
+    run(test)
+
+
+def test_the_key_log_has_both_roles_lines_and_no_key() -> None:
+    async def test(proxy: Proxy) -> None:
+        lines: list[str] = []
+        proxy.line.client.config.keylog = lines.append
+        await proxy.line.do(proxy.line.client.connect(psk(), 0, SERVER))
+        assert {one.split()[0] for one in lines} >= {"CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0"}
+        assert KEY.hex() not in "".join(lines)
+
+    run(test)
