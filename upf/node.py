@@ -18,6 +18,7 @@ from upf.n4 import N4
 from upf.n6 import N6
 from upf.pfcp_agent import PfcpAgent
 from upf.proxy import Proxy
+from upf.quic import QuicEndpoint
 
 K_N4_LENGTH = 32
 
@@ -36,6 +37,8 @@ class Upf:
             config, k_n4, recovery, self._transactions, self._proxy, context.events, context.counters, os.urandom
         )
         self._n4: N4 | None = None
+        self._n6: N6 | None = None
+        self._endpoint: QuicEndpoint | None = None
         self._accesses: dict[str, AccessPath] = {}
         channel = context.channel
         channel.verb("access_ready", self._access_ready)
@@ -43,8 +46,11 @@ class Upf:
         channel.verb("tunnel", self._tunnel)
 
     async def start(self) -> None:
-        n6 = N6(self._config.tun, self._config.tun_mtu)
-        await self._proxy.start(n6, self._agent, self._flush)
+        self._endpoint = QuicEndpoint(self._config, self._proxy.psk_lookup, self._proxy.connected)
+        self._n6 = N6(self._config.tun, self._config.tun_mtu)
+        self._n6.up()
+        self._proxy.attach(self._endpoint, self._n6, self._agent, self._flush)
+        self._endpoint.start()
         for access in self._config.accesses:
             path = AccessPath(access, self._config.proxy)
             self._accesses[access.name] = path
@@ -58,6 +64,10 @@ class Upf:
         if self._n4 is not None:
             self._n4.close()
         await self._proxy.close()
+        if self._endpoint is not None:
+            await self._endpoint.close()
+        if self._n6 is not None:
+            self._n6.close()
         for path in self._accesses.values():
             path.close()
 
