@@ -85,7 +85,11 @@ class PathKeeper:
 
     def _path(self, name: str, fields: dict[str, Any]) -> None:
         path = fields.get("path")
-        if name != "path_state" or not isinstance(path, int):
+        if not isinstance(path, int):
+            return
+        if name == "path_abandoned":
+            self._abandoned(path)
+        if name != "path_state":
             return
         self._events.emit(
             "path_state",
@@ -95,8 +99,12 @@ class PathKeeper:
             reason=fields.get("reason"),
             generation=self._generation,
         )
+        if fields.get("state") == "abandoned":
+            self._abandoned(path)
+
+    def _abandoned(self, path: int) -> None:
         link = self._link_of.get(path)
-        if fields.get("state") == "abandoned" and link is not None and self._current.get(link) == path:
+        if link is not None and self._current.get(link) == path:
             del self._current[link]
             self._gone[link].set()
 
