@@ -122,8 +122,8 @@ class Runner:
             await record.sampler.stop()
         record.wires = self.lab.wires.stats()
         record.wire_realtime = self.lab.wires.realtime
+        record.events = list(self.lab.events)  # what taking the lab down sets off is in events.jsonl, but no figure
         await self.lab.down()
-        record.events = self.lab.events
         record.capture = self.lab.capture_stats
         if self.lab.scenario.capture:
             self.progress.say("making the capture readable")

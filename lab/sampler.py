@@ -29,8 +29,11 @@ class Sample:
 
 
 def received(stats: dict[str, Any]) -> tuple[int, int]:
-    value = stats.get("access_bytes_in", (0, 0))
-    return int(value[0]), int(value[1])
+    value = stats.get("access_bytes_in", {})
+    if isinstance(value, list):
+        value = dict(zip(ACCESS_TYPES, value, strict=False))
+    first, second = (int(value.get(access, 0)) for access in ACCESS_TYPES)
+    return first, second
 
 
 async def sample(lab: Lab) -> Sample:
