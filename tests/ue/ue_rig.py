@@ -165,6 +165,7 @@ class Rig:
         self.events, self.counters, self.channel = EventList(), Counters(), Channel()
         self.endpoint = FakeEndpoint()
         self.endpoint.ipv4 = lambda: self.ue.status()["session"]["ipv4"]
+        self.make_endpoint = lambda config, fd: self.endpoint
         self.tun = None
 
     async def __aenter__(self):
@@ -176,7 +177,7 @@ class Rig:
             self.tun = FakeTun(name, mtu)
             return self.tun
 
-        self.ue = Ue(self.config, context, make_tun, lambda config, fd: self.endpoint)
+        self.ue = Ue(self.config, context, make_tun, self.make_endpoint)
         await self.ue.start()
         return self
 
