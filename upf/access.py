@@ -18,6 +18,7 @@ from upf.errors import UpfError
 
 WIRE = "wire"
 LO = 1
+NO_DAD = Path("/proc/sys/net/ipv6/conf/default/accept_dad")
 FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
 
 
@@ -48,6 +49,8 @@ class AccessPath:
 
     def _prepare(self) -> None:
         ipr = self.netns.ipr
+        if NO_DAD.exists():
+            NO_DAD.write_text("0")  # link-local addresses too are usable at once
         ipr.link("set", index=LO, state="up")
         ipr.addr("add", index=LO, address=self.proxy.ipv4, prefixlen=32)
         if self.proxy.ipv6 is not None:
