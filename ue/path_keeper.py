@@ -110,4 +110,7 @@ class PathKeeper:
 
     def _name(self, path: int) -> str:
         link = self._link_of.get(path)
+        if link is None:  # it is being opened: only the engine knows over which link
+            found = (p.get("link") for p in self._connection.paths() if p.get("path") == path)
+            link = next((n for n in found if isinstance(n, int) and 0 <= n < len(self._links)), None)
         return "" if link is None else self._links[link][0]
