@@ -2,9 +2,10 @@
 #include <math.h>
 #include "core.h"
 
-#define LOAD_NS 2e9                     /* the load of an access: bytes of about the last two seconds */
+#define LOAD_NS 2e8                     /* the load of an access: bytes of about the last 0.2 s: flows that ended are soon forgotten,
+                                           or a burst of new ones would all go where the last ones were not */
 #define YOUNG_NS 500000000ull
-#define YOUNG_CHARGE 65536.0            /* what a flow younger than that is thought to carry */
+#define YOUNG_CHARGE 262144.0           /* what a flow younger than that is thought to carry */
 
 static bool prefix_equal(const uint8_t *a, const uint8_t *b, unsigned bits)
 {
@@ -74,7 +75,8 @@ void steering_sent(struct tunnel *t, int access, size_t bytes, uint64_t now)
     t->stats.access_bytes_out[access] += bytes;
 }
 
-/* The home of a new flow: the usable access that is furthest below its weight, counting what young flows will carry. */
+/* The home of a new flow: the usable access that is furthest below its weight once it has the flow, counting what young flows
+ * will carry. */
 static int home_choose(struct conn *c, struct tunnel *t, const struct steering_rule *r, uint64_t now)
 {
     double charge[2] = { 0, 0 }, score[2] = { 0, 0 };
@@ -88,7 +90,7 @@ static int home_choose(struct conn *c, struct tunnel *t, const struct steering_r
         charge[t->young[(t->young_first + i) % YOUNG_MAX].access] += YOUNG_CHARGE;
     for (int a = 0; a < 2; a++) {
         path_over(c, a, &grade[a]);
-        score[a] = r->weight[a] ? (t->load[a] + charge[a]) / r->weight[a] : INFINITY;
+        score[a] = r->weight[a] ? (t->load[a] + charge[a] + YOUNG_CHARGE) / r->weight[a] : INFINITY;
     }
     int home = score[0] == score[1] ? r->weight[1] > r->weight[0] : score[1] < score[0];
     if (grade[home] > grade[!home])
