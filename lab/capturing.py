@@ -20,6 +20,7 @@ class Capture:
             raise LabError(f"{path}: the capture cannot be written")
         self.windows: list[tuple[float, float]] = []
         self._open_since: float | None = None
+        self._wanted = 0
 
     def add(self, netns_fd: int, index: int, name: str) -> None:
         if lib.capture_interface_add(self._capture, netns_fd, index, name.encode()) < 0:
@@ -30,12 +31,15 @@ class Capture:
             raise LabError("the capture's thread cannot be started")
 
     def window(self, opened: bool, now: float) -> None:
-        lib.capture_window(self._capture, int(opened))
+        """Windows may overlap: packets are kept while anybody wants them."""
+        self._wanted += 1 if opened else -1
         if opened and self._open_since is None:
             self._open_since = now
-        elif not opened and self._open_since is not None:
+            lib.capture_window(self._capture, 1)
+        elif self._wanted <= 0 and self._open_since is not None:
             self.windows.append((self._open_since, now))
             self._open_since = None
+            lib.capture_window(self._capture, 0)
 
     def stop(self, now: float) -> dict[str, Any]:
         if self._open_since is not None:

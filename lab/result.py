@@ -233,13 +233,13 @@ class Judge:
     def _both_carry(self) -> Check:
         aim = "one client random per generation; path 0 and a further one carry data"
         verified = self._run.verified
-        randoms = verified.get("client_randoms", [])
-        paths = verified.get("paths", {})
-        carrying = sorted(int(p) for p, v in paths.items() if int(v.get("datagrams", v.get("decrypted", 0))) > 0)
+        randoms = int(verified.get("client_randoms", 0))
+        connections = verified.get("connections", [])
+        carrying = sorted({int(p) for c in connections for p, n in c["datagrams"].items() if n})
         generations = len(self.keys())
-        ok = len(randoms) == generations >= 1 and 0 in carrying and any(p > 0 for p in carrying)
-        why = "" if ok else f"{len(randoms)} client randoms for {generations} generations; paths {carrying} carry data"
-        return Check("paths.both_carry", ok, len(randoms), "client randoms", aim, why)
+        ok = randoms == generations >= 1 and 0 in carrying and any(p > 0 for p in carrying)
+        why = "" if ok else f"{randoms} client randoms for {generations} generations; paths {carrying} carry data"
+        return Check("paths.both_carry", ok, randoms, "client randoms", aim, why)
 
     def _decrypted(self) -> Check:
         verified = self._run.verified

@@ -20,6 +20,8 @@ from lab.scenario import Action, Phase, Scenario
 from lab.traffic import TrafficResult, run_traffic
 
 SETTLE_S = 0.3
+WINDOW_PHASE_S = 0.2  # of full packets at the start of a phase, and
+WINDOW_STEP_S = 0.5  # before and after each step
 
 
 @dataclass(slots=True)
@@ -99,6 +101,8 @@ class Runner:
             self.progress.say("bringing the lab up")
             await self.lab.up()
             record.up_s = self.lab.now()
+            if self.lab.capture is not None:
+                self.lab.capture.window(False, self.lab.now())
             self.progress.say(f"session is up on {len(self.lab.scenario.accesses)} accesses")
             record.sampler = Sampler(self.lab, self.lab.run_dir / "metrics.jsonl")
             record.sampler.start()
@@ -137,8 +141,6 @@ class Runner:
 
     async def _phase(self, phase: Phase) -> None:
         self.progress.say(f"{phase.id}: {describe(phase)}")
-        if self.lab.capture is not None:
-            self.lab.capture.window(True, self.lab.now())
         before = await sample(self.lab)
         cpu = self._cpu()
         start = self.lab.now()
@@ -147,8 +149,7 @@ class Runner:
         async with asyncio.TaskGroup() as group:
             traffic = group.create_task(run_traffic(self.lab.topology, phase, self._ue_address()))
             group.create_task(self._steps(phase, start, steps))
-            if self.lab.capture is not None and not phase.actions:
-                group.create_task(self._close_window())
+            group.create_task(self._window(WINDOW_PHASE_S))
         end = self.lab.now()
         await asyncio.sleep(SETTLE_S)
         after = await sample(self.lab)
@@ -159,14 +160,18 @@ class Runner:
         figure = "" if result.goodput_mbps is None else f"{result.goodput_mbps:.1f} Mbit/s"
         self.progress.done(figure or result.error or "done")
 
-    async def _close_window(self) -> None:
-        """Full packets of the first half second of a phase; windows stand in result.json."""
-        await asyncio.sleep(0.5)
-        assert self.lab.capture is not None
-        self.lab.capture.window(False, self.lab.now())
+    async def _window(self, seconds: float) -> None:
+        """Full packets are captured for so long; the windows stand in result.json."""
+        if self.lab.capture is not None:
+            self.lab.capture.window(True, self.lab.now())
+            await asyncio.sleep(seconds)
+            self.lab.capture.window(False, self.lab.now())
 
     async def _steps(self, phase: Phase, start: float, done: list[tuple[Action, float, str]]) -> None:
+        windows: list[asyncio.Task[None]] = []
         for step in phase.actions:
+            await asyncio.sleep(max(0.0, start + step.at - WINDOW_STEP_S - self.lab.now()))
+            windows.append(asyncio.create_task(self._window(2 * WINDOW_STEP_S)))
             await asyncio.sleep(max(0.0, start + step.at - self.lab.now()))
             at, error = self.lab.now(), ""
             try:
@@ -175,6 +180,7 @@ class Runner:
                 error = str(problem)
             done.append((step, at, error))
             self.progress.say(f"  {step.kind} {step.target}" + (f": {error}" if error else ""))
+        await asyncio.gather(*windows)
 
     async def _step(self, step: Action) -> None:
         lab = self.lab
@@ -193,7 +199,9 @@ class Runner:
         record.paths = list(await lab.ask("ue", "paths"))
         if "oldkey.refused" in lab.scenario.checks:
             self.progress.say("trying the old key")
+            window = asyncio.create_task(self._window(WINDOW_STEP_S))
             answer = await lab.ask("ue", "probe_spent_key", limit=15.0)
+            await window
             record.old_key = str(answer.get("outcome"))
             self.progress.done(record.old_key)
         for node in ("ue", "upf"):

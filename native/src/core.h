@@ -278,7 +278,7 @@ struct tunnel {
     int rule_count;
     struct flow *flows;
     uint32_t flow_count;
-    double load[2]; uint64_t load_time; /* bytes of the last two seconds, decayed */
+    double load[2]; uint64_t load_time; /* bytes of the last 200 ms, decayed */
     struct young young[YOUNG_MAX]; uint32_t young_first, young_count;
     struct packet *hold_head, **hold_tail;
     uint32_t hold_count;
