@@ -30,12 +30,12 @@ def test_registers_on_both_accesses_and_carries_the_session(tmp_path):
         assert str(ipv4) == rig.ue.status()["session"]["ipv4"] and len(interface_id) == 8 and len(routes) == 2
         derived = core.amf_events.of("key_derived")
         assert [ready["fingerprint"]] == [e["fingerprint"] for e in derived]
+        await until(lambda: core.upf.keys and core.amf_events.of("key_acknowledged"))
         assert rig.endpoint.offers[0][0] == next(iter(core.upf.keys.values()))[0][1]  # the UPF has the same octets
         assert rig.endpoint.offers[0][2] == ("10.100.0.1", 4433)
         tunnel = rig.endpoint.tunnels[0]
         assert tunnel.rules[0].weights == {"3gpp": 30, "non-3gpp": 70}
         assert tunnel.bound == rig.endpoint.connections
-        assert core.amf_events.of("key_acknowledged")
 
     with_core(tmp_path, work)
 
@@ -43,6 +43,7 @@ def test_registers_on_both_accesses_and_carries_the_session(tmp_path):
 def test_p0_alone_comes_to_the_same_key(tmp_path):
     async def work(core, rig):
         await rig.event("connection_ready")
+        await until(lambda: core.upf.keys)
         assert rig.endpoint.offers[0][0] == next(iter(core.upf.keys.values()))[0][1]
 
     key = {"fc": "f7", "bind": "session", "mode": "derived", "lifetime_s": 3600}
