@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
+from line import IDENTITY, KEY, SERVER, Line, make_line, psk
 
 from mpquic.connection import Connection
 from mpquic.endpoint import EndpointConfig
@@ -17,7 +18,6 @@ from mpquic.errors import ConnectRefused, HandshakeRefused, PskSpent
 from mpquic.psk import Psk
 from mpquic.steering import SteeringRule
 from mpquic.tunnel_request import ConnectIpReply
-from line import IDENTITY, KEY, SERVER, Line, make_line, psk
 
 UE, DN = IPv4Address("10.45.0.2"), IPv4Address("10.99.0.2")
 BALANCED = SteeringRule(1, 10, weights={"3gpp": 30, "non-3gpp": 70})
