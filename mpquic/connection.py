@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from mpquic import h3, tls
 from mpquic.crypto_stream import CryptoReceiver
-from mpquic.engine import E_LIMIT, E_STATE, Engine, Event, PeerParams, Remote, path_reason, path_state
+from mpquic.engine import E_HANDLE, E_LIMIT, E_STATE, Engine, Event, PeerParams, Remote, path_reason, path_state
 from mpquic.errors import (
     ConnectionClosed,
     ConnectRefused,
@@ -20,6 +20,8 @@ from mpquic.errors import (
     H3StreamError,
     HandshakeFailed,
     HandshakeRefused,
+    HandshakeTimeout,
+    MpquicError,
     PathFailed,
     TransportError,
 )
@@ -41,6 +43,7 @@ from mpquic.tunnel_request import (
 from native import lib
 
 FRAME_CRYPTO = 0x06
+INTERNAL_ERROR = 0x01
 CRYPTO_CHUNK = 1000
 MILLISECOND = 1_000_000
 CIDS_PATIENCE_S = 2.0  # for the peer's connection IDs of the next path
@@ -220,8 +223,11 @@ class Connection:
             self._engine_close(True, error.code, 0, error.reason)
         except EngineError as error:
             self._host.count(f"engine_error_{error.call}")
-            if error.code != 2:  # the handle is gone already: then an EVENT_CLOSED is on its way
-                self._engine_close(False, 1, 0, "internal error")
+            if error.code != E_HANDLE:  # the handle is gone already: then an EVENT_CLOSED is on its way
+                self._engine_close(False, INTERNAL_ERROR, 0, "internal error")
+        except MpquicError as error:
+            self._host.count(f"unexpected_{type(error).__name__}")
+            self._engine_close(False, INTERNAL_ERROR, 0, "internal error")
 
     def _event(self, event: Event) -> None:
         match event.type:
@@ -372,6 +378,8 @@ class Connection:
         if self._response is not None and not self._response.done():
             self._response.set_exception(ConnectRefused(0, error.reason))
         if self.tunnel is not None and self.tunnel.stream_id == stream_id:
+            self.tunnel.failed = error.reason
+            self._capsules.set()
             self._tell("tunnel_ended", {"code": error.code})
 
     # ---- what users of the connection do
@@ -379,6 +387,8 @@ class Connection:
     async def connect_ip(self, authority: str) -> ConnectIp:
         """Client: the extended CONNECT; returns when addresses and routes are there. ConnectRefused, ConnectionClosed."""
         await self._unless_closed(self._settings)
+        if self.peer_parameters is None or not self.peer_parameters.max_datagram_frame_size:
+            raise ConnectRefused(0, "the proxy takes no DATAGRAM frames (RFC 9221 §3)")
         stream_id = self._h3.request_connect(request_headers(authority))
         self._response = asyncio.get_running_loop().create_future()
         self.tunnel = ConnectIp(stream_id)
@@ -387,10 +397,15 @@ class Connection:
         if not 200 <= status < 300:
             self.tunnel = None
             raise ConnectRefused(status, "the proxy refused the tunnel")
-        while not (self.tunnel.assigned and self.tunnel.routed):
+        tunnel = self.tunnel
+        while not (tunnel.assigned and tunnel.routed):
+            if tunnel.failed:
+                raise ConnectRefused(status, tunnel.failed)
+            if self.closed.done():
+                raise ConnectionClosed(str(self.closed.result()))
             self._capsules.clear()
-            await self._unless_closed(asyncio.ensure_future(self._capsules.wait()))
-        return self.tunnel
+            await self._capsules.wait()
+        return tunnel
 
     async def _unless_closed(self, wanted: asyncio.Future[T]) -> T:
         both: list[asyncio.Future[Any]] = [wanted, self.closed]
@@ -475,9 +490,20 @@ class Connection:
         if self.closed.done():
             return
         self.closed.set_result(reason)
-        self.fail(HandshakeRefused(reason.code, str(reason)))
+        self._capsules.set()
+        self.fail(_handshake_error(reason))
         for future in self._paths.values():
             if not future.done():
-                future.cancel()
+                future.set_exception(PathFailed(str(reason)))
+                future.exception()
         self._paths.clear()
         self._host.log(self, "quic:connection_closed", {"trigger": reason.source, "code": reason.code})
+
+
+def _handshake_error(reason: CloseReason) -> HandshakeFailed:
+    """What an end before the handshake was confirmed means to who waits for it."""
+    if reason.source == "peer":
+        return HandshakeRefused(reason.code, str(reason))
+    if reason.source == "idle":
+        return HandshakeTimeout(str(reason))
+    return HandshakeFailed(str(reason))

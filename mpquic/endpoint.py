@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Network
 from typing import Any, Literal
 
 from mpquic.connection import Connection, RaceLost
-from mpquic.engine import NEVER, Engine, EngineConfig, Remote
+from mpquic.engine import NEVER, Engine, EngineConfig, Event, Remote
 from mpquic.errors import EngineError, HandshakeFailed, HandshakeRefused, HandshakeTimeout, PskSpent
 from mpquic.keylog import line
 from mpquic.psk import Psk
@@ -190,19 +190,24 @@ class Endpoint:
             for link, remote in ways:
                 racers.append(self._client(psk, link, remote, winner))
             waiting = {r.confirmed for r in racers}
-            refused: HandshakeFailed | None = None
+            failure: HandshakeFailed | None = None
             async with asyncio.timeout(self.config.handshake_timeout_s):
                 while waiting:
                     done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                    refused: HandshakeRefused | None = None
                     for future in done:
+                        racer = next(r for r in racers if r.confirmed is future)
                         error = future.exception()
                         if error is None:
-                            return next(r for r in racers if r.confirmed is future)
-                        if isinstance(error, HandshakeRefused):
+                            return racer
+                        if isinstance(error, HandshakeFailed) and not isinstance(error, RaceLost):
+                            failure = error
+                        # Once one has sent its Finished the key may be spent: the server refuses the others, rightly
+                        if isinstance(error, HandshakeRefused) and (not winner or winner[0] is racer):
                             refused = error
                     if refused is not None:
                         raise refused
-            raise HandshakeTimeout("no access led to an answer")
+            raise failure or HandshakeTimeout("no access led to an answer")
         except TimeoutError:
             raise HandshakeTimeout(f"no answer in {self.config.handshake_timeout_s:g} s") from None
         finally:
@@ -268,19 +273,33 @@ class Endpoint:
 
     def process_events(self) -> None:
         for event in self.engine.events():
-            if event.type == lib.EVENT_CONN_NEW:
-                self._accept(event.conn, event.a)
-            elif event.type == lib.EVENT_GONE:
-                gone = self.connections.pop(event.conn, None)
-                if gone is not None:
-                    gone.gone()
-            elif event.type == lib.EVENT_OVERFLOW:
-                self.count("event_overflow")
-                self._reconcile()
-            else:
+            try:
+                self._dispatch(event)
+            except Exception as error:  # a user's callback failed: the other connections' events must still be served
+                self.count("callback_failed")
+                self._loop.call_exception_handler({"message": "mpquic: a callback failed", "exception": error})
                 connection = self.connections.get(event.conn)
                 if connection is not None:
-                    connection.event(event)
+                    connection.abort()
+
+    def _dispatch(self, event: Event) -> None:
+        if event.type == lib.EVENT_CONN_NEW:
+            try:
+                self._accept(event.conn, event.a)
+            except EngineError as error:  # gone already, by the I/O thread
+                self.count(f"engine_error_{error.call}")
+                self.connections.pop(event.conn, None)
+        elif event.type == lib.EVENT_GONE:
+            gone = self.connections.pop(event.conn, None)
+            if gone is not None:
+                gone.gone()
+        elif event.type == lib.EVENT_OVERFLOW:
+            self.count("event_overflow")
+            self._reconcile()
+        else:
+            connection = self.connections.get(event.conn)
+            if connection is not None:
+                connection.event(event)
 
     def _reconcile(self) -> None:
         """Events were lost: connections that the engine has no more are over."""

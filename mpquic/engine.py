@@ -23,6 +23,7 @@ _ERRORS = {
     7: "system error",
     8: "the I/O thread drives this endpoint",
 }
+E_HANDLE = 2
 E_STATE = 3
 E_LIMIT = 4
 PATH_STATES = ("unused", "validating", "active", "standby", "suspect", "failed", "abandoned")

@@ -76,6 +76,7 @@ class ConnectIp:
     routes: tuple[Network, ...] = ()
     assigned: bool = False
     routed: bool = False
+    failed: str = ""  # why the stream was aborted
     _reader: CapsuleReader = field(default_factory=lambda: CapsuleReader(CAPSULES))
     _offered: tuple[Network, ...] = ()
 
