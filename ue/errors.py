@@ -1,7 +1,9 @@
 """What can go wrong in the UE beyond NAS itself."""
 
+from node.errors import NodeError
 
-class UeError(Exception):
+
+class UeError(NodeError):
     """Base of all errors of this package. Never holds a key."""
 
 
