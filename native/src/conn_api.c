@@ -94,6 +94,8 @@ int conn_peer_params(endpoint *e, uint32_t conn, const struct peer_params *param
     c->have_params = true;
     c->multipath = params->multipath;
     c->max_path_remote = params->multipath ? params->initial_max_path_id : 0;
+    if (!c->server)
+        paths_extend(c);                /* the server's CIDs for them may overtake Python's word that the Finished went out */
     struct path *p = path_find(c, 0);
     if (!c->server && params->has_reset_token && p->dcid) {
         memcpy(p->dcid->token, params->reset_token, 16);
