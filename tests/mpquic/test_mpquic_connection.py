@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Awaitable, Callable
@@ -13,10 +14,11 @@ import pytest
 from line import IDENTITY, KEY, SERVER, Line, make_line, psk
 
 from mpquic.connection import Connection
-from mpquic.endpoint import EndpointConfig
-from mpquic.errors import ConnectRefused, HandshakeRefused, PskSpent
-from mpquic.psk import Psk
+from mpquic.endpoint import Endpoint, EndpointConfig
+from mpquic.errors import ConnectionClosed, ConnectRefused, HandshakeRefused, HandshakeTimeout, PathFailed, PskSpent
+from mpquic.psk import Psk, PskMode
 from mpquic.steering import SteeringRule
+from mpquic.suites import SUITES, Suite
 from mpquic.tunnel_request import ConnectIpReply
 
 UE, DN = IPv4Address("10.45.0.2"), IPv4Address("10.99.0.2")
@@ -245,3 +247,150 @@ def test_the_key_log_has_both_roles_lines_and_no_key() -> None:
         assert KEY.hex() not in "".join(lines)
 
     run(test)
+
+
+def test_a_refusal_of_the_slower_access_does_not_hide_the_winner() -> None:
+    """The winner's Finished spends the key; a ClientHello that comes after it is refused while HANDSHAKE_DONE is lost."""
+
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        done = [0]
+
+        def drop(datagram: Any, to_server: bool) -> bool:
+            if to_server and datagram.link == 1 and not proxy.spent:
+                return True  # the slow access: its first hello arrives after the key is spent
+            if not to_server and datagram.link == 0 and proxy.spent and not line.server.counters["psk_spent"]:
+                done[0] += 1
+                return True  # the winner's confirmation is lost until the other was refused
+            return False
+
+        line.drop = drop
+        connection: Any = await line.do(line.client.connect_race(psk(), [(0, SERVER), (1, SERVER)]))
+        assert connection.link == 0
+        assert done[0] and line.server.counters["psk_spent"] == 1
+        assert len(proxy.connections) == 1
+
+    run(test)
+
+
+def test_nobody_answers_is_a_timeout() -> None:
+    async def test(proxy: Proxy) -> None:
+        proxy.line.drop = lambda _datagram, _to_server: True
+        with pytest.raises(HandshakeTimeout):
+            await proxy.line.do(proxy.line.client.connect(psk(), 0, SERVER), 60_000)
+
+    run(test)
+
+
+def test_a_malformed_capsule_ends_the_wait_for_a_tunnel() -> None:
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        server = proxy.connections[0]
+        server._h3.send_data = lambda stream, _data, fin=False: type(server._h3).send_data(  # type: ignore[method-assign]
+            server._h3, stream, b"\x01\x07\x01\x04\x0a\x2d\x00\x02\x21", fin
+        )
+        with pytest.raises(ConnectRefused):
+            await line.do(connection.connect_ip("proxy"))
+        assert line.client.counters["h3_stream_error"] == 1
+        assert not connection.closed.done()  # the stream alone
+
+    run(test)
+
+
+def test_who_waits_for_a_path_hears_of_the_end() -> None:
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        await line.run(None, 100)
+        line.drop = lambda datagram, _to_server: datagram.link == 1
+        opening = asyncio.ensure_future(connection.open_path(1, SERVER))
+        await line.run(None, 50)
+        assert not opening.done()
+        await line.do(proxy.connections[0].close())
+        with pytest.raises(PathFailed):
+            await line.do(opening)
+
+    run(test)
+
+
+def test_a_failing_callback_costs_its_own_connection_only() -> None:
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        reported: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context))
+
+        def explode(_target: Any) -> ConnectIpReply:
+            raise RuntimeError("bug of a user")
+
+        first: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        proxy.spent = False
+        second: Any = await line.do(line.client.connect(psk(), 1, SERVER))
+        proxy.connections[0].on_connect_ip = explode
+        with pytest.raises(ConnectionClosed):
+            await line.do(first.connect_ip("proxy"))
+        assert await line.do(second.connect_ip("proxy"))
+        assert line.server.counters["callback_failed"] == 1 and len(reported) == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("suite", SUITES.values(), ids=lambda suite: suite.name)
+def test_an_imported_key_carries_every_suite(suite: Suite) -> None:
+    """RFC 9258, AES-256 and SHA-384 included: handshake and datagrams through the engine."""
+
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        line.server.config.suites = [suite]
+        proxy.key = Psk(KEY, IDENTITY, PskMode.IMPORTED)
+        connection: Any = await line.do(line.client.connect(Psk(KEY, IDENTITY, PskMode.IMPORTED), 0, SERVER))
+        await line.do(connection.connect_ip("proxy"))
+        assert connection._tls.suite is suite
+
+    run(test)
+
+
+def test_over_real_sockets_with_the_io_threads() -> None:
+    """The same over UDP on loopback: race, CONNECT-IP, second path, graceful end."""
+
+    async def main() -> None:
+        spent = False
+
+        def lookup(identity: bytes) -> Psk | None:
+            return psk() if identity == IDENTITY and not spent else None
+
+        def connected(connection: Connection) -> None:
+            nonlocal spent
+            spent = True
+            connection.on_connect_ip = lambda _target: ConnectIpReply(
+                200, (IPv4Network("10.45.0.2/32"),), (IPv4Network("0.0.0.0/0"),)
+            )
+
+        client = Endpoint(EndpointConfig(role="client"))
+        server = Endpoint(EndpointConfig(role="server", psk_lookup=lookup, on_connection=connected))
+        ports = []
+        with contextlib.ExitStack() as stack:
+            for link, access in enumerate(("3gpp", "non-3gpp")):
+                for endpoint in (client, server):
+                    udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+                    udp.setblocking(False)
+                    udp.bind(("127.0.0.1", 0))
+                    endpoint.add_socket(link, udp, access)
+                    if endpoint is server:
+                        ports.append(("127.0.0.1", udp.getsockname()[1]))
+        client.start()
+        server.start()
+        async with asyncio.timeout(20):
+            connection = await client.connect_race(psk(), [(0, ports[0]), (1, ports[1])])
+            tunnel = await connection.connect_ip("proxy")
+            assert tunnel.addresses == (IPv4Network("10.45.0.2/32"),)
+            other = 1 - connection.link
+            assert await connection.open_path(other, ports[other]) == 1
+            with pytest.raises(HandshakeRefused):
+                await client.connect(psk(), 0, ports[0])
+            await connection.goaway()
+            await connection.close()
+            await client.close()
+            await server.close()
+
+    asyncio.run(main())
