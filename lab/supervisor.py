@@ -21,7 +21,7 @@ from lab.state import StateDir
 
 def _say(fd: int, document: dict[str, Any]) -> None:
     with contextlib.suppress(OSError), os.fdopen(fd, "w") as pipe:
-        pipe.write(json.dumps(document))
+        pipe.write(json.dumps(document) + "\n")
 
 
 async def _main(options: argparse.Namespace) -> int:

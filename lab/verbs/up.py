@@ -60,9 +60,9 @@ def _start(options: argparse.Namespace, state: StateDir, scenario: str, path: st
     state.write_process(process.pid)
     try:
         with os.fdopen(reader) as pipe:
-            text = pipe.read()  # ends with the supervisor's word, or with the supervisor
+            text = pipe.readline()  # the supervisor's word, or nothing when it ended; unshare(1) holds the other end, too
     except BaseException:
-        process.terminate()
+        state.kill()
         process.wait()
         raise
     answer = json.loads(text) if text else {"ok": False, "error": f"the supervisor ended; see {log}"}

@@ -20,9 +20,9 @@ def mpq(tmp_path: Path) -> Iterator[Mpq]:
 def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mpq]:
     """A lab that is up: as root, and as an ordinary user has it (in a user namespace)."""
     one = Mpq(tmp_path_factory.mktemp(request.param), rootless=request.param == "rootless")
-    done = one("up", "--json")
-    if done.code != 0:
+    try:
+        done = one("up", "--json")
+        assert done.code == 0, done.err
+        yield one
+    finally:
         one.end()
-        pytest.fail(f"mpq up: {done.err}")
-    yield one
-    one.end()
