@@ -417,6 +417,8 @@ class Connection:
 
     async def open_path(self, link: int, remote: Remote, patience_s: float = 10.0) -> int:
         """The next path over `link`, validated. PathFailed when nobody answers, or no connection ID came for it."""
+        if self.peer_parameters is None or self.peer_parameters.initial_max_path_id is None:
+            raise PathFailed(f"no path over link {link}: the peer has no multipath")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + CIDS_PATIENCE_S
         wait = 0.005
