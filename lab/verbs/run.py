@@ -26,7 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     scenario = load(find(options.scenario))
-    stale_remove()
+    if not rootless.inside():  # in a PID namespace no lab's supervisor can be seen: each would look dead
+        stale_remove()
     name = options.lab or f"run-{os.getpid()}"
     state = StateDir(name)
     if not rootless.inside():
