@@ -150,11 +150,10 @@ class Lab:
             else:
                 first, _, count = what.partition("+")
                 extra = ["--count", count] if count else []
-                jobs = [
-                    ["n1", "--listen", f"{AMF}:{port + TAMPER_N1_OFFSET}", "--to", f"{AMF}:{port}",
-                     "--from-message", first, *extra]
-                    for port in (N1_PORTS[a.type] for a in self.scenario.accesses)
-                ]
+                job = ["n1", "--from-message", first, *extra]
+                for port in (N1_PORTS[a.type] for a in self.scenario.accesses):
+                    job += ["--listen", f"{AMF}:{port + TAMPER_N1_OFFSET}", "--to", f"{AMF}:{port}"]
+                jobs = [job]
             for job in jobs:
                 process = await Process.python("lab.tamper", job, core)
                 await process.line(NODE_TIMEOUT)

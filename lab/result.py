@@ -48,6 +48,11 @@ def machine() -> dict[str, Any]:
     return {"cpus": os.cpu_count() or 0, "architecture": platform.machine(), "root": os.geteuid() == 0}
 
 
+def percentile(ordered: list[float], percent: int) -> float:
+    """Nearest rank."""
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+
+
 class Judge:
     """Reads a run's record."""
 
@@ -142,11 +147,11 @@ class Judge:
         for path in self._run.paths:
             name = str(path.get("access", path.get("path")))
             state = path.get("state", "")
-            rtt = float(path.get("rtt_smoothed", 0)) / 1e6
+            rtts = sorted(self._run.rtt_ms.get(name) or [float(path.get("rtt_smoothed", 0)) / 1e6])
             result[name] = {
                 "packets": int(path.get("packets_sent", 0)) + int(path.get("packets_received", 0)),
                 "bytes": int(path.get("bytes_sent", 0)) + int(path.get("bytes_received", 0)),
-                "rtt_ms": {"min": round(float(path.get("rtt_min", 0)) / 1e6, 2), "smoothed": round(rtt, 2)},
+                "rtt_ms": {"p50": round(percentile(rtts, 50), 2), "p99": round(percentile(rtts, 99), 2)},
                 "lost": int(path.get("packets_lost", 0)),
                 "state": states.get(state, str(state)) if isinstance(state, int) else str(state),
                 "reason": str(path.get("reason", "")),

@@ -48,6 +48,7 @@ class RunRecord:
     duration: float = 0.0
     up_s: float = 0.0
     paths: list[dict[str, Any]] = field(default_factory=list)
+    rtt_ms: dict[str, list[float]] = field(default_factory=dict)  # samples by access
     drops: dict[str, int] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
     wires: dict[str, Any] = field(default_factory=dict)
@@ -124,6 +125,7 @@ class Runner:
         record = self.record
         if record.sampler is not None:
             await record.sampler.stop()
+            record.rtt_ms = record.sampler.rtt_ms
         record.wires = self.lab.wires.stats()
         record.wire_realtime = self.lab.wires.realtime
         record.events = list(self.lab.events)  # what taking the lab down sets off is in events.jsonl, but no figure

@@ -44,6 +44,7 @@ async def sample(lab: Lab) -> Sample:
 class Sampler:
     def __init__(self, lab: Lab, path: Path) -> None:
         self.samples: list[Sample] = []
+        self.rtt_ms: dict[str, list[float]] = {}  # smoothed, by access, one per sample
         self._lab = lab
         self._path = path
         self._task: asyncio.Task[None] | None = None
@@ -66,6 +67,9 @@ class Sampler:
                     file.write(json.dumps({"t": self._lab.now(), "error": str(error)}) + "\n")
                 else:
                     self.samples.append(one)
+                    for path in paths:
+                        if path.get("rtt_smoothed"):
+                            self.rtt_ms.setdefault(str(path.get("access")), []).append(path["rtt_smoothed"] / 1e6)
                     file.write(json.dumps({"t": round(one.t, 3), "up": one.up, "down": one.down, "paths": paths}) + "\n")
                 await asyncio.sleep(INTERVAL_S)
 

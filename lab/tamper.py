@@ -126,17 +126,21 @@ async def relay_n1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, f
         writer.close()
 
 
-async def serve_n1(listen: tuple[str, int], to: tuple[str, int], flip: Flip, tally: Tally) -> None:
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        amf_reader, amf_writer = await asyncio.open_connection(*to)
-        async with asyncio.TaskGroup() as both:
-            both.create_task(relay_n1(reader, amf_writer, lambda _message: False, tally))
-            both.create_task(relay_n1(amf_reader, writer, flip, tally))
+async def serve_n1(ways: list[tuple[tuple[str, int], tuple[str, int]]], flip: Flip, tally: Tally) -> None:
+    """(listen, to) of every access; ciphered messages are counted over all of them."""
 
-    server = await asyncio.start_server(accept, *listen)
+    async def serve(listen: tuple[str, int], to: tuple[str, int]) -> asyncio.Server:
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            amf_reader, amf_writer = await asyncio.open_connection(*to)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(relay_n1(reader, amf_writer, lambda _message: False, tally))
+                both.create_task(relay_n1(amf_reader, writer, flip, tally))
+
+        return await asyncio.start_server(accept, *listen)
+
+    servers = [await serve(listen, to) for listen, to in ways]
     tally.report(ready=True)
-    async with server:
-        await server.serve_forever()
+    await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
 async def serve_n4(listen: tuple[str, int], to: tuple[str, int], flip: Flip, tally: Tally) -> None:
@@ -157,8 +161,11 @@ def address(text: str) -> tuple[str, int]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.tamper", description=__doc__)
     parser.add_argument("where", choices=["n4", "n1"])
-    parser.add_argument("--listen", type=address, required=True, metavar="ADDRESS:PORT")
-    parser.add_argument("--to", type=address, required=True, metavar="ADDRESS:PORT", help="the UPF (n4) or the AMF (n1)")
+    parser.add_argument("--listen", type=address, action="append", required=True, metavar="ADDRESS:PORT")
+    parser.add_argument(
+        "--to", type=address, action="append", required=True, metavar="ADDRESS:PORT",
+        help="the UPF (n4), or the AMF (n1); one --to for each --listen, one pair per access",
+    )
     parser.add_argument("--what", choices=[*N4_TARGETS, "none"], default="none", help="n4: the IE whose last octet is flipped")
     parser.add_argument("--from-message", type=int, default=1, help="n1: first downlink ciphered message that is flipped")
     parser.add_argument("--count", type=int, default=1 << 30, help="how many are flipped")
@@ -166,9 +173,10 @@ def main(argv: list[str] | None = None) -> int:
     tally = Tally()
     if arguments.where == "n4":
         target = N4_TARGETS.get(arguments.what, -1)
-        job = serve_n4(arguments.listen, arguments.to, flip_ie(target, arguments.count), tally)
+        job = serve_n4(arguments.listen[0], arguments.to[0], flip_ie(target, arguments.count), tally)
     else:
-        job = serve_n1(arguments.listen, arguments.to, flip_ciphered(arguments.from_message, arguments.count), tally)
+        ways = list(zip(arguments.listen, arguments.to, strict=True))
+        job = serve_n1(ways, flip_ciphered(arguments.from_message, arguments.count), tally)
     try:
         asyncio.run(job)
     except KeyboardInterrupt:

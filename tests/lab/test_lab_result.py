@@ -22,6 +22,11 @@ SCHEMA = json.loads((Path(lab.__file__).parent / "result.schema.json").read_text
 START = 1000.0  # CLOCK_MONOTONIC
 
 
+def connections(datagrams: dict[str, int]) -> list[dict[str, Any]]:
+    """As verify_capture tells them: three, each with so many DATAGRAM frames by path."""
+    return [{"client_random": c * 64, "packets": datagrams, "datagrams": datagrams} for c in "abc"]
+
+
 class Samples:
     """Stands for a Sampler: the path carried again after a while."""
 
@@ -62,9 +67,8 @@ def good() -> RunRecord:
                                   "fingerprint": f"0000000{generation}", "reason": "POLICY"})
     record.sampler = Samples(0.2)  # type: ignore[assignment]
     record.old_key = "key refused"
-    randoms = ["aa" * 32, "bb" * 32, "cc" * 32]
-    record.verified = {"ok": True, "packets": 900, "decrypted": 900, "client_randoms": randoms, "not_decrypted": [],
-                       "paths": {"0": {"packets": 500, "decrypted": 500}, "1": {"packets": 400, "decrypted": 400}}}
+    record.verified = {"ok": True, "packets": 900, "decrypted": 900, "client_randoms": 3, "not_decrypted": [],
+                       "connections": connections({"0": 100, "1": 80})}
     path = {"access": "3gpp", "path": 0, "packets_sent": 5, "packets_received": 6, "bytes_sent": 7, "bytes_received": 8,
             "rtt_smoothed": 30_000_000, "rtt_min": 30_000_000, "packets_lost": 0, "state": "active", "reason": "none"}
     record.paths = [path, {**path, "access": "wifi", "path": 1}]
@@ -157,9 +161,9 @@ WRONG: list[tuple[str, str, Callable[[RunRecord], None]]] = [
     ("oldkey.refused", "it worked", setting(old_key="connected")),
     ("oldkey.refused", "not tried", setting(old_key="")),
     ("oldkey.refused", "silence", setting(old_key="no answer")),
-    ("paths.both_carry", "path 0 only", verified(paths={"0": {"packets": 9, "decrypted": 9}})),
-    ("paths.both_carry", "path 1 idle", verified(paths={"0": {"decrypted": 9}, "1": {"decrypted": 9, "datagrams": 0}})),
-    ("paths.both_carry", "one connection for all", verified(client_randoms=["aa" * 32])),
+    ("paths.both_carry", "path 0 only", verified(connections=connections({"0": 9}))),
+    ("paths.both_carry", "path 1 idle", verified(connections=connections({"0": 9, "1": 0}))),
+    ("paths.both_carry", "one connection for all", verified(client_randoms=1)),
     ("paths.both_carry", "no capture", setting(verified={})),
     ("capture.decrypted", "one is not", verified(decrypted=899, ok=False)),
     ("capture.decrypted", "empty", verified(packets=0, decrypted=0)),

@@ -21,8 +21,8 @@ rules: [{{id: 1, precedence: 10, mode: {{steerModeValue: LOAD_BALANCING, 3gLoad:
 CASES = {
     "the wrapped key on N4": ("n4:mpquic-key", "upf", "key_installed"),
     "a weight of the MAR on N4": ("n4:weight", "ue", "connection_ready"),
-    "the session accept with the ATSSS rules on N1": ("n1:2", "ue", "pdu_session_established"),
-    "the key container on N1": ("n1:3", "ue", "key_received"),
+    "the session accept with the ATSSS rules on N1": ("n1:3", "ue", "pdu_session_established"),
+    "the key container on N1": ("n1:4", "ue", "key_received"),
 }
 
 
