@@ -13,7 +13,6 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from fiveg.keys import fingerprint, psk_identity
-
 from fiveg.pfcp.codes import (
     PORT,
     Cause,

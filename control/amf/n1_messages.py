@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from control.amf.n1_server import N1Connection
+from control.amf.registration import Registration
+from control.amf.registration_table import State
+from control.amf.ue_context import UeContext
 from fiveg.nas.errors import NasError
 from fiveg.nas.gmm import (
     AuthenticationFailure,
@@ -26,11 +30,6 @@ from fiveg.nas.gmm import (
     decode,
 )
 from fiveg.nas.identity import Guti
-
-from control.amf.n1_server import N1Connection
-from control.amf.registration import Registration
-from control.amf.registration_table import State
-from control.amf.ue_context import UeContext
 from fiveg.nas_security import NasSecurityContext, NasSecurityError, Sht, WrongMac, header_type, peek
 
 if TYPE_CHECKING:

@@ -6,15 +6,14 @@ import re
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from fiveg.nas.causes import GmmCause
-from fiveg.nas.gmm import DlNasTransport, PayloadType, RequestType, UlNasTransport
-
 from control.amf.config import AmfConfig
 from control.amf.mpquic_keys import MpquicKeys
 from control.amf.ue_context import SmSession, UeContext
 from control.errors import ControlPlaneError
 from control.sbi.client import Reply, SbiClient
 from control.sbi.server import Request, Response
+from fiveg.nas.causes import GmmCause
+from fiveg.nas.gmm import DlNasTransport, PayloadType, RequestType, UlNasTransport
 from fiveg.sbi import multipart
 from fiveg.sbi.errors import SbiError
 from fiveg.sbi.types import (
