@@ -77,7 +77,8 @@ class Lab:
         await self._spawn("smf")
         await self._ready("upf")
         for name in self._numbers:
-            await asyncio.wait_for(self._plugged[name], NODE_TIMEOUT)
+            async with asyncio.timeout(NODE_TIMEOUT):
+                await self._plugged[name]
         self.wires.start()
         await self._ready("smf")
         await self._spawn("ue")
@@ -203,7 +204,8 @@ class Lab:
                 raise LabError(f"{node} ended while waiting for {event}{self._last_words(node)}")
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), max(0.0, min(1.0, deadline - time.monotonic())))
+                async with asyncio.timeout(max(0.0, min(1.0, deadline - time.monotonic()))):
+                    await self._changed.wait()
             except TimeoutError:
                 if time.monotonic() >= deadline:
                     seen = ", ".join(f"{e['node']}.{e['event']}" for e in self.events[-8:])

@@ -41,7 +41,8 @@ class Process:
         """Its next line of output."""
         assert self.popen.stdout is not None
         try:
-            line = await asyncio.wait_for(asyncio.to_thread(self.popen.stdout.readline), limit)
+            async with asyncio.timeout(limit):
+                line = await asyncio.to_thread(self.popen.stdout.readline)
         except TimeoutError:
             self.kill()
             raise LabError(f"{self.command}: no output after {limit:g} s") from None

@@ -99,7 +99,8 @@ class NodeHandle:
     async def ready(self, timeout: float) -> None:  # noqa: ASYNC109
         """Wait for the node's `ready`. ControlError when it ends first or takes too long."""
         try:
-            await asyncio.wait_for(asyncio.shield(self._ready), timeout)
+            async with asyncio.timeout(timeout):
+                await asyncio.shield(self._ready)
         except TimeoutError:
             raise ControlError(f"{self.name}: not ready after {timeout} s") from None
 
@@ -111,7 +112,8 @@ class NodeHandle:
         try:
             if not self._lines.send({"id": number, "verb": verb, "args": args or {}}):
                 raise ControlError(f"{self.name}: the control channel is closed")
-            return await asyncio.wait_for(future, timeout)
+            async with asyncio.timeout(timeout):  # not wait_for: it loses a cancellation that comes with the answer
+                return await future
         except TimeoutError:
             raise ControlError(f"{self.name}: no answer to {verb} in {timeout} s") from None
         finally:
