@@ -26,6 +26,7 @@ lint: setup
 	$(VENV)/bin/mypy $(foreach p,$(PACKAGES),-p $(p))
 	$(VENV)/bin/lint-imports --no-logo 2>/dev/null || $(VENV)/bin/lint-imports
 	gcc -fsyntax-only -std=c11 -D_GNU_SOURCE -O2 -pthread -Wall -Wextra -Wshadow -Wvla -Werror -iquote native/src native/src/*.c
+	@if command -v vagrant >/dev/null; then VAGRANT_CHECKPOINT_DISABLE=1 vagrant validate --ignore-provider; fi
 
 bench: setup
 	$(VENV)/bin/mpq bench
