@@ -1,0 +1,69 @@
+"""The shipped scenarios beside the demo: the other steering mode, the other suites, the other ways of the key."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mpq_kit import Mpq
+
+pytestmark = pytest.mark.system
+
+
+def run(mpq: Mpq, name: str) -> dict[str, Any]:
+    done = mpq("run", name, "--json", "--quiet")
+    assert done.out, done.err
+    result: dict[str, Any] = done.document
+    assert done.code == 0, (result["checks"], result["error"])
+    return result
+
+
+def phase(result: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(p for p in result["phases"] if p["id"] == name)
+    return found
+
+
+def suites_of(result: dict[str, Any]) -> set[str]:
+    """What the ServerHellos in the capture chose, by tshark."""
+    command = ["tshark", "-r", str(Path(result["run"]) / "capture.pcapng"), "-Y", "tls.handshake.type == 2", "-T", "fields",
+               "-e", "tls.handshake.ciphersuite"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return set(done.stdout.split())
+
+
+def test_active_standby_uses_one_access_and_falls_back(mpq: Mpq) -> None:
+    result = run(mpq, "active_standby")
+    for name in ("before", "after"):
+        per_path = phase(result, name)["per_path_mbps"]
+        assert per_path["wifi"] > 10 and per_path["3gpp"] < 1
+    assert phase(result, "cut")["per_path_mbps"]["3gpp"] > 1  # it took over
+
+
+def test_imported_key_of_a_session_with_aes_256(mpq: Mpq) -> None:
+    result = run(mpq, "aes_256")
+    assert suites_of(result) == {"0x1302"}
+    assert len(result["keys"]) == 2 and len({k["amf"] for k in result["keys"]}) == 2
+    assert all(k["ue"] == k["amf"] == k["upf"] for k in result["keys"])
+
+
+def test_chacha20_and_rules_by_protocol(mpq: Mpq) -> None:
+    result = run(mpq, "chacha20")
+    assert suites_of(result) == {"0x1303"}
+    balanced = phase(result, "tcp8.up")["per_path_mbps"]
+    assert balanced["3gpp"] > 5 and balanced["wifi"] > 5
+    only = phase(result, "udp.down")["per_path_mbps"]
+    assert only["3gpp"] > 5 and only["wifi"] < 1
+
+
+def test_the_key_never_crosses_the_air_in_derived_mode(mpq: Mpq) -> None:
+    """The container that the capture shows holds P0 and no key."""
+    result = run(mpq, "aes_256")
+    capture = Path(result["run"]) / "capture.pcapng"
+    listing = subprocess.run(["tshark", "-r", str(capture), "-Y", "nas-5gs", "-T", "json", "-x"], capture_output=True, text=True,
+                             check=True, timeout=120)
+    payloads = "".join(json.dumps(packet) for packet in json.loads(listing.stdout))
+    assert "010020" in payloads  # TLV 01, P0, 32 octets
+    assert "020020" not in payloads  # TLV 02 would be the key
