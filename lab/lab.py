@@ -77,8 +77,11 @@ class Lab:
         await self._spawn("smf")
         await self._ready("upf")
         for name in self._numbers:
-            async with asyncio.timeout(NODE_TIMEOUT):
-                await self._plugged[name]
+            try:
+                async with asyncio.timeout(NODE_TIMEOUT):
+                    await self._plugged[name]
+            except TimeoutError:
+                raise LabError(f"upf: no namespace for access {name} after {NODE_TIMEOUT:g} s{self._last_words('upf')}") from None
         self.wires.start()
         await self._ready("smf")
         await self._spawn("ue")
