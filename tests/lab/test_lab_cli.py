@@ -88,3 +88,24 @@ def test_doctor_reports_every_finding(capsys: pytest.CaptureFixture[str], monkey
 
 def test_passed_on_verbs_are_verbs() -> None:
     assert set(VERBS) >= PASSED_ON
+
+
+@pytest.mark.parametrize("verb", ["run", "up"])
+def test_a_run_directory_that_cannot_be_made_is_named(
+    verb: str, places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (places / "file").write_text("in the way")
+    monkeypatch.setenv("MPQ_RUNS", str(places / "file" / "runs"))
+    assert main([verb, "two_paths"]) == 1
+    output = capsys.readouterr()
+    assert str(places / "file") in output.err and "Traceback" not in output.err
+    assert not list(places.glob("state/*"))
+
+
+def test_last_that_is_a_directory_of_the_user_is_left_alone(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (places / "runs" / "last").mkdir(parents=True)
+    (places / "runs" / "last" / "mine").write_text("keep")
+    assert main(["run", "two_paths", "--quiet"]) == 1
+    assert "must be a link" in capsys.readouterr().err
+    assert (places / "runs" / "last" / "mine").read_text() == "keep"
+    assert not list(places.glob("state/*"))

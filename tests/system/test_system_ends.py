@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
-from mpq_kit import Host, Mpq
+from mpq_kit import PATIENCE_S, Host, Mpq
 
 pytestmark = pytest.mark.system
 
@@ -93,3 +94,37 @@ def test_a_lab_that_cannot_come_up_says_why_and_leaves_nothing(mpq: Mpq, tmp_pat
     done = mpq("up", str(scenario))
     assert done.code == 1 and "mpq up: ue" in done.err and "Traceback" not in done.err
     assert mpq.nothing_left() and mpq.labs() == [] and Host.look() == host
+
+
+@pytest.mark.parametrize("rootless", [False, True], ids=["root", "rootless"])
+def test_up_that_is_interrupted_leaves_nothing(tmp_path: Path, rootless: bool) -> None:
+    host = Host.look()
+    mpq = Mpq(tmp_path, rootless)
+    process = mpq.start("up")
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while not list(tmp_path.glob("runs/*/events.jsonl")):  # the supervisor is at work
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        done = mpq.finish(process, 60)
+        assert done.code == 1 and "interrupted" in done.err and "Traceback" not in done.err
+        assert mpq.nothing_left() and mpq.labs() == [] and Host.look() == host
+    finally:
+        mpq.end()
+
+
+def test_named_namespaces_are_shown_and_taken_away(mpq: Mpq) -> None:
+    host = Host.look()
+    done = mpq("up", "--named", "--lab", "shown")
+    assert done.code == 0, done.err
+    new = Host.look().named - host.named
+    assert {n for n in ("ue", "core", "upf", "dn") if any(name.endswith(n) for name in new)} == {"ue", "core", "upf", "dn"}
+    assert mpq("down", "--lab", "shown").code == 0
+    assert Host.look() == host
+
+
+def test_a_rootless_lab_cannot_be_named(tmp_path: Path) -> None:
+    mpq = Mpq(tmp_path, rootless=True)
+    done = mpq("up", "--named")
+    assert done.code == 2 and "--named needs root" in done.err and mpq.labs() == []
