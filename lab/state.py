@@ -6,6 +6,7 @@ removed by the next `mpq` that looks.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -17,7 +18,9 @@ from pathlib import Path
 
 from lab.errors import LabError, Misuse
 
-SOCKET, PROCESS = "socket", "process.json"
+SOCKET, PROCESS, SHOWN = "socket", "process.json", "shown.json"
+NAMED = Path("/run/netns")
+MNT_DETACH = 2
 
 
 def root() -> Path:
@@ -101,8 +104,25 @@ class StateDir:
             time.sleep(0.02)
         self.kill()
 
+    def will_show(self, names: list[str]) -> None:
+        """Before namespaces are shown under /run/netns: those of these names that are not there yet will be ours."""
+        (self.path / SHOWN).write_text(json.dumps([n for n in names if not (NAMED / n).exists()]))
+
+    def _unshow(self) -> None:
+        """A killed lab's names: nothing else of it outlives its processes."""
+        try:
+            names = json.loads((self.path / SHOWN).read_text())
+        except (OSError, ValueError):
+            return
+        libc = ctypes.CDLL(None, use_errno=True)
+        for name in names if isinstance(names, list) else []:
+            if isinstance(name, str) and name.startswith(f"{self.lab}-") and "/" not in name and (NAMED / name).exists():
+                libc.umount2(os.fsencode(NAMED / name), MNT_DETACH)
+                (NAMED / name).unlink(missing_ok=True)
+
     def remove(self) -> None:
         if self.path.is_dir() and not self.path.is_symlink():
+            self._unshow()
             shutil.rmtree(self.path, ignore_errors=True)  # its supervisor may remove it at the same time
 
 

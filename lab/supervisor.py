@@ -17,6 +17,7 @@ from lab.lab import Lab
 from lab.scenario import load
 from lab.server import LabServer
 from lab.state import StateDir
+from lab.topology import NODES
 
 
 def _say(fd: int, document: dict[str, Any]) -> None:
@@ -27,6 +28,8 @@ def _say(fd: int, document: dict[str, Any]) -> None:
 async def _main(options: argparse.Namespace) -> int:
     state = StateDir(options.lab)
     lab = Lab(options.lab, load(Path(options.scenario)), state.path, Path(options.run_dir), named=options.named)
+    if options.named:
+        state.will_show([f"{options.lab}-{name}" for name in (*NODES, "wires")])
     server = LabServer(lab, state.socket)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -124,6 +124,22 @@ def test_named_namespaces_are_shown_and_taken_away(mpq: Mpq) -> None:
     assert Host.look() == host
 
 
+def test_names_of_a_killed_lab_are_taken_away_by_the_next_mpq_and_no_others(mpq: Mpq) -> None:
+    host = Host.look()
+    foreign = Path("/run/netns/shown-foreign")
+    foreign.parent.mkdir(parents=True, exist_ok=True)
+    foreign.touch()
+    try:
+        assert mpq("up", "--named", "--lab", "shown").code == 0
+        os.kill(mpq.supervisor("shown"), signal.SIGKILL)
+        assert mpq.nothing_left() and Host.look() != host
+        assert mpq("down", "--lab", "shown").code == 0
+        assert foreign.exists()
+    finally:
+        foreign.unlink(missing_ok=True)
+    assert Host.look() == host
+
+
 def test_a_rootless_lab_cannot_be_named(tmp_path: Path) -> None:
     mpq = Mpq(tmp_path, rootless=True)
     done = mpq("up", "--named")
