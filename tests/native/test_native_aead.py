@@ -19,6 +19,13 @@ VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 AES128, AES256, CHACHA = 0x1301, 0x1302, 0x1303
 BACKENDS = [ffi.string(lib.aead_backend_name(i)) for i in range(lib.aead_backend_count())]
 NONE = 2**64 - 1
+
+
+def has(backend: bytes, suite: int) -> bool:
+    """`vaes` is AES-GCM only."""
+    return backend != b"vaes" or suite != CHACHA
+
+
 AES_KEY = ("c208c1a9799a5661d762c45ebd2b4afa", "034ee762e72c516cae653e91", "1a0fd81cacab21e360a570b6206d5449")
 NEXT_KEY = ("b02c075e549523afed227340f5695a5e", "e0869970e03aea294c6029bd", AES_KEY[2])
 CHACHA_KEY = (
@@ -30,15 +37,13 @@ CHACHA_KEY = (
 
 def key_raw(backend: bytes, suite: int, key: bytes, iv: bytes, hp: bytes) -> object:
     k = lib.aead_key_new_raw(backend, suite, key, iv, hp)
-    if k == ffi.NULL:
-        pytest.skip(f"{backend!r} has no suite {suite:#x}")
+    assert k != ffi.NULL
     return ffi.gc(k, lib.aead_key_free)
 
 
 def key_of(backend: bytes, suite: int, secret: bytes) -> object:
     k = lib.aead_key_new(backend, suite, secret, len(secret))
-    if k == ffi.NULL:
-        pytest.skip(f"{backend!r} has no suite {suite:#x}")
+    assert k != ffi.NULL
     return ffi.gc(k, lib.aead_key_free)
 
 
@@ -114,8 +119,10 @@ PACKETS = [
 ]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("suite", "keys", "header", "payload", "pn", "path", "packet"), PACKETS)
+@pytest.mark.parametrize(
+    ("backend", "suite", "keys", "header", "payload", "pn", "path", "packet"),
+    [pytest.param(b, *p.values, id=f"{b.decode()}-{p.id}") for b in BACKENDS for p in PACKETS if has(b, p.values[0])],
+)
 def test_packet_vectors(
     backend: bytes, suite: int, keys: Any, header: bytes, payload: bytes, pn: int, path: int, packet: bytes
 ) -> None:
@@ -132,8 +139,10 @@ def test_packet_vectors(
         assert isinstance(result, int) and result < 0
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["aes_gcm", "chacha20_poly1305"])
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [(b, "aes_gcm") for b in BACKENDS] + [(b, "chacha20_poly1305") for b in BACKENDS if has(b, CHACHA)],
+)
 def test_wycheproof(backend: bytes, name: str) -> None:
     ran = 0
     for group in json.loads((VECTORS / f"wycheproof_{name}.json").read_text())["testGroups"]:
@@ -156,8 +165,7 @@ def test_wycheproof(backend: bytes, name: str) -> None:
     assert ran > 60
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("suite", [AES128, AES256, CHACHA])
+@pytest.mark.parametrize(("backend", "suite"), [(b, s) for b in BACKENDS for s in (AES128, AES256, CHACHA) if has(b, s)])
 def test_all_lengths_equal_another_implementation(backend: bytes, suite: int) -> None:
     raw = os.urandom(16 if suite == AES128 else 32)
     key = key_raw(backend, suite, raw, bytes(12), raw)
