@@ -31,9 +31,9 @@ lint: setup
 bench: setup
 	$(VENV)/bin/mpq bench
 
-# Longer than `make test` allows: many rounds of the system tests.
+# What takes longer than `make test` may.
 soak: setup
-	MPQ_SOAK=1 $(PY) -m pytest tests/system
+	MPQ_SOAK=1 $(PY) -m pytest tests/soak
 
 test-fresh:
 	lab/fresh.sh .fresh . -- bash lab/fresh_check.sh

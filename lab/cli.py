@@ -21,6 +21,7 @@ VERBS = {
     "exec": "run a command in a namespace of a lab",
     "path": "cut, restore or shape an access path while traffic runs",
     "rekey": "have a new key made, by the core or by the UE",
+    "report": "make a run's report.html again, and say where it is",
     "inspect": "show a run's packets in clear, on every path",
     "bench": "measure the tunnel and its cryptography against their limits",
     "doctor": "say what is missing on this machine, and the remedy",

@@ -151,7 +151,8 @@ class Endpoint:
         for connection in list(self.connections.values()):
             if not connection.closed.done():
                 try:
-                    await asyncio.wait_for(connection.close(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        await connection.close()
                 except (TimeoutError, EngineError):
                     continue
         if self._event_fd >= 0:

@@ -150,7 +150,8 @@ class N1Server:
             connection.abort()
         for server in self._servers:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(server.wait_closed(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await server.wait_closed()
 
     def admit(self, connection: N1Connection) -> bool:
         if len(self._connections) >= MOST_CONNECTIONS:

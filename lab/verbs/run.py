@@ -57,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
 async def _main(name: str, scenario: Scenario, state: StateDir, options: argparse.Namespace) -> dict[str, Any]:
     from lab.lab import Lab
     from lab.progress import Progress
+    from lab.report import write_report
     from lab.result import CHECKS, Judge, machine, versions
     from lab.run import Runner, make_run_dir, write_scenario
     from lab.server import LabServer
@@ -84,4 +85,5 @@ async def _main(name: str, scenario: Scenario, state: StateDir, options: argpars
             await server.finish()
     document = {**Judge(record).document(), "error": record.error}
     (run_dir / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_report(run_dir)
     return document

@@ -54,6 +54,7 @@ def test_every_check_is_made_and_passes(demo: dict[str, Any]) -> None:
 def test_the_result_keeps_its_schema_and_stands_in_the_run(demo: dict[str, Any]) -> None:
     jsonschema.validate(demo, json.loads((ROOT / "lab" / "result.schema.json").read_text()))
     assert json.loads((Path(demo["run"]) / "result.json").read_text()) == demo
+    assert "capture.decrypted" in (Path(demo["run"]) / "report.html").read_text()
 
 
 def test_steps_of_the_solution_are_events_in_order(demo: dict[str, Any]) -> None:
