@@ -67,6 +67,7 @@ class Lab:
                 index = self.topology.index("ue", AccessAddresses(number).device)
                 self.capture.add(self.topology.netns["ue"].fd, index, f"ue/{name}")
             self.capture.add(self.topology.netns["upf"].fd, self.topology.index("upf", "n4"), "upf/n4")
+            self.capture.add(self.topology.netns["core"].fd, self.topology.index("core", "lo"), "core/sbi")
             self.capture.start()
             self.capture.window(True, self.now())
         self._configs = write_configs(self.scenario, self._state_dir, self.run_dir)

@@ -11,10 +11,10 @@ import contextlib
 import socket
 from typing import Protocol
 
+from fiveg.nas.envelope import Deframer, EnvelopeBroken, envelope
 from node.counters import Counters
 from ue.config import AccessConfig
 
-LONGEST_PDU = 16384
 OUTPUT_LIMIT = 1 << 16
 CONNECT_LIMIT = 3.0
 RETRY = (0.25, 0.5, 1.0, 2.0)
@@ -39,7 +39,7 @@ class N1Link(asyncio.Protocol):
         self.config, self.access, self.name = config, config.type, config.name
         self._handler, self._counters = handler, counters
         self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray()
+        self._deframer = Deframer()
         self._ended = asyncio.Event()
         self.pause = 0.0
         """seconds to wait before the next connection at least: set by who was refused"""
@@ -103,23 +103,19 @@ class N1Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._buffer.clear()
+        self._deframer.clear()
         self._handler.connected(self)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while self._transport is not None and len(self._buffer) >= 2:
-            length = int.from_bytes(self._buffer[:2], "big")
-            if not 1 <= length <= LONGEST_PDU:
-                self._counters.inc("n1.bad_length")
-                self.abort()
-                return
-            if len(self._buffer) < 2 + length:
-                return
-            pdu = bytes(self._buffer[2 : 2 + length])
-            del self._buffer[: 2 + length]
-            self._counters.inc("n1.received")
-            self._handler.received(self, pdu)
+        try:
+            for pdu in self._deframer.feed(data):
+                self._counters.inc("n1.received")
+                self._handler.received(self, pdu)
+                if self._transport is None:
+                    return
+        except EnvelopeBroken:
+            self._counters.inc("n1.bad_length")
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is None and self._ended.is_set():
@@ -141,7 +137,7 @@ class N1Link(asyncio.Protocol):
         if self._transport.get_write_buffer_size() > OUTPUT_LIMIT:
             self._counters.inc("n1.peer_reads_not")
             return False
-        self._transport.write(len(pdu).to_bytes(2, "big") + pdu)
+        self._transport.write(envelope(pdu))
         self._counters.inc("n1.sent")
         return True
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from control.amf.config import N1Config
+from fiveg.nas.envelope import Deframer, EnvelopeBroken, envelope
 from node.counters import Counters
 
-LONGEST_PDU = 16384
 MOST_CONNECTIONS = 512
 OUTPUT_LIMIT = 1 << 18
 """Octets that wait for a UE that is silent; a UE behind a dead access must not cost more."""
@@ -49,7 +49,7 @@ class N1Connection(asyncio.Protocol):
         self.access = access
         self.state: Any = None
         self.heard_at = 0.0
-        self._buffer = bytearray()
+        self._deframer = Deframer()
         self._transport: asyncio.Transport | None = None
         self._tokens, self._filled = MESSAGES_BURST, server.clock()
 
@@ -64,23 +64,19 @@ class N1Connection(asyncio.Protocol):
         self._server.handler.connected(self)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        while self._transport is not None and len(self._buffer) >= 2:
-            length = int.from_bytes(self._buffer[:2], "big")
-            if not 1 <= length <= LONGEST_PDU:
-                self._server.counters.inc("n1.bad_length")
-                self.abort()
-                return
-            if len(self._buffer) < 2 + length:
-                return
-            pdu = bytes(self._buffer[2 : 2 + length])
-            del self._buffer[: 2 + length]
-            if not self._within_rate():
-                self._server.counters.inc("n1.flood")
-                self.abort()
-                return
-            self._server.counters.inc("n1.received")
-            self._server.handler.received(self, pdu)
+        try:
+            for pdu in self._deframer.feed(data):
+                if not self._within_rate():
+                    self._server.counters.inc("n1.flood")
+                    self.abort()
+                    return
+                self._server.counters.inc("n1.received")
+                self._server.handler.received(self, pdu)
+                if self._transport is None:
+                    return
+        except EnvelopeBroken:
+            self._server.counters.inc("n1.bad_length")
+            self.abort()
 
     def _within_rate(self) -> bool:
         now = self._server.clock()
@@ -95,7 +91,7 @@ class N1Connection(asyncio.Protocol):
         if self._transport.get_write_buffer_size() > OUTPUT_LIMIT:
             self._server.counters.inc("n1.peer_reads_not")
             return False
-        self._transport.write(len(pdu).to_bytes(2, "big") + pdu)
+        self._transport.write(envelope(pdu))
         self._server.counters.inc("n1.sent")
         return True
 
@@ -152,6 +148,7 @@ class N1Server:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await server.wait_closed()
+        await asyncio.sleep(0)  # the aborted connections are told of their end in the loop's next turn
 
     def admit(self, connection: N1Connection) -> bool:
         if len(self._connections) >= MOST_CONNECTIONS:

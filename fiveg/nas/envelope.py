@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fiveg.nas.errors import NasError
 
 HEADER = 2
@@ -25,9 +27,9 @@ class Deframer:
         self._longest = longest
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The messages that are whole now, one by one; then EnvelopeBroken where the octets make no sense."""
         self._buffer += data
-        messages = []
         while len(self._buffer) >= HEADER:
             length = int.from_bytes(self._buffer[:HEADER], "big")
             if not 1 <= length <= self._longest:
@@ -35,6 +37,10 @@ class Deframer:
             end = HEADER + length
             if len(self._buffer) < end:
                 break
-            messages.append(bytes(self._buffer[HEADER:end]))
+            message = bytes(self._buffer[HEADER:end])
             del self._buffer[:end]
-        return messages
+            yield message
+
+    def clear(self) -> None:
+        """A new connection begins with a new message."""
+        self._buffer.clear()

@@ -8,8 +8,9 @@ import pytest
 from control.amf.budget import Budget
 from control.amf.config import KeyConfig, N1Config, load_subscribers
 from control.amf.delivery import Delivery, Outcome
-from control.amf.n1_server import LONGEST_PDU, N1Server
+from control.amf.n1_server import N1Server
 from control.amf.registration_table import TABLE, Action, Event, State, step
+from fiveg.nas.envelope import LONGEST
 from node.counters import Counters
 from node.errors import ConfigError
 
@@ -64,7 +65,7 @@ def test_n1_framing_in_pieces_and_in_heaps():
     run(main())
 
 
-@pytest.mark.parametrize("junk", [b"\x00\x00", (LONGEST_PDU + 1).to_bytes(2, "big"), b"\xff\xff"])
+@pytest.mark.parametrize("junk", [b"\x00\x00", (LONGEST + 1).to_bytes(2, "big"), b"\xff\xff"])
 def test_n1_lengths_that_cannot_be(junk):
     async def main():
         server, handler, counters = await n1_server()

@@ -314,8 +314,12 @@ def test_envelope(messages: list[bytes], data: st.DataObject) -> None:
 def test_envelope_broken() -> None:
     for head in (b"\0\0", b"\xff\xff"):
         with pytest.raises(EnvelopeBroken):
-            Deframer().feed(head)
+            list(Deframer().feed(head))
     for size in (0, 16385):
         with pytest.raises(EnvelopeBroken):
             envelope(bytes(size))
-    assert Deframer().feed(b"\x40\x00" + bytes(16384)) == [bytes(16384)]
+    broken = Deframer().feed(envelope(b"whole") + b"\x00\x00")
+    assert next(broken) == b"whole"  # what came before it counts
+    with pytest.raises(EnvelopeBroken):
+        next(broken)
+    assert list(Deframer().feed(b"\x40\x00" + bytes(16384))) == [bytes(16384)]
