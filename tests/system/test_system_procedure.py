@@ -107,7 +107,7 @@ def tshark(capture: Path, display_filter: str, *fields: str) -> list[list[str]]:
 
 def test_tshark_reads_path_0_n4_and_nas(demo: dict[str, Any]) -> None:
     capture = Path(demo["run"]) / "capture.pcapng"
-    rows = tshark(capture, "tls.handshake or http3 or pfcp or nas-5gs", "tls.handshake.type", "http3.settings.id",
+    rows = tshark(capture, "(quic and tls.handshake) or http3 or pfcp or nas-5gs", "tls.handshake.type", "http3.settings.id",
                   "pfcp.msg_type", "nas_5gs.mm.message_type", "_ws.malformed")
     hellos = [row[0] for row in rows if row[0]]
     assert any(types.startswith("1") for types in hellos) and any("2" in types.split(",") for types in hellos)
