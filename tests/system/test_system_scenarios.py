@@ -28,8 +28,8 @@ def phase(result: dict[str, Any], name: str) -> dict[str, Any]:
 
 def suites_of(result: dict[str, Any]) -> set[str]:
     """What the ServerHellos in the capture chose, by tshark."""
-    command = ["tshark", "-r", str(Path(result["run"]) / "capture.pcapng"), "-Y", "quic and tls.handshake.type == 2", "-T", "fields",
-               "-e", "tls.handshake.ciphersuite"]
+    capture = str(Path(result["run"]) / "capture.pcapng")
+    command = ["tshark", "-r", capture, "-Y", "quic and tls.handshake.type == 2", "-T", "fields", "-e", "tls.handshake.ciphersuite"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     return set(done.stdout.split())
 
