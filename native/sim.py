@@ -33,9 +33,16 @@ class Wire:
     duplicate: float = 0.0
     reorder: float = 0.0  # share of datagrams that are 3 ms late
     cut: bool = False
+    ecn: tuple[int, int, int, int] = (0, 1, 2, 3)  # what becomes of each codepoint (Not-ECT, ECT(1), ECT(0), CE)
+    mark: int = NEVER  # queueing time above which an ECN-capable datagram is marked CE
     busy_until: int = 0
     passed: int = 0
     dropped: int = 0
+
+    def ecn_after(self, now: int, ecn: int) -> int:
+        """The codepoint with which a datagram sent now arrives: bleached, mangled, or marked by the queue (RFC 3168)."""
+        ecn = self.ecn[ecn]
+        return 3 if ecn and self.busy_until - now > self.mark else ecn
 
     def arrivals(self, now: int, size: int, rng: random.Random) -> list[int]:
         """When a datagram sent now arrives: never, once, or twice."""
@@ -324,20 +331,21 @@ class Simulator:
             if changed is None:
                 return True
             data = changed
+        ecn = self.wires[link, direction].ecn_after(self.now, d.ecn)
         for time in self.wires[link, direction].arrivals(self.now, len(data), self.rng):
-            self.at(time, lambda: self._arrive(direction, link, remote, data))
+            self.at(time, lambda: self._arrive(direction, link, remote, data, ecn))
         return True
 
-    def _arrive(self, direction: int, link: int, target: Any, data: bytes) -> None:
+    def _arrive(self, direction: int, link: int, target: Any, data: bytes, ecn: int) -> None:
         if direction == 0:
-            self.deliver(self.server, link, self.client_address[link], data)
+            self.deliver(self.server, link, self.client_address[link], data, ecn)
         elif target.port == self.client_address[link].port:  # else the address changed meanwhile: nobody is there
-            self.deliver(self.client, link, self.server_address, data)
+            self.deliver(self.client, link, self.server_address, data, ecn)
 
-    def deliver(self, node: Node, link: int, source: Any, data: bytes) -> None:
+    def deliver(self, node: Node, link: int, source: Any, data: bytes, ecn: int = 0) -> None:
         d = ffi.new("struct datagram *")
         keep = ffi.from_buffer(data)
-        d.link, d.remote, d.length, d.data = link, source[0], len(data), ffi.cast("uint8_t *", keep)
+        d.link, d.remote, d.ecn, d.length, d.data = link, source[0], ecn, len(data), ffi.cast("uint8_t *", keep)
         check(lib.endpoint_input(node.endpoint, d, self.now))
 
     def flush(self) -> None:
