@@ -7,7 +7,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PACKAGES := fiveg native mpquic node control upf ue lab
 
-.PHONY: demo test lint bench clean setup native test-fresh soak
+.PHONY: demo test lint bench clean setup native test-fresh soak canaries conformance
 
 demo: setup
 	$(VENV)/bin/mpq run demo
@@ -30,6 +30,14 @@ lint: setup
 
 bench: setup
 	$(VENV)/bin/mpq bench
+
+# Each rule of docs/rules.toml: its test must fail once its protection is removed. IDS="MP-27 ..." for a few of them.
+canaries: setup
+	$(PY) tests/rules/rule_canaries.py $(IDS)
+
+# docs/conformance.md from docs/rules.toml.
+conformance: setup
+	$(PY) tests/rules/rule_page.py
 
 # What takes longer than `make test` may.
 soak: setup

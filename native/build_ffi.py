@@ -16,7 +16,7 @@ SECTIONS: dict[str, list[str]] = {
     "endpoint": [
         "cid.c", "conn.c", "conn_api.c", "conn_frames.c", "conn_input.c", "conn_output.c", "counters.c", "cubic.c", "endpoint.c",
         "event.c", "flow.c", "frame.c", "icmp.c", "key.c", "pacer.c", "packet.c", "path.c", "random.c", "ranges.c",
-        "recovery.c", "space.c", "steering.c", "timer.c", "transmit.c", "tunnel.c",
+        "recovery.c", "rules.c", "space.c", "steering.c", "timer.c", "transmit.c", "tunnel.c",
     ],
     "io": ["checksum.c", "offload.c", "tun.c", "io.c", "io_udp.c", "io_tun.c"],
     "wire": ["packet_socket.c", "wire_direction.c", "wire.c"],
@@ -31,20 +31,27 @@ def cdef() -> str:
     return "".join(text or "" for name, text in zip(parts[1::2], parts[2::2], strict=False) if name in SECTIONS)
 
 
-ffibuilder = FFI()
-ffibuilder.cdef(cdef())
-ffibuilder.set_source(
-    "native._engine",
-    '#include "engine.h"',
-    sources=[f"native/src/{name}" for names in SECTIONS.values() for name in names],
-    depends=["native/engine.cdef", *(f"native/src/{p.name}" for p in sorted((HERE / "src").glob("*.h")))],
-    libraries=["crypto", "m"],
-    extra_compile_args=[
-        "-iquote", "native/src",  # not -I: our limits.h must not stand in for the system's
-        "-std=c11", "-D_GNU_SOURCE", "-O2", "-g", "-pthread", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden",
-    ],
-    extra_link_args=["-pthread"],
-)
+def make_builder(prefix: str = "", *flags: str) -> FFI:
+    """The extension native._engine. `prefix`: of the paths of its sources; `flags`: to the compiler, behind all others."""
+    builder = FFI()
+    builder.cdef(cdef())
+    builder.set_source(
+        "native._engine",
+        '#include "engine.h"',
+        sources=[f"{prefix}native/src/{name}" for names in SECTIONS.values() for name in names],
+        depends=[f"{prefix}native/engine.cdef", *(f"{prefix}native/src/{p.name}" for p in sorted((HERE / "src").glob("*.h")))],
+        libraries=["crypto", "m"],
+        extra_compile_args=[
+            "-iquote", f"{prefix}native/src",  # not -I: our limits.h must not stand in for the system's
+            "-std=c11", "-D_GNU_SOURCE", "-O2", "-g", "-pthread", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden",
+            *flags,
+        ],
+        extra_link_args=["-pthread"],
+    )
+    return builder
+
+
+ffibuilder = make_builder()
 
 if __name__ == "__main__":
     ffibuilder.compile(verbose=True)

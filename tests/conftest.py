@@ -1,7 +1,27 @@
-"""`make soak` (MPQ_SOAK=1) runs tests/soak, which takes longer than `make test` may."""
+"""`make soak` (MPQ_SOAK=1) runs tests/soak, which takes longer than `make test` may. A test that shows a rule of docs/rules.toml
+is not skipped: that counts as a failure."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "rules"))
+from rule_catalogue import load
 
 collect_ignore_glob = [] if os.environ.get("MPQ_SOAK") == "1" else ["soak/*"]
+SHOWS = {node: rule.id for rule in load() for node in rule.node_ids}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    rule = SHOWS.get(item.nodeid) or SHOWS.get(item.nodeid.partition("[")[0])
+    if report.skipped and rule:
+        report.outcome = "failed"
+        report.longrepr = f"{rule} is shown by this test: it must run ({report.longrepr})"
+    return report

@@ -96,7 +96,7 @@ static uint64_t on_status(struct context *x, const struct frame_in *f)
 static uint64_t on_max_path_id(struct context *x, const struct frame_in *f)
 {
     struct conn *c = x->c;
-    if (f->path > UINT32_MAX || f->path < c->params.initial_max_path_id)
+    if (RULE(MP_79, f->path > UINT32_MAX || f->path < c->params.initial_max_path_id))
         return PROTOCOL_VIOLATION;      /* RFC 10069 §4.6 */
     if (f->path > c->max_path_remote) {
         c->max_path_remote = (uint32_t)f->path;

@@ -6,6 +6,7 @@
 #include "counters.h"
 #include "endpoint.h"
 #include "limits.h"
+#include "rules.h"
 #include "varint.h"
 
 #define NEVER UINT64_MAX

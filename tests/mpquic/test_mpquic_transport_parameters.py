@@ -79,6 +79,15 @@ def test_broken_rules_are_errors_of_the_parameters(wire: bytes) -> None:
         TransportParameters.decode(wire, from_server=True)
 
 
+@pytest.mark.parametrize("from_server", [False, True])
+def test_an_initial_max_path_id_above_32_bits_is_refused(from_server: bool) -> None:
+    """RFC 10069 §2.1; 2^32-1 is the largest."""
+    TransportParameters.decode(parameter(0x3E, varint((1 << 32) - 1)), from_server)
+    with pytest.raises(TransportParameterError) as raised:
+        TransportParameters.decode(parameter(0x3E, varint(1 << 32)), from_server)
+    assert raised.value.code == 0x08
+
+
 @pytest.mark.parametrize("identifier", [0x00, 0x02, 0x0D, 0x10])
 def test_what_only_a_server_sends_is_refused_from_a_client(identifier: int) -> None:
     content = bytes(16) if identifier == 0x02 else bytes(24) + b"\x04" + bytes(20) if identifier == 0x0D else b"12345678"

@@ -1,0 +1,65 @@
+"""`make canaries`: runs each rule's tests with that rule's protection removed, and fails if one of them still passes.
+
+    rule_canaries.py [--jobs N] [ID ...]
+
+Every rule runs in a process of its own, against a build of the engine that production never sees (canary_plugin.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import canary_build
+from rule_catalogue import ROOT, SWITCHES, Rule, load
+
+TIMEOUT_S = 120.0
+HERE = Path(__file__).resolve().parent
+
+
+def run(rule: Rule) -> tuple[Rule, str]:
+    """What is wrong with the canary of this rule; empty if its tests fail as they should."""
+    paths = os.pathsep.join(map(str, (ROOT, HERE)))
+    environment = os.environ | {"MPQ_CANARY": rule.switch, "PYTHONPATH": paths}
+    command = [sys.executable, "-m", "pytest", "-p", "canary_plugin", "-p", "no:cacheprovider", "--tb=line", *rule.node_ids]
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return rule, f"no end within {TIMEOUT_S:g} s"
+    said = re.search(r"canary: passed (\d+), failed (\d+), other (\d+)", done.stdout)
+    if not said:
+        return rule, f"pytest ended with {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}"
+    passed, failed, other = map(int, said.groups())
+    if failed and not passed and not other:
+        return rule, ""
+    return rule, f"{passed} passed, {failed} failed, {other} neither\n{done.stdout[-2000:] if other or not failed else ''}".strip()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ids", nargs="*", metavar="ID", help="only these rules")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    arguments = parser.parse_args()
+    rules = [r for r in load() if r.canary in SWITCHES and r.node_ids and (not arguments.ids or r.id in arguments.ids)]
+    if arguments.ids and len(rules) != len(set(arguments.ids)):
+        parser.error("an ID is unknown, open, or has no switch")
+    started = time.monotonic()
+    canary_build.build()
+    silent = 0
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for rule, wrong in pool.map(run, rules):
+            if wrong:
+                silent += 1
+                print(f"{rule.id}: {wrong}", flush=True)
+    print(f"{len(rules)} canaries, {silent} of them silent, {time.monotonic() - started:.0f} s")
+    return 1 if silent or not rules else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

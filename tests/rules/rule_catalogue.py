@@ -1,0 +1,86 @@
+"""docs/rules.toml as values: every rule of the protocol, the test that shows it, and the switch that removes it.
+
+A row says how its protection can be removed (`canary`):
+
+- `engine`: the C code reads `RULE(MP_27, condition)` where the rule is enforced; the canary build makes that condition 0;
+- `python`: `rule_sabotage.py` has a function for the id that replaces the code in question;
+- a sentence: there is nothing to remove, and why.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "docs" / "rules.toml"
+ENGINE = ROOT / "native" / "src"
+
+# Every id that must have a row. A family is added here, its rows in docs/rules.toml.
+FAMILIES: dict[str, int] = {"MP": 92, "PSK": 16}
+EXPECTED = [f"{family}-{number:02d}" for family, most in FAMILIES.items() for number in range(1, most + 1)]
+
+LEVELS = {"M": "MUST", "S": "SHOULD", "Y": "MAY", "I": "stated"}
+SWITCHES = ("engine", "python")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row. `tests`: pytest node ids (with or without parameters) or `scenario:NAME` of lab/scenarios; empty while `open`
+    says what is missing."""
+
+    id: str
+    level: str
+    section: str
+    text: str
+    tests: tuple[str, ...]
+    canary: str
+    open: str
+
+    @property
+    def switch(self) -> str:
+        """The id as it stands in C and Python: MP_27."""
+        return self.id.replace("-", "_")
+
+    @property
+    def node_ids(self) -> tuple[str, ...]:
+        return tuple(t for t in self.tests if not t.startswith("scenario:"))
+
+
+def load(path: Path = RULES) -> list[Rule]:
+    """The rows in their order; ValueError names what is wrong with one."""
+    rules = []
+    for row in tomllib.loads(path.read_text())["rule"]:
+        name = row.get("id", "a row without id")
+        unknown = set(row) - {"id", "level", "section", "rule", "test", "canary", "open"}
+        if unknown:
+            raise ValueError(f"{name}: unknown key {', '.join(sorted(unknown))}")
+        tests = row.get("test", [])
+        rule = Rule(
+            id=row["id"],
+            level=row["level"],
+            section=row["section"],
+            text=" ".join(row["rule"].split()),
+            tests=(tests,) if isinstance(tests, str) else tuple(tests),
+            canary=row.get("canary", ""),
+            open=row.get("open", ""),
+        )
+        if rule.level not in LEVELS:
+            raise ValueError(f"{name}: level {rule.level!r} is none of {', '.join(LEVELS)}")
+        if not rule.open and not (rule.tests and rule.canary):
+            raise ValueError(f"{name}: neither test and canary nor `open`")
+        rules.append(rule)
+    return rules
+
+
+def places() -> dict[str, list[str]]:
+    """Where the engine enforces each rule: switch -> names of C sources."""
+    found: dict[str, list[str]] = {}
+    for source in sorted(ENGINE.glob("*.[ch]")):
+        if source.name == "rules.h":
+            continue
+        for switch in sorted(set(re.findall(r"\bRULE\((\w+),", source.read_text()))):
+            found.setdefault(switch, []).append(source.name)
+    return found

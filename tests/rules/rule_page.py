@@ -1,0 +1,58 @@
+"""Builds docs/conformance.md from docs/rules.toml: `make conformance`."""
+
+from __future__ import annotations
+
+from rule_catalogue import LEVELS, ROOT, Rule, load, places
+
+PAGE = ROOT / "docs" / "conformance.md"
+TITLES = {
+    "MP": "Multipath QUIC (RFC 10069)",
+    "PSK": "Failures of the handshake with an external PSK (RFC 9846, RFC 9001)",
+}
+HEAD = """# Conformance
+
+<!-- Built from rules.toml by `make conformance`; edit that. -->
+
+Every rule of the protocol that this implementation answers for, both as client and as server: the rule in our words, where it comes
+from, the test that shows it, and the place whose removal makes it fail. `make test` fails on a rule without a test that runs;
+`make canaries` removes each protection in turn and fails if its test still passes. Sections of RFC 10069 are numbered as in
+draft-ietf-quic-multipath-21.
+"""
+
+
+def _place(rule: Rule, found: dict[str, list[str]]) -> str:
+    if rule.open:
+        return ""
+    if rule.canary == "engine":
+        return ", ".join(f"[{name}](../native/src/{name})" for name in found.get(rule.switch, []))
+    if rule.canary == "python":
+        return "[sabotage](../tests/rules/rule_sabotage.py)"
+    return rule.canary
+
+
+def _test(test: str) -> str:
+    if test.startswith("scenario:"):
+        name = test.removeprefix("scenario:")
+        return f"scenario [{name}](../lab/scenarios/{name}.yaml)"
+    path, _, name = test.partition("::")
+    return f"[{name.replace('|', chr(92) + '|')}](../{path})"
+
+
+def render(rules: list[Rule]) -> str:
+    found = places()
+    out = [HEAD]
+    families = list(dict.fromkeys(rule.id.partition("-")[0] for rule in rules))
+    for family in families:
+        mine = [rule for rule in rules if rule.id.startswith(f"{family}-")]
+        shown = sum(not rule.open for rule in mine)
+        out.append(f"\n## {TITLES.get(family, family)}\n\n{shown} of {len(mine)} rules are shown by a test.\n")
+        out.append("| Rule | | Source | What is required | Shown by | Removed at |\n|---|---|---|---|---|---|")
+        for rule in mine:
+            text = rule.text.replace("|", "\\|")
+            tests = f"open: {rule.open}" if rule.open else "<br>".join(map(_test, rule.tests))
+            out.append(f"| {rule.id} | {LEVELS[rule.level]} | {rule.section} | {text} | {tests} | {_place(rule, found)} |")
+    return "\n".join(out) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(load()))
