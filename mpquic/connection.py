@@ -27,7 +27,7 @@ from mpquic.errors import (
 )
 from mpquic.psk import Psk
 from mpquic.reader import Reader, ReadError, varint
-from mpquic.streams import SendingStopped, StreamData, StreamLimits, StreamReset, Streams
+from mpquic.streams import SendingStopped, StreamData, StreamLimits, StreamReset, Streams, TokenReceived
 from mpquic.tls_client import ClientTls
 from mpquic.tls_server import ServerTls
 from mpquic.tls_states import Level, Role
@@ -81,6 +81,7 @@ class Host(Protocol):
     def count(self, counter: str) -> None: ...
     def now(self) -> int: ...
     def connection_ready(self, connection: Connection) -> None: ...
+    def token_received(self, connection: Connection, token: bytes) -> None: ...
     def log(self, connection: Connection, name: str, data: dict[str, Any]) -> None: ...
 
 
@@ -137,6 +138,7 @@ class Connection:
             return base
         return replace(
             base,
+            retry_source_connection_id=self._info.retry_cid or None,
             original_destination_connection_id=self._info.original_dcid,
             stateless_reset_token=self._info.reset_token,
         )
@@ -147,7 +149,9 @@ class Connection:
         client = self.role is Role.CLIENT
         parameters = TransportParameters.decode(data, from_server=client)
         parameters.authenticate(
-            source=info.remote_cid, original_destination=info.original_dcid if client else None
+            source=info.remote_cid,
+            original_destination=info.original_dcid if client else None,
+            retry_source=info.retry_cid or None,
         )
         self.peer_parameters = parameters
         self._engine.peer_params(
@@ -194,6 +198,11 @@ class Connection:
     def _confirm(self) -> None:
         if not self.confirmed.done():
             self.confirmed.set_result(None)
+
+    @property
+    def remote(self) -> Remote:
+        """The peer's address when the connection began."""
+        return self._info.remote
 
     @property
     def client_random(self) -> str:
@@ -296,6 +305,8 @@ class Connection:
                     self._h3_events(self._h3.receive(stream_id, data, fin))
                 case StreamReset(stream_id, code):
                     self._h3_events(self._h3.reset(stream_id, code))
+                case TokenReceived(token):
+                    self._host.token_received(self, token)
                 case SendingStopped(stream_id, _):
                     self._h3.stopped(stream_id)
 

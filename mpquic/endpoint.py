@@ -25,6 +25,7 @@ from mpquic.tls_client import ClientTls
 from mpquic.tls_errors import SpentKey
 from mpquic.tls_server import PskLookup, ServerTls
 from mpquic.tls_states import Role
+from mpquic.token_store import TokenStore
 from mpquic.transport_parameters import TransportParameters
 from native import lib
 
@@ -48,6 +49,8 @@ class EndpointConfig:
     backend: str | None = None
     max_connections: int = 256
     max_half_open: int = 64
+    # Server: from so many half-open connections on, clients prove their address first (Retry, RFC 9000 §8.1.2). 1: always, 0: never
+    retry_half_open: int = 32
     idle_timeout_ms: int = 30_000
     initial_max_path_id: int = 3
     active_connection_id_limit: int = 4
@@ -93,6 +96,7 @@ class Endpoint:
         self.config = config
         self.counters: Counter[str] = Counter()
         self.connections: dict[int, Connection] = {}
+        self.tokens = TokenStore()
         if config.backend is not None:
             Engine.backend_force(config.backend)
         self.engine = Engine(
@@ -112,6 +116,7 @@ class Endpoint:
                 validation_size=config.validation_size,
                 key_update_packets=config.key_update_packets,
                 close_after_packets=0,
+                retry_half_open=config.retry_half_open if config.role == "server" else 0,
             )
         )
         if config.role == "server":
@@ -222,6 +227,9 @@ class Endpoint:
         handle = self.engine.connect(link, remote, self.now())
         connection = self.connections[handle] = Connection(self, handle, Role.CLIENT, link)
         connection.psk = psk
+        token = self.tokens.take(remote)
+        if token is not None:
+            self.engine.token_set(handle, token)
 
         def authorise() -> None:
             if winner:
@@ -336,6 +344,9 @@ class Endpoint:
     def clock_set(self, clock: Callable[[], int]) -> None:
         """Virtual time, for sans-IO use."""
         self._clock = clock
+
+    def token_received(self, connection: Connection, token: bytes) -> None:
+        self.tokens.put(connection.remote, token)
 
     def connection_ready(self, connection: Connection) -> None:
         if self.config.on_connection is not None:

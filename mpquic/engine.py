@@ -63,6 +63,7 @@ class ConnInfo:
     local_cid: bytes
     remote_cid: bytes
     original_dcid: bytes
+    retry_cid: bytes  # empty without a Retry
     reset_token: bytes = field(repr=False)
     link: int
     remote: Remote
@@ -108,6 +109,7 @@ class EngineConfig:
     validation_size: int
     key_update_packets: int
     close_after_packets: int
+    retry_half_open: int = 0
 
 
 def _address(remote: Remote) -> Any:
@@ -273,10 +275,15 @@ class Engine:
             bytes(out.local_cid[0 : out.local_cid_length]),
             bytes(out.remote_cid[0 : out.remote_cid_length]),
             bytes(out.original_dcid[0 : out.original_dcid_length]),
+            bytes(out.retry_cid[0 : out.retry_cid_length]),
             bytes(out.reset_token[0:16]),
             out.link,
             _remote(out.remote),
         )
+
+    def token_set(self, conn: int, token: bytes) -> None:
+        """Client, before the first packet: the token of an earlier connection's NEW_TOKEN (RFC 9000 §8.1.3)."""
+        check("conn_token_set", lib.conn_token_set(self._endpoint, conn, token, len(token)))
 
     def peer_params(self, conn: int, params: PeerParams) -> None:
         p = ffi.new("struct peer_params *")

@@ -109,6 +109,7 @@ void conn_free(struct conn *c)
     undecryptable_clear(c);
     datagrams_clear(c);
     keys_free(c);
+    free(c->token);
     conn_unready(c);
     for (struct conn **at = &e->dirty; *at; at = &(*at)->dirty_next)
         if (*at == c) {
@@ -194,6 +195,7 @@ void conn_handshake_finish(struct conn *c)
     if (c->server) {
         static const uint8_t done = F_HANDSHAKE_DONE;
         conn_queue(c, LEVEL_1RTT, ENGINE_PATH_ANY, &done, 1, FRAME_ENGINE);
+        new_token_queue(c);
     }
     if (c->server || c->done_received)
         conn_handshake_confirm(c);

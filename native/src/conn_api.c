@@ -59,6 +59,16 @@ int64_t conn_connect(endpoint *e, uint32_t link, const struct address *remote, u
     return result;
 }
 
+int conn_token_set(endpoint *e, uint32_t conn, const uint8_t *token, size_t length)
+{
+    if (!token || !length || length > LIMIT_TOKEN)
+        return -ENGINE_E_ARGUMENT;
+    ENTER(conn)
+    if (c->server || c->token || c->early[LEVEL_INITIAL].next_pn || c->state != CONN_OPEN)
+        LEAVE(-ENGINE_E_STATE);
+    LEAVE(conn_token_keep(c, token, length) ? 0 : -ENGINE_E_MEMORY);
+}
+
 int conn_info(endpoint *e, uint32_t conn, struct conn_info *o)
 {
     if (!o)
@@ -74,6 +84,8 @@ int conn_info(endpoint *e, uint32_t conn, struct conn_info *o)
     }
     o->original_dcid_length = c->odcid_length;
     memcpy(o->original_dcid, c->odcid, c->odcid_length);
+    o->retry_cid_length = c->retry_cid_length;
+    memcpy(o->retry_cid, c->retry_cid, c->retry_cid_length);
     bool ok = reset_token_make(e->config.reset_key, c->local_cid, ENGINE_CID_LENGTH, o->reset_token);
     struct path *shown = p ? p : conn_best_path(c);
     if (shown) {

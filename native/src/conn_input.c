@@ -92,9 +92,9 @@ void conn_accept_payload(struct conn *c, const struct long_header *h, uint8_t fi
         c->have_peer_cid = true;
     }
     conn_idle_restart(c, now);
-    if (c->server && h->level == LEVEL_HANDSHAKE && !p->address_validated) {
+    if (c->server && h->level == LEVEL_HANDSHAKE && c->keys[LEVEL_INITIAL].receive) {
         p->address_validated = true;    /* RFC 9000 §8.1 */
-        keys_discard(c, LEVEL_INITIAL);
+        keys_discard(c, LEVEL_INITIAL); /* RFC 9001 §4.9.1 */
     }
     bool eliciting = false, probing = true;
     if (!conn_frames(c, h->level, p, NULL, payload, length, link, remote, &eliciting, &probing, now))

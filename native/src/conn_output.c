@@ -21,7 +21,7 @@ static struct space *space_of(struct conn *c, struct path *p, int level)
 
 static bool build_begin(struct build *b, struct conn *c, struct path *p, int level, uint8_t *at, uint8_t *end)
 {
-    size_t least = level == LEVEL_1RTT ? SHORT_HEADER + 32 : 64;
+    size_t least = level == LEVEL_1RTT ? SHORT_HEADER + 32 : level == LEVEL_INITIAL ? 64u + c->token_length : 64;
     if (end - at < (ptrdiff_t)(least + AEAD_TAG_LENGTH))
         return false;
     *b = (struct build){ .c = c, .path = p, .level = level, .space = space_of(c, p, level), .header = at,
@@ -42,8 +42,10 @@ static bool build_begin(struct build *b, struct conn *c, struct path *p, int lev
         q = put_bytes(q, p->dcid->cid, p->dcid->length);
         *q++ = ENGINE_CID_LENGTH;
         q = put_bytes(q, c->local_cid, ENGINE_CID_LENGTH);
-        if (level == LEVEL_INITIAL)
-            *q++ = 0;                   /* no token */
+        if (level == LEVEL_INITIAL) {
+            q = put_varint(q, c->token_length);
+            q = put_bytes(q, c->token ? c->token : q, c->token_length);
+        }
         b->length_at = q;
         q += 2;
     }

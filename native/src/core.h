@@ -16,7 +16,7 @@
 
 enum transport_error {                  /* RFC 9000 §20.1, RFC 10069 §4.2.1 */
     NO_ERROR = 0, INTERNAL_ERROR = 1, CONNECTION_ID_LIMIT_ERROR = 9, FRAME_ENCODING_ERROR = 7, PROTOCOL_VIOLATION = 0xa,
-    APPLICATION_ERROR = 0xc, KEY_UPDATE_ERROR = 0xe, AEAD_LIMIT_REACHED = 0xf, NO_VIABLE_PATH = 0x10,
+    INVALID_TOKEN = 0xb, APPLICATION_ERROR = 0xc, KEY_UPDATE_ERROR = 0xe, AEAD_LIMIT_REACHED = 0xf, NO_VIABLE_PATH = 0x10,
     APPLICATION_ABANDON_PATH = 0x3e, ABANDON_RESOURCE_LIMIT = 0x3e75, ABANDON_UNSTABLE_OR_POOR = 0x3e76,
     ABANDON_NO_CID = 0x3e77
 };
@@ -220,7 +220,9 @@ struct conn {
     uint64_t deadline; uint32_t heap;   /* place in the timer heap; UINT32_MAX = none */
     uint64_t started, idle_from;
     bool idle_restarted;
-    uint8_t odcid[20], odcid_length;
+    uint8_t odcid[20], odcid_length;    /* DCID of the client's first Initial */
+    uint8_t retry_cid[20], retry_cid_length;    /* SCID of the Retry; the Initial keys are made of it then */
+    uint8_t *token; uint16_t token_length;      /* client: for every Initial */
     uint8_t local_cid[ENGINE_CID_LENGTH];
     struct cid_entry odcid_entry;
     bool have_peer_cid, have_params, peer_spoke;
@@ -290,6 +292,8 @@ struct tunnel {
 #define TABLE_SIZE (1u << TABLE_BITS)
 struct event_ring { uint8_t *buffer; uint32_t head, used; uint64_t lost; };
 
+struct token_used { uint64_t id, issued; };
+
 struct raw { struct packet *packet; uint32_t link; struct address remote; };
 
 struct endpoint {
@@ -319,6 +323,9 @@ struct endpoint {
     uint32_t events_pending;            /* connections with closed_pending or gone_pending */
     struct raw raw[LIMIT_RAW_PACKETS]; uint32_t raw_count;
     uint64_t reset_window; uint32_t resets;
+    struct aead_key *token_key;
+    struct token_used tokens_used[LIMIT_TOKENS_USED]; uint32_t tokens_used_next;
+    uint64_t token_floor;               /* tokens issued before are not taken any more */
     struct inner_sink sink; bool has_sink;
     struct packet *out_head, **out_tail; uint32_t out_count;    /* inner packets for tunnel_output */
     void (*wake)(void *context); void *wake_context;
@@ -381,6 +388,33 @@ bool path_choose_dcid(struct path *p);
 void cids_forget_peer(struct path *p);
 void cids_forget_local(struct path *p);
 
+/* address_token.c: address validation (RFC 9000 §8.1) */
+#define TOKEN_RETRY 0x52                /* the first octet of a token: its kind */
+#define TOKEN_ADDRESS 0x41
+#define TOKEN_ADDRESSES 4               /* client addresses that one token of NEW_TOKEN holds */
+#define TOKEN_MAX 128
+enum token_verdict {
+    TOKEN_ABSENT, TOKEN_USELESS,        /* no proof, no fault */
+    TOKEN_OF_RETRY, TOKEN_OF_ADDRESS,   /* the client's address is proved */
+    TOKEN_BAD                           /* of a Retry, and wrong: this client takes no second Retry */
+};
+struct token_found { uint8_t odcid[20], odcid_length; };    /* of a Retry's token: DCID of the client's first Initial */
+struct aead_key *token_key_new(const uint8_t static_key[32]);
+/* The length of the token written, or 0. */
+size_t token_retry_make(endpoint *e, const struct address *remote, const uint8_t *scid, const uint8_t *odcid, size_t odcid_length,
+                        uint8_t out[TOKEN_MAX]);
+size_t token_address_make(const struct conn *c, uint8_t out[TOKEN_MAX]);
+enum token_verdict token_check(endpoint *e, const uint8_t *token, size_t length, const struct address *remote, const uint8_t *dcid,
+                               size_t dcid_length, struct token_found *f);
+
+/* retry.c */
+struct long_header;
+void retry_send(endpoint *e, uint32_t link, const struct address *remote, const struct long_header *h);
+void retry_received(endpoint *e, const struct long_header *h, const uint8_t *packet, size_t length);
+void invalid_token_send(endpoint *e, uint32_t link, const struct address *remote, const struct long_header *h);
+bool conn_token_keep(struct conn *c, const uint8_t *token, size_t length);
+void new_token_queue(struct conn *c);   /* server: a token for the addresses validated so far */
+
 /* key.c */
 int keys_install(struct conn *c, int level, int direction, int suite, const uint8_t *secret, size_t length);
 void keys_discard(struct conn *c, int level);
@@ -427,6 +461,11 @@ uint64_t path_amplification_left(const struct path *p);
 void acks_postpone(struct conn *c, uint64_t now);       /* ACKs that are due and cannot leave now */
 void path_info_fill(struct path *p, struct path_info *out);
 
+/* endpoint.c */
+/* Room for an answer that belongs to no connection; NULL when too many wait. */
+struct packet *raw_new(endpoint *e, uint32_t link, const struct address *remote);
+void raw_cancel(endpoint *e);           /* the newest: it will not be sent */
+
 /* conn.c */
 struct conn *conn_new(endpoint *e, bool server, uint32_t link, const struct address *remote, uint64_t now);
 struct conn *conn_find(endpoint *e, uint32_t handle);
@@ -446,9 +485,9 @@ void conn_idle_restart(struct conn *c, uint64_t now);
 /* conn_input.c */
 struct long_header {
     int level;
-    const uint8_t *dcid, *scid;
+    const uint8_t *dcid, *scid, *token; /* token: of an Initial */
     uint8_t dcid_length, scid_length;
-    size_t pn_offset, length;           /* of the whole packet */
+    size_t token_length, pn_offset, length;           /* of the whole packet */
 };
 /* Opens a long packet in place with these keys: its payload, or NULL. */
 uint8_t *long_open(struct conn *c, struct aead_key *key, uint64_t largest, const struct long_header *h, uint8_t *packet,

@@ -29,7 +29,11 @@
     X(conn_closing, 1, "packet for a connection that is closing or draining") \
     X(zero_rtt, 1, "0-RTT packet: never accepted") \
     X(stateless_reset, 0, "stateless reset accepted") \
+    X(retry_sent, 1, "Initial without a valid token, answered with a Retry") \
+    X(retry_accepted, 0, "Retry packets followed") \
     X(retry_ignored, 1, "Retry packet ignored") \
+    X(token_invalid, 1, "Initial with a bad token of a Retry, answered with INVALID_TOKEN") \
+    X(token_useless, 0, "token of NEW_TOKEN that proves nothing: unreadable, old, used before, of another address") \
     X(version_negotiation_ignored, 1, "Version Negotiation packet ignored") \
     X(inner_malformed, 1, "inner packet is not a well-formed IP packet") \
     X(ingress_filter, 1, "inner packet whose source address is not the session's") \

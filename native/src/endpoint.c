@@ -35,6 +35,11 @@ endpoint *endpoint_new(const struct endpoint_config *config)
         e->access[i] = -1;
     e->out_tail = &e->out_head;
     random_start(e);
+    e->token_key = token_key_new(config->reset_key);
+    if (!e->token_key) {
+        endpoint_free(e);
+        return NULL;
+    }
     return e;
 }
 
@@ -49,6 +54,7 @@ void endpoint_free(endpoint *e)
         if (e->tunnels[i])
             tunnel_free(e, e->tunnels[i]->handle);
     pools_free(e);
+    aead_key_free(e->token_key);
     pthread_mutex_destroy(&e->lock);
     free(e->events.buffer);
     free(e->heap);
@@ -124,13 +130,15 @@ int endpoint_connections(endpoint *e, uint32_t *out, int capacity)
 
 /* ---- answers that belong to no connection */
 
-static struct packet *raw_new(endpoint *e, uint32_t link, const struct address *remote)
+struct packet *raw_new(endpoint *e, uint32_t link, const struct address *remote)
 {
     struct packet *k = e->raw_count < LIMIT_RAW_PACKETS ? packet_get(e) : NULL;
     if (k)
         e->raw[e->raw_count++] = (struct raw){ k, link, *remote };
     return k;
 }
+
+void raw_cancel(endpoint *e) { packet_put(e, e->raw[--e->raw_count].packet); }
 
 static void version_negotiation(endpoint *e, uint32_t link, const struct address *remote, const struct long_header *h)
 {
@@ -171,11 +179,29 @@ static void stateless_reset(endpoint *e, uint32_t link, const struct address *re
         COUNT(e, reset_sent);
         return;
     }
-    e->raw_count--;
-    packet_put(e, k);
+    raw_cancel(e);
 }
 
 /* ---- input */
+
+/* Is this Initial's sender where it says it is (RFC 9000 §8.1)? false: the packet is dealt with. */
+static bool address_proved(endpoint *e, const struct long_header *h, uint32_t link, const struct address *remote,
+                           struct token_found *found, enum token_verdict *verdict)
+{
+    *verdict = token_check(e, h->token, h->token_length, remote, h->dcid, h->dcid_length, found);
+    if (*verdict == TOKEN_BAD) {
+        invalid_token_send(e, link, remote, h);
+        return false;
+    }
+    if (*verdict == TOKEN_USELESS)
+        COUNT(e, token_useless);
+    uint32_t from = e->config.retry_half_open;
+    if (*verdict <= TOKEN_USELESS && from && e->half_open + 1 >= from) {
+        retry_send(e, link, remote, h);
+        return false;
+    }
+    return true;
+}
 
 /* A new connection at the first authentic Initial (RFC 9000 §7.2; RFC 9001 §5.2). */
 static void accept_initial(endpoint *e, const struct long_header *h, uint8_t *packet, uint32_t link,
@@ -191,6 +217,10 @@ static void accept_initial(endpoint *e, const struct long_header *h, uint8_t *pa
         e->counters[refused]++;
         return;
     }
+    struct token_found found;
+    enum token_verdict verdict;
+    if (!address_proved(e, h, link, remote, &found, &verdict))
+        return;
     uint8_t client[32], server[32], first;
     if (!initial_secrets(h->dcid, h->dcid_length, client, server))
         return;
@@ -209,8 +239,13 @@ static void accept_initial(endpoint *e, const struct long_header *h, uint8_t *pa
         aead_key_free(receive);
     } else {
         c->keys[LEVEL_INITIAL].receive = receive;
-        c->odcid_length = h->dcid_length;
-        memcpy(c->odcid, dcid, h->dcid_length);
+        c->odcid_length = verdict == TOKEN_OF_RETRY ? found.odcid_length : h->dcid_length;
+        memcpy(c->odcid, verdict == TOKEN_OF_RETRY ? found.odcid : dcid, c->odcid_length);
+        if (verdict == TOKEN_OF_RETRY) {
+            c->retry_cid_length = h->dcid_length;
+            memcpy(c->retry_cid, dcid, h->dcid_length);
+        }
+        c->paths[0]->address_validated = verdict > TOKEN_USELESS;
         c->odcid_entry = (struct cid_entry){ .conn = c, .length = h->dcid_length, .sequence = NONE };
         memcpy(c->odcid_entry.cid, dcid, h->dcid_length);
         cid_insert(e, &c->odcid_entry);
@@ -235,7 +270,7 @@ static void version_negotiation_received(endpoint *e, const struct long_header *
     bool ours = false;
     for (; end - p >= 4; p += 4)
         ours |= !memcmp(p, "\0\0\0\1", 4);
-    if (!c || c->server || c->have_peer_cid || ours || c->state != CONN_OPEN || h->scid_length != c->odcid_length ||
+    if (!c || c->server || c->have_peer_cid || c->retry_cid_length || ours || c->state != CONN_OPEN || h->scid_length != c->odcid_length ||
         memcmp(h->scid, c->odcid, c->odcid_length)) {
         COUNT(e, version_negotiation_ignored);
         return;
@@ -274,11 +309,11 @@ static size_t receive_long(endpoint *e, uint32_t link, const struct address *rem
     }
     int type = p[0] >> 4 & 3;
     if (type == 3) {
-        COUNT(e, retry_ignored);
+        retry_received(e, h, p, n);
         return 0;
     }
-    if (type == 0)
-        read_bytes(&r, read_varint(&r));        /* token: we gave none, it means nothing */
+    h->token_length = type == 0 ? (size_t)read_varint(&r) : 0;
+    h->token = read_bytes(&r, h->token_length);
     uint64_t length = read_varint(&r);
     if (r.bad || h->dcid_length > 20 || h->scid_length > 20 || length < 20 || length > (uint64_t)(r.end - r.p)) {
         COUNT(e, header_malformed);

@@ -25,6 +25,8 @@
 #define LIMIT_TUNNEL_OUTPUT 8192        /* inner packets kept for tunnel_output when there is no sink */
 #define LIMIT_RAW_PACKETS 64            /* version negotiations and resets that wait */
 #define LIMIT_RESETS_PER_SECOND 100
+#define LIMIT_TOKEN 1024                /* octets of a token that we show to a server */
+#define LIMIT_TOKENS_USED 1024          /* tokens of NEW_TOKEN remembered as used; older ones are refused */
 #define LIMIT_FLOW_SETS 512
 #define LIMIT_FLOW_WAYS 8
 #define LIMIT_FLOW_IDLE_NS 30000000000ull

@@ -127,6 +127,7 @@ void path_validated(struct path *p, uint64_t now)
     if (p->migrating) {                 /* RFC 9000 §9.4: a new address has its own RTT and congestion */
         p->migrating = false;
         recovery_reset(p);
+        new_token_queue(p->conn);
         event_simple(p->conn, EVENT_PATH_REMOTE_CHANGED, p->id, p->link, 0);
         conn_ready(p->conn);
         return;
@@ -134,6 +135,7 @@ void path_validated(struct path *p, uint64_t now)
     if (p->validated)
         return;
     p->validated = true;
+    new_token_queue(p->conn);           /* it is good from this address, too: RFC 10069 §3.1.3 */
     event_simple(p->conn, EVENT_PATH_VALIDATED, p->id, p->link, p->rec.sampled ? p->rec.smoothed : now - p->challenge_sent);
     if (p->state == PATH_VALIDATING)
         path_state_set(p, PATH_ACTIVE, REASON_NONE);

@@ -359,6 +359,7 @@ uint64_t recovery_deadline(struct conn *c, struct path *p, struct space *s, int 
         if (c->server || c->handshake_confirmed || level != highest)
             return NEVER;
         from = from > p->last_sent ? from : p->last_sent;
+        from = from > c->started ? from : c->started;   /* nothing was sent yet: its ClientHello is on its way from Python */
     }
     if (level == LEVEL_1RTT && (!c->handshake_confirmed ||
                                 (p->state != PATH_ACTIVE && p->state != PATH_SUSPECT && p->state != PATH_FAILED)))

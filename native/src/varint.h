@@ -64,6 +64,19 @@ static inline uint8_t *put_be32(uint8_t *p, uint32_t v)
     return p + 4;
 }
 
+static inline uint8_t *put_be64(uint8_t *p, uint64_t v)
+{
+    return put_be32(put_be32(p, (uint32_t)(v >> 32)), (uint32_t)v);
+}
+
+static inline uint64_t get_be64(const uint8_t *p)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < 8; i++)
+        v = v << 8 | p[i];
+    return v;
+}
+
 static inline uint8_t *put_bytes(uint8_t *p, const void *from, size_t n)
 {
     memcpy(p, from, n);
