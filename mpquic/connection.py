@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from mpquic import h3, tls
+from mpquic import h3_events as h3
+from mpquic import tls
 from mpquic.crypto_stream import CryptoReceiver
 from mpquic.engine import E_HANDLE, E_LIMIT, E_STATE, Engine, Event, PeerParams, Remote, path_reason, path_state
 from mpquic.errors import (
@@ -25,12 +26,17 @@ from mpquic.errors import (
     PathFailed,
     TransportError,
 )
+from mpquic.h3 import H3
+from mpquic.h3_codes import Code
 from mpquic.psk import Psk
 from mpquic.reader import Reader, ReadError, varint
-from mpquic.streams import SendingStopped, StreamData, StreamLimits, StreamReset, Streams, TokenReceived
+from mpquic.stream_events import SendingStopped, StreamData, StreamReset, TokenReceived
+from mpquic.stream_limits import StreamLimits
+from mpquic.streams import Streams
 from mpquic.tls_client import ClientTls
 from mpquic.tls_server import ServerTls
 from mpquic.tls_states import Level, Role
+from mpquic.transport_codes import FrameType, TransportCode
 from mpquic.transport_parameters import TransportParameters
 from mpquic.tunnel_request import (
     CAPSULE_PROTOCOL,
@@ -42,8 +48,6 @@ from mpquic.tunnel_request import (
 )
 from native import lib
 
-FRAME_CRYPTO = 0x06
-INTERNAL_ERROR = 0x01
 CRYPTO_CHUNK = 1000
 MILLISECOND = 1_000_000
 CIDS_PATIENCE_S = 2.0  # for the peer's connection IDs of the next path
@@ -106,7 +110,7 @@ class Connection:
         self._crypto_out = dict.fromkeys(Level, 0)
         self._parameters = self._own_parameters()
         self._streams = Streams(role is Role.CLIENT, StreamLimits.of(self._parameters), tokens=itertools.count(1))
-        self._h3 = h3.H3(
+        self._h3 = H3(
             "client" if role is Role.CLIENT else "server",
             self._streams.send,
             self._streams.open_uni,
@@ -191,7 +195,7 @@ class Connection:
     def _crypto_send(self, level: Level, data: bytes) -> None:
         for start in range(0, len(data), CRYPTO_CHUNK):
             piece = data[start : start + CRYPTO_CHUNK]
-            frame = varint(FRAME_CRYPTO) + varint(self._crypto_out[level]) + varint(len(piece)) + piece
+            frame = varint(FrameType.CRYPTO) + varint(self._crypto_out[level]) + varint(len(piece)) + piece
             self._engine.frame_send(self.handle, level, frame, 0, once=True)  # the engine repeats it until acknowledged
             self._crypto_out[level] += len(piece)
 
@@ -233,10 +237,10 @@ class Connection:
         except EngineError as error:
             self._host.count(f"engine_error_{error.call}")
             if error.code != E_HANDLE:  # the handle is gone already: then an EVENT_CLOSED is on its way
-                self._engine_close(False, INTERNAL_ERROR, 0, "internal error")
+                self._engine_close(False, TransportCode.INTERNAL_ERROR, 0, "internal error")
         except MpquicError as error:
             self._host.count(f"unexpected_{type(error).__name__}")
-            self._engine_close(False, INTERNAL_ERROR, 0, "internal error")
+            self._engine_close(False, TransportCode.INTERNAL_ERROR, 0, "internal error")
 
     def _event(self, event: Event) -> None:
         match event.type:
@@ -289,7 +293,7 @@ class Connection:
         reader = Reader(frame)
         try:
             kind = reader.varint()
-            if kind == FRAME_CRYPTO:
+            if kind == FrameType.CRYPTO:
                 offset = reader.varint()
                 data = reader.octets(reader.varint())
                 ready = self._crypto_in[level].receive(offset, data)
@@ -298,7 +302,7 @@ class Connection:
                     self._tls_actions()
                 return
         except ReadError as error:
-            raise TransportError(0x07, frame[0] if frame else 0, str(error)) from None
+            raise TransportError(TransportCode.FRAME_ENCODING_ERROR, frame[0] if frame else 0, str(error)) from None
         for found in self._streams.receive_frame(frame):
             match found:
                 case StreamData(stream_id, data, fin):
@@ -377,7 +381,7 @@ class Connection:
         """FIN or RESET of the request ends the tunnel, and for us the connection (one tunnel, one connection)."""
         if self.tunnel is not None and self.tunnel.stream_id == stream_id:
             self._tell("tunnel_ended", {"code": code})
-            self._engine_close(True, h3.Code.NO_ERROR, 0, "")
+            self._engine_close(True, Code.NO_ERROR, 0, "")
         elif self._response is not None and not self._response.done():
             self._response.set_exception(ConnectRefused(0, f"the proxy ended the request with code {code}"))
 
@@ -473,7 +477,7 @@ class Connection:
             self._h3.goaway()
             self._flush()
 
-    async def close(self, code: int = h3.Code.NO_ERROR, reason: str = "") -> None:
+    async def close(self, code: int = Code.NO_ERROR, reason: str = "") -> None:
         """Ends the connection (application close) and waits until it is over."""
         self._engine_close(True, code, 0, reason)
         await asyncio.wait([self.closed])

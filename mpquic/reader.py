@@ -64,3 +64,14 @@ def varint(value: int) -> bytes:
     if value < 0x4000000000000000:
         return (value | 0xC000000000000000).to_bytes(8, "big")
     raise ValueError(f"{value} does not fit a variable-length integer")
+
+
+def peek_varint(buffer: bytearray | bytes, position: int) -> tuple[int, int] | None:
+    """A variable-length integer and the position after it; None while it is incomplete."""
+    if position >= len(buffer):
+        return None
+    end = position + (1 << (buffer[position] >> 6))
+    if end > len(buffer):
+        return None
+    size = end - position
+    return int.from_bytes(buffer[position:end], "big") & ((1 << (8 * size - 2)) - 1), end

@@ -8,34 +8,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NoReturn
 
 from mpquic.errors import TransportError
 from mpquic.reader import Reader, ReadError, varint
-from mpquic.transport_parameters import TransportParameters
-
-INTERNAL_ERROR = 0x01
-FLOW_CONTROL_ERROR = 0x03
-STREAM_LIMIT_ERROR = 0x04
-STREAM_STATE_ERROR = 0x05
-FINAL_SIZE_ERROR = 0x06
-FRAME_ENCODING_ERROR = 0x07
-PROTOCOL_VIOLATION = 0x0A
-
-RESET_STREAM = 0x04
-STOP_SENDING = 0x05
-NEW_TOKEN = 0x07
-STREAM = 0x08
-MAX_DATA = 0x10
-MAX_STREAM_DATA = 0x11
-MAX_STREAMS_BIDI = 0x12
-MAX_STREAMS_UNI = 0x13
-DATA_BLOCKED = 0x14
-STREAM_DATA_BLOCKED = 0x15
-STREAMS_BLOCKED_BIDI = 0x16
-STREAMS_BLOCKED_UNI = 0x17
-FIN, LEN, OFF = 0x01, 0x02, 0x04
+from mpquic.receiver import Receiver
+from mpquic.sender import Sender
+from mpquic.stream_events import SendingStopped, StreamData, StreamEvent, StreamReset, TokenReceived
+from mpquic.stream_limits import StreamLimits
+from mpquic.transport_codes import STREAM_FIN, STREAM_LEN, STREAM_OFF, FrameType, TransportCode
 
 CHUNK = 1000  # octets of one STREAM frame: with its header below the engine's ENGINE_MAX_FRAME
 SEND_BUFFER_MOST = 1 << 20  # unacknowledged octets of one stream; a peer that makes us write and never acks ends there
@@ -44,161 +26,10 @@ STREAMS_MOST = 1 << 60
 SERVER, UNI = 0x01, 0x02  # bits of a stream id
 
 
-@dataclass(frozen=True, slots=True)
-class StreamLimits:
-    """What one side allows the other (RFC 9000 §18.2): "local" = streams opened by the side that announces this."""
-
-    data: int = 0
-    bidi_local: int = 0
-    bidi_remote: int = 0
-    uni: int = 0
-    streams_bidi: int = 0
-    streams_uni: int = 0
-
-    @classmethod
-    def of(cls, parameters: TransportParameters) -> StreamLimits:
-        return cls(
-            parameters.initial_max_data or 0,
-            parameters.initial_max_stream_data_bidi_local or 0,
-            parameters.initial_max_stream_data_bidi_remote or 0,
-            parameters.initial_max_stream_data_uni or 0,
-            parameters.initial_max_streams_bidi or 0,
-            parameters.initial_max_streams_uni or 0,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class StreamData:
-    stream_id: int
-    data: bytes
-    fin: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StreamReset:
-    stream_id: int
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendingStopped:
-    """The peer reads no more: our side was reset with its code."""
-
-    stream_id: int
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class TokenReceived:
-    token: bytes
-
-
-StreamEvent = StreamData | StreamReset | SendingStopped | TokenReceived
-
-
-@dataclass(slots=True)
-class _Receiver:
-    """Puts octets in order. `window` and `have` begin at `offset`; one flag octet per octet, so the cost of pieces in
-    any order and size is twice the window, never something per piece."""
-
-    limit: int  # announced
-    size: int  # of the window to keep announced
-    offset: int = 0  # next octet to deliver
-    highest: int = 0
-    final: int | None = None
-    done: bool = False
-    stopped: bool = False  # nobody reads: octets are counted and thrown away
-    window: bytearray = field(default_factory=bytearray)
-    have: bytearray = field(default_factory=bytearray)
-
-    def put(self, offset: int, data: bytes) -> bytes:
-        if offset < self.offset:
-            data = data[self.offset - offset :]
-            offset = self.offset
-        if not data:
-            return b""
-        start = offset - self.offset
-        if not start and not self.window:
-            self.offset += len(data)
-            return data
-        end = start + len(data)
-        if end > len(self.window):
-            grow = bytes(end - len(self.window))
-            self.window += grow
-            self.have += grow
-        self.window[start:end] = data
-        self.have[start:end] = b"\x01" * len(data)
-        ready = self.have.find(0)
-        if ready < 0:
-            ready = len(self.have)
-        if not ready:
-            return b""
-        out = bytes(self.window[:ready])
-        del self.window[:ready]
-        del self.have[:ready]
-        self.offset += ready
-        return out
-
-    def drop(self) -> None:
-        self.window = bytearray()
-        self.have = bytearray()
-
-
-@dataclass(slots=True)
-class _Sender:
-    limit: int  # of the peer
-    base: int = 0  # everything below is acknowledged
-    buffer: bytearray = field(default_factory=bytearray)  # from base
-    next: int = 0  # first octet never sent
-    acked: list[tuple[int, int]] = field(default_factory=list)  # above base; sorted, disjoint
-    again: list[tuple[int, int]] = field(default_factory=list)  # lost, to send again
-    fin: bool = False  # the application is through
-    fin_sent: bool = False
-    fin_acked: bool = False
-    reset: int | None = None  # our RESET_STREAM's code
-    done: bool = False
-
-    @property
-    def end(self) -> int:
-        return self.base + len(self.buffer)
-
-    def acknowledge(self, start: int, end: int) -> None:
-        merged: list[tuple[int, int]] = []
-        for low, high in self.acked:
-            if high < start or low > end:
-                merged.append((low, high))
-            else:
-                start, end = min(start, low), max(end, high)
-        merged.append((start, end))
-        merged.sort()
-        if merged[0][0] <= self.base:
-            high = merged.pop(0)[1]
-            if high > self.base:
-                del self.buffer[: high - self.base]
-                self.base = high
-        self.acked = merged
-
-    def missing(self, start: int, end: int) -> list[tuple[int, int]]:
-        """The parts of a lost range that no other frame got through."""
-        out = []
-        start = max(start, self.base)
-        for low, high in self.acked:
-            if high <= start:
-                continue
-            if low >= end:
-                break
-            if low > start:
-                out.append((start, low))
-            start = max(start, high)
-        if start < end:
-            out.append((start, end))
-        return out
-
-
 @dataclass(slots=True)
 class _Stream:
-    receiver: _Receiver | None
-    sender: _Sender | None
+    receiver: Receiver | None
+    sender: Sender | None
 
     @property
     def done(self) -> bool:
@@ -268,8 +99,8 @@ class Streams:
     def _open(self, kind: int) -> int:
         count = self._opened[kind]
         if count >= self._most[kind]:
-            self._controls[(STREAMS_BLOCKED_UNI if kind else STREAMS_BLOCKED_BIDI, 0)] = self._most[kind]
-            raise TransportError(INTERNAL_ERROR, 0, f"the peer allows {self._most[kind]} streams of this kind")
+            self._controls[(FrameType.STREAMS_BLOCKED_UNI if kind else FrameType.STREAMS_BLOCKED_BIDI, 0)] = self._most[kind]
+            raise TransportError(TransportCode.INTERNAL_ERROR, 0, f"the peer allows {self._most[kind]} streams of this kind")
         self._opened[kind] = count + 1
         stream_id = count << 2 | kind | self._mine
         self._create(stream_id)
@@ -282,10 +113,12 @@ class Streams:
             return
         if sender.fin:
             if data:
-                raise TransportError(INTERNAL_ERROR, 0, f"octets after the end of stream {stream_id}")
+                raise TransportError(TransportCode.INTERNAL_ERROR, 0, f"octets after the end of stream {stream_id}")
             return
         if len(sender.buffer) + len(data) > SEND_BUFFER_MOST:
-            raise TransportError(INTERNAL_ERROR, 0, f"stream {stream_id}: {SEND_BUFFER_MOST} octets are not acknowledged")
+            raise TransportError(
+                TransportCode.INTERNAL_ERROR, 0, f"stream {stream_id}: {SEND_BUFFER_MOST} octets are not acknowledged"
+            )
         sender.buffer += data
         sender.fin = fin
 
@@ -297,7 +130,7 @@ class Streams:
         sender.reset = code
         sender.again = []
         sender.buffer = sender.buffer[: sender.next - sender.base]
-        self._controls[(RESET_STREAM, stream_id)] = code
+        self._controls[(FrameType.RESET_STREAM, stream_id)] = code
 
     def stop_sending(self, stream_id: int, code: int) -> None:
         """We read no more: what still comes is counted, not delivered."""
@@ -305,12 +138,12 @@ class Streams:
         if stream is None or stream.receiver is None or stream.receiver.done or stream.receiver.stopped:
             return
         stream.receiver.stopped = True
-        self._controls[(STOP_SENDING, stream_id)] = code
+        self._controls[(FrameType.STOP_SENDING, stream_id)] = code
 
-    def _sender(self, stream_id: int) -> _Sender | None:
+    def _sender(self, stream_id: int) -> Sender | None:
         stream = self._streams.get(stream_id)
         if stream is None and not self._is_past(stream_id):
-            raise TransportError(INTERNAL_ERROR, 0, f"stream {stream_id} does not exist")
+            raise TransportError(TransportCode.INTERNAL_ERROR, 0, f"stream {stream_id} does not exist")
         return stream.sender if stream is not None else None
 
     def _is_past(self, stream_id: int) -> bool:
@@ -325,23 +158,23 @@ class Streams:
         kind = 0
         try:
             kind = reader.varint()
-            if STREAM <= kind <= STREAM | OFF | LEN | FIN:
+            if FrameType.STREAM <= kind <= FrameType.STREAM | STREAM_OFF | STREAM_LEN | STREAM_FIN:
                 stream_id = reader.varint()
-                offset = reader.varint() if kind & OFF else 0
-                data = reader.octets(reader.varint()) if kind & LEN else reader.rest()
+                offset = reader.varint() if kind & STREAM_OFF else 0
+                data = reader.octets(reader.varint()) if kind & STREAM_LEN else reader.rest()
                 reader.end()
                 return self._on_stream(kind, stream_id, offset, data)
-            if kind == NEW_TOKEN:
+            if kind == FrameType.NEW_TOKEN:
                 token = reader.octets(reader.varint())
                 reader.end()
                 return self._on_new_token(token)
             handler = _HANDLERS.get(kind)
             if handler is None:
-                _fail(FRAME_ENCODING_ERROR, kind, "not a frame of streams")
+                _fail(TransportCode.FRAME_ENCODING_ERROR, kind, "not a frame of streams")
             values = [reader.varint() for _ in range(handler[0])]
             reader.end()
         except ReadError as error:
-            raise TransportError(FRAME_ENCODING_ERROR, kind, f"frame does not parse: {error}") from None
+            raise TransportError(TransportCode.FRAME_ENCODING_ERROR, kind, f"frame does not parse: {error}") from None
         return handler[1](self, kind, values)
 
     def _on_stream(self, kind: int, stream_id: int, offset: int, data: bytes) -> list[StreamEvent]:
@@ -350,7 +183,7 @@ class Streams:
             return []
         receiver = stream.receiver
         end = offset + len(data)
-        self._account(kind, stream_id, receiver, end, fin=bool(kind & FIN))
+        self._account(kind, stream_id, receiver, end, fin=bool(kind & STREAM_FIN))
         if receiver.done:
             return []
         if receiver.stopped:
@@ -369,41 +202,45 @@ class Streams:
             self._finish_receiver(stream_id, receiver)
         return [StreamData(stream_id, out, fin)] if out or fin else []
 
-    def _account(self, kind: int, stream_id: int, receiver: _Receiver, end: int, fin: bool) -> None:
+    def _account(self, kind: int, stream_id: int, receiver: Receiver, end: int, fin: bool) -> None:
         """All rules before anything changes (RFC 9000 §4.1, §4.5)."""
         if receiver.final is not None and (end > receiver.final or (fin and end != receiver.final)):
-            _fail(FINAL_SIZE_ERROR, kind, f"stream {stream_id} ended at {receiver.final}, now {end}")
+            _fail(TransportCode.FINAL_SIZE_ERROR, kind, f"stream {stream_id} ended at {receiver.final}, now {end}")
         if fin and end < receiver.highest:
-            _fail(FINAL_SIZE_ERROR, kind, f"stream {stream_id} ends at {end}, below {receiver.highest}")
+            _fail(TransportCode.FINAL_SIZE_ERROR, kind, f"stream {stream_id} ends at {end}, below {receiver.highest}")
         if end > receiver.limit:
-            _fail(FLOW_CONTROL_ERROR, kind, f"stream {stream_id} up to {end}: {receiver.limit} allowed")
+            _fail(TransportCode.FLOW_CONTROL_ERROR, kind, f"stream {stream_id} up to {end}: {receiver.limit} allowed")
         grown = max(0, end - receiver.highest)
         if self._data_received + grown > self._data_limit:
-            _fail(FLOW_CONTROL_ERROR, kind, f"connection up to {self._data_received + grown}: {self._data_limit} allowed")
+            _fail(
+                TransportCode.FLOW_CONTROL_ERROR,
+                kind,
+                f"connection up to {self._data_received + grown}: {self._data_limit} allowed",
+            )
         receiver.highest += grown
         self._data_received += grown
         if fin:
             receiver.final = end
 
-    def _deliver(self, stream_id: int, receiver: _Receiver, count: int) -> None:
+    def _deliver(self, stream_id: int, receiver: Receiver, count: int) -> None:
         """Credit for octets that are gone: a new limit when half of the window is used."""
         self._data_delivered += count
         if self._data_limit - self._data_delivered < self._local.data // 2:
             self._data_limit = self._data_delivered + self._local.data
-            self._controls[(MAX_DATA, 0)] = self._data_limit
+            self._controls[(FrameType.MAX_DATA, 0)] = self._data_limit
         if receiver.final is None and receiver.limit - receiver.offset < receiver.size // 2:
             receiver.limit = receiver.offset + receiver.size
-            self._controls[(MAX_STREAM_DATA, stream_id)] = receiver.limit
+            self._controls[(FrameType.MAX_STREAM_DATA, stream_id)] = receiver.limit
 
-    def _finish_receiver(self, stream_id: int, receiver: _Receiver) -> None:
+    def _finish_receiver(self, stream_id: int, receiver: Receiver) -> None:
         if receiver.done:
             return
         receiver.done = True
         left = (receiver.final or 0) - receiver.offset
         receiver.offset += left
         receiver.drop()
-        self._controls.pop((MAX_STREAM_DATA, stream_id), None)
-        self._controls.pop((STOP_SENDING, stream_id), None)
+        self._controls.pop((FrameType.MAX_STREAM_DATA, stream_id), None)
+        self._controls.pop((FrameType.STOP_SENDING, stream_id), None)
         self._deliver(stream_id, receiver, left)
         self._forget(stream_id)
 
@@ -440,8 +277,8 @@ class Streams:
 
     def _on_max_streams(self, kind: int, values: list[int]) -> list[StreamEvent]:
         if values[0] > STREAMS_MOST:
-            _fail(FRAME_ENCODING_ERROR, kind, f"{values[0]} streams")
-        direction = UNI if kind == MAX_STREAMS_UNI else 0
+            _fail(TransportCode.FRAME_ENCODING_ERROR, kind, f"{values[0]} streams")
+        direction = UNI if kind == FrameType.MAX_STREAMS_UNI else 0
         self._most[direction] = max(self._most[direction], values[0])
         return []
 
@@ -454,32 +291,32 @@ class Streams:
 
     def _on_streams_blocked(self, kind: int, values: list[int]) -> list[StreamEvent]:
         if values[0] > STREAMS_MOST:
-            _fail(FRAME_ENCODING_ERROR, kind, f"{values[0]} streams")
+            _fail(TransportCode.FRAME_ENCODING_ERROR, kind, f"{values[0]} streams")
         return []
 
     def _on_new_token(self, token: bytes) -> list[StreamEvent]:
         if not self._is_client:
-            _fail(PROTOCOL_VIOLATION, NEW_TOKEN, "NEW_TOKEN from a client")
+            _fail(TransportCode.PROTOCOL_VIOLATION, FrameType.NEW_TOKEN, "NEW_TOKEN from a client")
         if not token:
-            _fail(FRAME_ENCODING_ERROR, NEW_TOKEN, "empty token")
+            _fail(TransportCode.FRAME_ENCODING_ERROR, FrameType.NEW_TOKEN, "empty token")
         return [TokenReceived(token)]
 
     def _incoming(self, kind: int, stream_id: int, sends: bool) -> _Stream | None:
         """The stream of a frame; None = it is over. sends: the peer says something about its sending part."""
         mine = stream_id & SERVER == self._mine
         if stream_id & UNI and mine == sends:
-            _fail(STREAM_STATE_ERROR, kind, f"stream {stream_id} has no such direction")
+            _fail(TransportCode.STREAM_STATE_ERROR, kind, f"stream {stream_id} has no such direction")
         if not mine:
             self._open_for_peer(kind, stream_id)
         elif not self._is_past(stream_id):
-            _fail(STREAM_STATE_ERROR, kind, f"stream {stream_id} was never opened")
+            _fail(TransportCode.STREAM_STATE_ERROR, kind, f"stream {stream_id} was never opened")
         return self._streams.get(stream_id)
 
     def _open_for_peer(self, kind: int, stream_id: int) -> None:
         """A stream opens all lower ones of its kind (RFC 9000 §3.2); the announced limit bounds them."""
         direction, number = stream_id & UNI, stream_id >> 2
         if number >= self._peer_most[direction]:
-            _fail(STREAM_LIMIT_ERROR, kind, f"stream {stream_id}: {self._peer_most[direction]} of its kind allowed")
+            _fail(TransportCode.STREAM_LIMIT_ERROR, kind, f"stream {stream_id}: {self._peer_most[direction]} of its kind allowed")
         while self._peer_opened[direction] <= number:
             self._create(self._peer_opened[direction] << 2 | direction | (self._mine ^ SERVER))
             self._peer_opened[direction] += 1
@@ -489,11 +326,11 @@ class Streams:
         receiver = sender = None
         if not stream_id & UNI:
             size = self._local.bidi_local if mine else self._local.bidi_remote
-            receiver = _Receiver(size, size)
+            receiver = Receiver(size, size)
         elif not mine:
-            receiver = _Receiver(self._local.uni, self._local.uni)
+            receiver = Receiver(self._local.uni, self._local.uni)
         if mine or not stream_id & UNI:
-            sender = _Sender(self._send_window(stream_id))
+            sender = Sender(self._send_window(stream_id))
         self._streams[stream_id] = _Stream(receiver, sender)
 
     def _send_window(self, stream_id: int) -> int:
@@ -509,7 +346,7 @@ class Streams:
         if stream_id & SERVER != self._mine:
             direction = stream_id & UNI
             self._peer_most[direction] = min(self._peer_most[direction] + 1, STREAMS_MOST)
-            self._controls[(MAX_STREAMS_UNI if direction else MAX_STREAMS_BIDI, 0)] = self._peer_most[direction]
+            self._controls[(FrameType.MAX_STREAMS_UNI if direction else FrameType.MAX_STREAMS_BIDI, 0)] = self._peer_most[direction]
 
     # ---- frames out -------------------------------------------------------------------------------------------------
 
@@ -530,15 +367,15 @@ class Streams:
 
     def _control(self, key: tuple[int, int], value: int) -> bytes:
         kind, stream_id = key
-        if kind == RESET_STREAM:
+        if kind == FrameType.RESET_STREAM:
             sender = self._streams[stream_id].sender
             assert sender is not None  # reset() checked it
             return varint(kind) + varint(stream_id) + varint(value) + varint(sender.next)
-        if kind in (STOP_SENDING, MAX_STREAM_DATA, STREAM_DATA_BLOCKED):
+        if kind in (FrameType.STOP_SENDING, FrameType.MAX_STREAM_DATA, FrameType.STREAM_DATA_BLOCKED):
             return varint(kind) + varint(stream_id) + varint(value)
         return varint(kind) + varint(value)
 
-    def _send_octets(self, out: list[tuple[bytes, int]], room: int, stream_id: int, sender: _Sender) -> None:
+    def _send_octets(self, out: list[tuple[bytes, int]], room: int, stream_id: int, sender: Sender) -> None:
         if sender.reset is not None or sender.done:
             return
         while sender.again and len(out) < room:
@@ -557,19 +394,19 @@ class Streams:
             self._emit_octets(out, stream_id, sender, start, end)
         if sender.next < sender.end and len(out) < room:
             if sender.next >= sender.limit:
-                self._blocked(out, (STREAM_DATA_BLOCKED, stream_id), sender.limit)
+                self._blocked(out, (FrameType.STREAM_DATA_BLOCKED, stream_id), sender.limit)
             else:
-                self._blocked(out, (DATA_BLOCKED, 0), self._send_limit)
+                self._blocked(out, (FrameType.DATA_BLOCKED, 0), self._send_limit)
 
     def _blocked(self, out: list[tuple[bytes, int]], key: tuple[int, int], limit: int) -> None:
         """Said once while it is in flight; a lost or acknowledged one is said again if nothing changed by then."""
         if all(sent.key != key or sent.value != limit for sent in self._flight.values()):
             self._emit(out, self._control(key, limit), _Sent(key[1], key=key, value=limit))
 
-    def _emit_octets(self, out: list[tuple[bytes, int]], stream_id: int, sender: _Sender, start: int, end: int) -> None:
+    def _emit_octets(self, out: list[tuple[bytes, int]], stream_id: int, sender: Sender, start: int, end: int) -> None:
         fin = sender.fin and end == sender.end
         data = bytes(sender.buffer[start - sender.base : end - sender.base])
-        kind = STREAM | LEN | (OFF if start else 0) | (FIN if fin else 0)
+        kind = FrameType.STREAM | STREAM_LEN | (STREAM_OFF if start else 0) | (STREAM_FIN if fin else 0)
         frame = varint(kind) + varint(stream_id) + (varint(start) if start else b"") + varint(len(data)) + data
         sender.fin_sent = sender.fin_sent or fin
         self._emit(out, frame, _Sent(stream_id, start, end, fin))
@@ -589,7 +426,7 @@ class Streams:
             return True
         sender = stream.sender
         if sent.key is not None:
-            if sent.key[0] == RESET_STREAM:
+            if sent.key[0] == FrameType.RESET_STREAM:
                 sender.done = True
                 self._forget(sent.stream_id)
             return True
@@ -623,23 +460,27 @@ class Streams:
 
     def _still_needed(self, key: tuple[int, int], value: int, stream: _Stream | None) -> bool:
         kind = key[0]
-        if kind in (RESET_STREAM, STOP_SENDING):
-            part = None if stream is None else (stream.sender if kind == RESET_STREAM else stream.receiver)
+        if kind in (FrameType.RESET_STREAM, FrameType.STOP_SENDING):
+            part = None if stream is None else (stream.sender if kind == FrameType.RESET_STREAM else stream.receiver)
             return part is not None and not part.done
-        if kind == MAX_DATA:
+        if kind == FrameType.MAX_DATA:
             return value == self._data_limit
-        if kind == MAX_STREAM_DATA:
+        if kind == FrameType.MAX_STREAM_DATA:
             return stream is not None and stream.receiver is not None and value == stream.receiver.limit
-        if kind in (MAX_STREAMS_BIDI, MAX_STREAMS_UNI):
-            return value == self._peer_most[UNI if kind == MAX_STREAMS_UNI else 0]
+        if kind in (FrameType.MAX_STREAMS_BIDI, FrameType.MAX_STREAMS_UNI):
+            return value == self._peer_most[UNI if kind == FrameType.MAX_STREAMS_UNI else 0]
         return False  # *_BLOCKED: pending() says it again while it is true
 
     @property
     def idle(self) -> bool:
         """Nothing is in flight and nothing waits to be sent."""
-        return not self._flight and not self._controls and all(
-            stream.sender is None or stream.sender.done or (not stream.sender.buffer and not stream.sender.fin)
-            for stream in self._streams.values()
+        return (
+            not self._flight
+            and not self._controls
+            and all(
+                stream.sender is None or stream.sender.done or (not stream.sender.buffer and not stream.sender.fin)
+                for stream in self._streams.values()
+            )
         )
 
     @property
@@ -651,16 +492,16 @@ class Streams:
 _Handler = Callable[[Streams, int, list[int]], list[StreamEvent]]
 # Number of integers after the type, and who takes them
 _HANDLERS: dict[int, tuple[int, _Handler]] = {
-    RESET_STREAM: (3, Streams._on_reset),
-    STOP_SENDING: (2, Streams._on_stop_sending),
-    MAX_DATA: (1, Streams._on_max_data),
-    MAX_STREAM_DATA: (2, Streams._on_max_stream_data),
-    MAX_STREAMS_BIDI: (1, Streams._on_max_streams),
-    MAX_STREAMS_UNI: (1, Streams._on_max_streams),
-    DATA_BLOCKED: (1, Streams._on_data_blocked),
-    STREAM_DATA_BLOCKED: (2, Streams._on_stream_data_blocked),
-    STREAMS_BLOCKED_BIDI: (1, Streams._on_streams_blocked),
-    STREAMS_BLOCKED_UNI: (1, Streams._on_streams_blocked),
+    FrameType.RESET_STREAM: (3, Streams._on_reset),
+    FrameType.STOP_SENDING: (2, Streams._on_stop_sending),
+    FrameType.MAX_DATA: (1, Streams._on_max_data),
+    FrameType.MAX_STREAM_DATA: (2, Streams._on_max_stream_data),
+    FrameType.MAX_STREAMS_BIDI: (1, Streams._on_max_streams),
+    FrameType.MAX_STREAMS_UNI: (1, Streams._on_max_streams),
+    FrameType.DATA_BLOCKED: (1, Streams._on_data_blocked),
+    FrameType.STREAM_DATA_BLOCKED: (2, Streams._on_stream_data_blocked),
+    FrameType.STREAMS_BLOCKED_BIDI: (1, Streams._on_streams_blocked),
+    FrameType.STREAMS_BLOCKED_UNI: (1, Streams._on_streams_blocked),
 }
 
 

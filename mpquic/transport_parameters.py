@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar
 
-from mpquic.errors import TransportError
 from mpquic.reader import Reader, ReadError, varint
+from mpquic.tls_errors import EmptyConnectionId, TransportParameterError
 
-TRANSPORT_PARAMETER_ERROR = 0x08
-FRAME_CRYPTO = 0x06
 MAX_CID = 20
 MAX_STREAMS = 1 << 60
 MAX_PATH_ID = (1 << 32) - 1
-
-
-class TransportParameterError(TransportError):
-    counter: ClassVar[str] = "transport_parameter_error"
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(TRANSPORT_PARAMETER_ERROR, FRAME_CRYPTO, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +126,7 @@ class TransportParameters:
                 raise TransportParameterError("retry_source_connection_id does not fit the Retry")
         # RFC 10069 §2.1: multipath needs CIDs; an empty one with initial_max_path_id is a PROTOCOL_VIOLATION
         if self.initial_max_path_id is not None and not source:
-            raise TransportError(0x0A, FRAME_CRYPTO, "initial_max_path_id from a peer with an empty CID")
+            raise EmptyConnectionId("initial_max_path_id from a peer with an empty CID")
 
     def describe(self) -> dict[str, int | bool | str]:
         """For the log: what is set, without the reset token."""

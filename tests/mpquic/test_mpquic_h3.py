@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpquic.errors import ConnectRefused, H3Error
-from mpquic.h3 import (
-    H3,
+from mpquic.h3 import H3
+from mpquic.h3_events import (
     DataReceived,
     GoawayReceived,
     H3Event,
@@ -21,7 +21,9 @@ from mpquic.h3 import (
     StreamFailed,
 )
 from mpquic.reader import varint
-from mpquic.streams import StreamData, StreamLimits, Streams
+from mpquic.stream_events import StreamData
+from mpquic.stream_limits import StreamLimits
+from mpquic.streams import Streams
 
 LIMITS = StreamLimits(1 << 20, 1 << 16, 1 << 16, 1 << 16, 8, 8)
 REQUEST = [

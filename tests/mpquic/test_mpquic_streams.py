@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from mpquic.errors import TransportError
 from mpquic.reader import varint
-from mpquic.streams import StreamData, StreamLimits, StreamReset, Streams
+from mpquic.stream_events import StreamData, StreamReset
+from mpquic.stream_limits import StreamLimits
+from mpquic.streams import Streams
 
 LIMITS = StreamLimits(data=20000, bidi_local=8000, bidi_remote=8000, uni=8000, streams_bidi=4, streams_uni=4)
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from mpquic.errors import TransportError
 from mpquic.reader import varint
-from mpquic.transport_parameters import TransportParameterError, TransportParameters
+from mpquic.tls_errors import TransportParameterError
+from mpquic.transport_parameters import TransportParameters
 
 VARINT = st.integers(0, (1 << 62) - 1)
 CID = st.binary(max_size=20)

@@ -1,0 +1,69 @@
+"""Field sections of HTTP/3 messages: which are well formed (RFC 9114 §4.2 to §4.4, RFC 9220 §3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mpquic.errors import H3StreamError
+from mpquic.h3_codes import Code
+
+Headers = list[tuple[bytes, bytes]]
+
+_NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+")
+_BAD_VALUE = re.compile(rb"[\x00\r\n]|^[ \t]|[ \t]$")
+_CONNECTION_FIELDS = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"))
+_REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
+
+
+def _malformed(reason: str) -> H3StreamError:
+    return H3StreamError(Code.MESSAGE_ERROR, reason)
+
+
+def _pseudo(headers: Headers, allowed: frozenset[bytes]) -> dict[bytes, bytes]:
+    """The pseudo-header fields of a message that is well formed (RFC 9114 §4.2, §4.3)."""
+    out: dict[bytes, bytes] = {}
+    regular = False
+    for name, value in headers:
+        if not _NAME.fullmatch(name) or _BAD_VALUE.search(value):
+            raise _malformed("a field has octets that it may not have")
+        if not name.startswith(b":"):
+            regular = True
+            if name in _CONNECTION_FIELDS or (name == b"te" and value != b"trailers"):
+                raise _malformed(f"field {name.decode()} is of HTTP/1.1")
+            continue
+        if regular or name in out or name not in allowed:
+            raise _malformed(f"pseudo-header field {name.decode()} late, twice or unknown")
+        out[name] = value
+    return out
+
+
+def check_request(headers: Headers) -> None:
+    pseudo = _pseudo(headers, _REQUEST_PSEUDO)
+    present = frozenset(pseudo)
+    if b":method" not in present:
+        raise _malformed("request without :method")
+    if b":protocol" in present:
+        if pseudo[b":method"] != b"CONNECT" or present != _REQUEST_PSEUDO:
+            raise _malformed("extended CONNECT needs :method, :protocol, :scheme, :authority and :path")
+    elif pseudo[b":method"] == b"CONNECT":
+        if present != {b":method", b":authority"}:
+            raise _malformed("CONNECT has :method and :authority only")
+    elif not present >= {b":scheme", b":path"}:
+        raise _malformed("request without :scheme or :path")
+    if b":authority" in pseudo and not pseudo[b":authority"]:
+        raise _malformed("empty :authority")
+    if b":path" in pseudo and not pseudo[b":path"].startswith(b"/") and pseudo[b":path"] != b"*":
+        raise _malformed("path does not begin with /")
+
+
+def check_response(headers: Headers) -> int:
+    pseudo = _pseudo(headers, frozenset((b":status",)))
+    status = pseudo.get(b":status", b"")
+    if not re.fullmatch(rb"[1-9][0-9]{2}", status) or status == b"101":
+        raise _malformed("response without a proper :status")
+    return int(status)
+
+
+def section_size(headers: Sequence[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) + 32 for name, value in headers)
