@@ -79,9 +79,7 @@ class Amf:
                 {
                     "supi": ue.supi,
                     "accesses": sorted(a for a, c in ue.connections.items() if c.open),
-                    "sessions": [
-                        {"pdu_session_id": s.pdu_session_id, "key": _key_status(s.key)} for s in ue.sessions.values()
-                    ],
+                    "sessions": [{"pdu_session_id": s.pdu_session_id, "key": _key_status(s.key)} for s in ue.sessions.values()],
                 }
                 for ue in self._ues.values()
             ]
@@ -150,9 +148,7 @@ class Amf:
         tmsi = self.random(4)
         while tmsi in self._by_tmsi:
             tmsi = self.random(4)
-        ue = UeContext(
-            candidate.subscriber, candidate.security, candidate.secret, tmsi, candidate.request.capability or b""
-        )
+        ue = UeContext(candidate.subscriber, candidate.security, candidate.secret, tmsi, candidate.request.capability or b"")
         self._ues[supi] = ue
         self._by_tmsi[tmsi] = ue
         return ue

@@ -8,6 +8,7 @@ Neither key nor P0 leaves this file but into the answer (5a) and the container (
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import uuid
 from collections.abc import Callable, Coroutine
@@ -138,9 +139,7 @@ class MpquicKeys:
         location = resource(supi, data.pdu_session_id, key.generation)
         return Response(201, created.text(), location=location, no_store=True)
 
-    def _authorised(
-        self, supi: str, psi: int, peer: PeerIdentity, nf_id: uuid.UUID | None
-    ) -> tuple[UeContext, SmSession]:
+    def _authorised(self, supi: str, psi: int, peer: PeerIdentity, nf_id: uuid.UUID | None) -> tuple[UeContext, SmSession]:
         """Who asks is what the certificate says, whose key it is what this AMF knows (R-121)."""
         if peer.nf_type != "smf" or (nf_id is not None and nf_id != peer.nf_instance_id):
             raise self._not_allowed(peer, psi, "only an SMF, for itself, gets keys")
@@ -148,7 +147,7 @@ class MpquicKeys:
         if ue is None:
             raise SbiError(404, "CONTEXT_NOT_FOUND", "no such UE here")
         session = ue.sessions.get(psi)
-        if session is None or session.smf_instance != peer.nf_instance_id:
+        if session is None or not session.owned_by(peer):
             raise self._not_allowed(peer, psi, "not a session of this SMF")
         if not session.multi_access:
             raise self._not_allowed(peer, psi, "not a multi-access session")
@@ -222,8 +221,9 @@ class MpquicKeys:
             raise SbiError(409, "NO_SECURITY_CONTEXT", "this K_AMF has made enough keys: authenticate first")
         for _ in range(P0_DRAWS):
             p0 = self._random(P0_SIZE)
-            if len(p0) == P0_SIZE and p0 not in ue.used_p0:
-                ue.used_p0.add(p0)
+            digest = hashlib.sha256(p0).digest()
+            if len(p0) == P0_SIZE and digest not in ue.used_p0:
+                ue.used_p0.add(digest)
                 return self._events.register_secret(Secret(p0))
             self._counters.inc("mpquic_key.p0_repeated")
         raise SbiError(500, "SYSTEM_FAILURE", "the random source repeats itself")
@@ -283,9 +283,7 @@ class MpquicKeys:
         asyncio.get_running_loop().call_later(SAME_ANSWER_S, key.wipe)
 
     async def _notify(self, session: SmSession, generation: int, event: KeyEvent, cause: int, path: str) -> bool:
-        body = MpquicKeyNotification(
-            pdu_session_id=session.pdu_session_id, generation=generation, event=event, cause=cause
-        )
+        body = MpquicKeyNotification(pdu_session_id=session.pdu_session_id, generation=generation, event=event, cause=cause)
         try:
             await self._host.notify_smf(path, body.text())
         except (SbiError, SbiUnreachable):

@@ -139,9 +139,7 @@ class N1Messages:
 
     # ---- by message, once it is verified and deciphered
 
-    def _secured(
-        self, connection: N1Connection, registration: Registration, ue: UeContext, message: GmmMessage
-    ) -> None:
+    def _secured(self, connection: N1Connection, registration: Registration, ue: UeContext, message: GmmMessage) -> None:
         match message:
             case RegistrationComplete():
                 registration.completed()

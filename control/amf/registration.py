@@ -244,9 +244,7 @@ class Registration:
     def _challenge(self) -> None:
         candidate = self.candidate
         assert candidate is not None
-        request = AuthenticationRequest(
-            ngksi=candidate.ksi, abba=keys.ABBA, rand=candidate.vector.rand, autn=candidate.vector.autn
-        )
+        request = AuthenticationRequest(ngksi=candidate.ksi, abba=keys.ABBA, rand=candidate.vector.rand, autn=candidate.vector.autn)
         self._plain(request.encode())
 
     def _make_security(self) -> None:
@@ -264,9 +262,7 @@ class Registration:
         assert candidate is not None and candidate.security is not None
         capability = candidate.request.capability
         assert capability is not None  # `offers` was true
-        command = SecurityModeCommand(
-            ciphering=NEA2, integrity=NIA2, ngksi=candidate.ksi, capability=capability, rinmr=True
-        )
+        command = SecurityModeCommand(ciphering=NEA2, integrity=NIA2, ngksi=candidate.ksi, capability=capability, rinmr=True)
         self.connection.send(candidate.security.protect(command.encode(), self.connection.access, Sht.INTEGRITY_NEW))
 
     def _accept(self) -> None:

@@ -104,7 +104,7 @@ class Transport:
         elif new:
             token = self._random(16).hex()
             multi = message.request_type == RequestType.MA_PDU
-            made = SmSession.new(psi, access, multi, token, self._clock())
+            made = SmSession.new(psi, access, multi, token, self._config.smf.host, self._clock())
             made.generation = ue.generations.get(psi, 0)
             ue.sessions[psi] = made
             self._events.emit("pdu_session_requested", pdu_session_id=psi, access=access)
@@ -250,9 +250,8 @@ class Transport:
         if ue is None:
             raise SbiError(404, "CONTEXT_NOT_FOUND", "no such UE here")
         session = ue.sessions.get(data.pdu_session_id)
-        # The first transfer may overtake the answer of CreateSMContext: then only its NF type can be known.
-        owner = session is not None and session.smf_instance in (None, request.peer.nf_instance_id)
-        if session is None or not owner or request.peer.nf_type != "smf":
+        if session is None or not session.owned_by(request.peer):
+            self._counters.inc("n1n2.not_allowed")
             raise SbiError(403, "MODIFICATION_NOT_ALLOWED", "not a session of this SMF")
         prefer = NAS_ACCESS.get(data.target_access) if data.target_access else session.access
         sent = self.downlink(ue, data.pdu_session_id, body.binary(data.n1.content), prefer=prefer)
@@ -264,7 +263,7 @@ class Transport:
         note = SmContextStatusNotification.parse(request.body)
         for ue in self._host.ues():
             for session in list(ue.sessions.values()):
-                if session.status_token == token and request.peer.nf_type == "smf":
+                if session.status_token == token and session.owned_by(request.peer):
                     if note.status.resource_status == "RELEASED":
                         self._drop(ue, session)
                     return Response(204)

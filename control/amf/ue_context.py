@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from control.amf.budget import Budget
 from control.amf.config import Subscriber
 from control.amf.n1_server import N1Connection
+from control.sbi.tls import PeerIdentity
 from fiveg.nas_security import NasSecurityContext
 from node.secrets import Secret
 
@@ -29,6 +30,8 @@ class SmSession:
     access: str
     multi_access: bool
     status_token: str
+    smf_host: str
+    """the SMF that CreateSMContext went to, as its certificate names it"""
     key_budget: Budget
     request_budget: Budget
     ref: str | None = None
@@ -41,9 +44,14 @@ class SmSession:
     refusal: int = 0
 
     @classmethod
-    def new(cls, psi: int, access: str, multi_access: bool, token: str, now: float) -> SmSession:
+    def new(cls, psi: int, access: str, multi_access: bool, token: str, smf_host: str, now: float) -> SmSession:
         keys = Budget(KEYS_BURST, KEYS_PER_S, now)
-        return cls(psi, access, multi_access, token, keys, Budget(REQUESTS_BURST, REQUESTS_PER_S, now))
+        return cls(psi, access, multi_access, token, smf_host, keys, Budget(REQUESTS_BURST, REQUESTS_PER_S, now))
+
+    def owned_by(self, peer: PeerIdentity) -> bool:
+        """Whether the asker is this session's own SMF. What the SMF sends may overtake its answer to CreateSMContext:
+        until that answer only the host name in the certificate is known, afterwards the NF instance, too."""
+        return peer.host == self.smf_host and self.smf_instance in (None, peer.nf_instance_id)
 
 
 @dataclass(slots=True)
@@ -62,10 +70,15 @@ class UeContext:
     registering: bool = False
     """a new authentication of this UE has succeeded and its security mode is under way"""
     used_p0: set[bytes] = field(default_factory=set, repr=False)
+    """SHA-256 of each P0 under this K_AMF: enough to notice a repetition, useless to whoever reads this memory"""
 
     @property
     def supi(self) -> str:
         return self.subscriber.supi
+
+    def wipe(self) -> None:
+        """This security context is over: K_AMF goes; what was derived from it has its own end."""
+        self.k_amf.wipe()
 
     def live(self, avoid: str | None = None, prefer: str | None = None) -> N1Connection | None:
         """The access to send on: open, if possible another than `avoid`, `prefer` first, else where the UE was last heard."""

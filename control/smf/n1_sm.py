@@ -101,9 +101,7 @@ def _gsm_cause(number: int) -> GsmCause:
     return next((c for c in GsmCause if c == number), GsmCause.PROTOCOL_ERROR)
 
 
-def accept(
-    config: SmfConfig, request: SmRequest, psi: int, pti: int, address: SessionAddress, proxy: MpquicAddress
-) -> bytes:
+def accept(config: SmfConfig, request: SmRequest, psi: int, pti: int, address: SessionAddress, proxy: MpquicAddress) -> bytes:
     kind = next(k for k, families in FAMILIES.items() if families == (request.ipv4, request.ipv6))
     return EstablishmentAccept(
         pdu_session_id=psi,

@@ -47,9 +47,7 @@ KINDS = (
 ACTIVE_3GPP = "3GPP_ACCESS"
 
 
-def establishment(
-    config: SmfConfig, address: SessionAddress, node_id: NodeId, f_seid: FSeid
-) -> SessionEstablishmentRequest:
+def establishment(config: SmfConfig, address: SessionAddress, node_id: NodeId, f_seid: FSeid) -> SessionEstablishmentRequest:
     ue = UeIpAddress(
         ipv4=address.ipv4,
         ipv6=address.ipv6,
@@ -101,9 +99,7 @@ def _fars(config: SmfConfig) -> tuple[CreateFar, ...]:
     uplink = CreateFar(
         far_id=FAR_UPLINK,
         apply_action=ApplyAction.FORW,
-        forwarding=ForwardingParameters(
-            destination_interface=DestinationInterface.N6_LAN, interface_type=InterfaceType.N6
-        ),
+        forwarding=ForwardingParameters(destination_interface=DestinationInterface.N6_LAN, interface_type=InterfaceType.N6),
     )
     downlink = (
         CreateFar(

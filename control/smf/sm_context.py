@@ -6,6 +6,7 @@ What is set up in steps is taken down in the opposite order when a step fails: n
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,8 @@ class Owner:
     supi: str
     pdu_session_id: int
     status_path: str
+    amf_instance: uuid.UUID
+    """the AMF that created the context, by its certificate: nobody else may modify or release it"""
 
 
 class SmContext:

@@ -11,6 +11,7 @@ from typing import Any
 from control.errors import ControlPlaneError, ProcedureFailed
 from control.sbi.client import SbiClient
 from control.sbi.server import Request, Response, SbiServer
+from control.sbi.tls import PeerIdentity
 from control.smf.config import SmfConfig
 from control.smf.n1_sm import RefusedRequest, SmRelease, SmReleaseComplete, SmRequest, read, reject
 from control.smf.n4 import N4
@@ -56,9 +57,7 @@ INSTALL_WAIT = 7.0
 class Smf:
     """Session Management Function: PDU sessions, their rules at the UPF, their keys."""
 
-    def __init__(
-        self, config: SmfConfig, context: NodeContext, random: Callable[[int], bytes] = secrets.token_bytes
-    ) -> None:
+    def __init__(self, config: SmfConfig, context: NodeContext, random: Callable[[int], bytes] = secrets.token_bytes) -> None:
         self.config, self.context, self._random = config, context, random
         self.counters, self.events = context.counters, context.events
         self.contexts: dict[str, SmContext] = {}
@@ -131,30 +130,35 @@ class Smf:
     # ---- SBI
 
     async def _handle(self, request: Request) -> Response:
-        if request.peer.nf_type != "amf":
+        if request.peer.host != self.config.amf.host:  # the one AMF whose UEs these are; no other NF, no other AMF
             self.counters.inc("sbi.wrong_nf")
-            raise SbiError(403, "CLIENT_WITHOUT_MPQUIC_ACCESS", "only an AMF is served")
+            raise SbiError(403, "MODIFICATION_NOT_ALLOWED", "only the AMF of these sessions is served")
         if request.path == CONTEXTS and request.method == "POST":
             return self._create(request)
         match = CONTEXT.fullmatch(request.path)
         if match is not None and request.method == "POST":
-            context = self._context(match[1])
+            context = self._context(match[1], request.peer)
             return await (self._modify(context, request) if match[2] == "modify" else self._release(context))
         match = NOTIFICATION.fullmatch(request.path)
         if match is not None and request.method == "POST":
-            return await self._notified(self._context(match[1]), MpquicKeyNotification.parse(request.body))
+            return await self._notified(self._context(match[1], request.peer), MpquicKeyNotification.parse(request.body))
         raise SbiError(404, "RESOURCE_URI_STRUCTURE_NOT_FOUND", "no such resource")
 
-    def _context(self, ref: str) -> SmContext:
+    def _context(self, ref: str, peer: PeerIdentity) -> SmContext:
         context = self.contexts.get(ref)
         if context is None:
             raise SbiError(404, "CONTEXT_NOT_FOUND", "no such SM context")
+        if context.owner.amf_instance != peer.nf_instance_id:
+            self.counters.inc("sbi.wrong_nf")
+            raise SbiError(403, "MODIFICATION_NOT_ALLOWED", "not a context of this AMF")
         return context
 
     def _create(self, request: Request) -> Response:
         body = multipart.decode(request.content_type, request.body)
         data = SmContextCreateData.parse(body.json)
         status = STATUS_PATH.fullmatch(data.sm_context_status_uri)
+        if data.serving_nf_id != request.peer.nf_instance_id:
+            raise SbiError(403, "MODIFICATION_NOT_ALLOWED", "servingNfId is not who asks")
         if data.supi is None or data.pdu_session_id is None or status is None:
             raise SbiError(400, "MANDATORY_IE_MISSING", "supi, pduSessionId and smContextStatusUri are needed")
         n1 = body.binary(data.n1_sm_msg)
@@ -171,7 +175,7 @@ class Smf:
                 raise RefusedRequest(GsmCause.INSUFFICIENT_RESOURCES, message.pti, "too many sessions")
         except RefusedRequest as e:
             return self._refuse(psi, e)
-        owner = Owner(data.supi, psi, status[1])
+        owner = Owner(data.supi, psi, status[1], request.peer.nf_instance_id)
         for old in [c for c in self.contexts.values() if (c.owner.supi, c.owner.pdu_session_id) == (owner.supi, psi)]:
             # The AMF has no such session or it would not create it (TS 29.502 §5.2.2.2.1): ours is a leftover.
             self.counters.inc("sm.replaced")

@@ -21,9 +21,7 @@ from node.events import EventList, Events
 from node.main import NodeContext
 
 K_N4 = bytes([0x11] * 32)
-RULES = [
-    {"id": 1, "precedence": 10, "steering": "MPQUIC_IP", "mode": {"steerModeValue": "LOAD_BALANCING", "3gLoad": 30}}
-]
+RULES = [{"id": 1, "precedence": 10, "steering": "MPQUIC_IP", "mode": {"steerModeValue": "LOAD_BALANCING", "3gLoad": 30}}]
 SECOND_SUPI = "imsi-001010000000002"
 SECOND_K = bytes.fromhex("0396eb317b6d1c36f19c1c84cd6ffd16")
 
@@ -49,7 +47,7 @@ class Core:
 
     def __init__(self, directory, *, key=None, random=os.urandom, schedule=None, upf=True):
         self.directory, self.random, self.schedule, self.with_upf = directory, random, schedule, upf
-        self.certs = make_run_certificates(directory / "certs", ("amf", "smf", "nef", "smf2"))
+        self.certs = make_run_certificates(directory / "certs", ("amf", "smf", "nef", "smf.b", "amf.b"))
         self.key = key or {"fc": "f0", "bind": "none", "mode": "delivered", "lifetime_s": 3600}
         self.amf_events, self.smf_events = EventList(), EventList()
         self.amf_counters, self.smf_counters = Counters(), Counters()

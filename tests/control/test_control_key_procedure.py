@@ -31,9 +31,7 @@ class Operations:
             raise self.amf_error
         self.generation += 1
         key = bytes([self.generation] * 32)
-        return MpquicKeyCreatedData(
-            generation=self.generation, key=key, lifetime=3600, n1_delivery=N1Delivery.INITIATED
-        )
+        return MpquicKeyCreatedData(generation=self.generation, key=key, lifetime=3600, n1_delivery=N1Delivery.INITIATED)
 
     async def install_at_upf(self, generation, key, lifetime):
         await self.upf_gate.wait()

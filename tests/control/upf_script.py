@@ -121,9 +121,7 @@ class ScriptedUpf(asyncio.DatagramProtocol):
         self.sessions[self._next_seid] = message
         self.keys[self._next_seid] = []
         parameters = AtsssControlParameters(
-            mpquic=MpquicParameters(
-                addresses=(PROXY,), link_specific=LinkSpecificAddress(ipv4_3gpp=IPv4Address("10.1.0.2"))
-            )
+            mpquic=MpquicParameters(addresses=(PROXY,), link_specific=LinkSpecificAddress(ipv4_3gpp=IPv4Address("10.1.0.2")))
         )
         return SessionEstablishmentResponse(
             node_id=NODE, cause=Cause.ACCEPTED, up_f_seid=FSeid(self._next_seid, NODE.value),
@@ -146,9 +144,7 @@ class ScriptedUpf(asyncio.DatagramProtocol):
 
     def ask(self, seid, reason=KeyReason.INITIAL, cp_seid=None):
         held = self.keys[seid][-1][0] if self.keys.get(seid) else 0
-        report = SessionReportRequest(
-            report_type=ReportType.UISR, flags=ReportFlags(0), key_request=MpquicKeyRequest(reason, held)
-        )
+        report = SessionReportRequest(report_type=ReportType.UISR, flags=ReportFlags(0), key_request=MpquicKeyRequest(reason, held))
         target = self.sessions[seid].cp_f_seid.seid if cp_seid is None else cp_seid
         self.transactions.request(self.smf, report, target, time.monotonic())
         self.flush()
