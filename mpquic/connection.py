@@ -399,14 +399,17 @@ class Connection:
 
     # ---- what users of the connection do
 
-    async def connect_ip(self, authority: str) -> ConnectIp:
-        """Client: the extended CONNECT; returns when addresses and routes are there. ConnectRefused, ConnectionClosed."""
+    async def connect_ip(self, authority: str, opened: Callable[[], None] = lambda: None) -> ConnectIp:
+        """Client: the extended CONNECT; returns when addresses and routes are there. ConnectRefused, ConnectionClosed.
+        `opened` is called when the stream is known and the request not sent yet: the proxy's first datagrams may come before
+        its answer (RFC 9484 §6)."""
         await self._unless_closed(self._settings)
         if self.peer_parameters is None or not self.peer_parameters.max_datagram_frame_size:
             raise ConnectRefused(0, "the proxy takes no DATAGRAM frames (RFC 9221 §3)")
         stream_id = self._h3.request_connect(request_headers(authority))
         self._response = asyncio.get_running_loop().create_future()
         self.tunnel = ConnectIp(stream_id)
+        opened()
         self._flush()
         status = await self._unless_closed(self._response)
         if not 200 <= status < 300:

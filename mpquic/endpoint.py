@@ -73,11 +73,14 @@ class Tunnel:
     def steering_set(self, rules: Sequence[SteeringRule]) -> None:
         self._engine.tunnel_steering_set(self.number, rules)
 
+    def admit(self, connection: Connection) -> None:
+        """What arrives on the stream of its CONNECT-IP request is the tunnel's from now on; sending stays where it is."""
+        self._engine.tunnel_admit(self.number, connection.handle, _request_of(connection))
+
     def bind(self, connection: Connection) -> None:
-        """The connection carries the tunnel from now on, on the stream of its CONNECT-IP request."""
-        if connection.tunnel is None:
-            raise HandshakeFailed("the connection has no CONNECT-IP request")
-        self._engine.tunnel_bind(self.number, connection.handle, connection.tunnel.quarter_stream_id)
+        """The connection carries the tunnel from now on, on the stream of its CONNECT-IP request. The one before delivers
+        what is under way until it closes."""
+        self._engine.tunnel_bind(self.number, connection.handle, _request_of(connection))
 
     def unbind(self, connection: Connection) -> None:
         self._engine.tunnel_unbind(self.number, connection.handle)
@@ -87,6 +90,12 @@ class Tunnel:
 
     def free(self) -> None:
         self._engine.tunnel_free(self.number)
+
+
+def _request_of(connection: Connection) -> int:
+    if connection.tunnel is None:
+        raise HandshakeFailed("the connection has no CONNECT-IP request")
+    return connection.tunnel.quarter_stream_id
 
 
 class Endpoint:

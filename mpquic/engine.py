@@ -381,6 +381,9 @@ class Engine:
     def tunnel_bind(self, tunnel: int, conn: int, quarter_stream_id: int) -> None:
         check("tunnel_bind", lib.tunnel_bind(self._endpoint, tunnel, conn, quarter_stream_id))
 
+    def tunnel_admit(self, tunnel: int, conn: int, quarter_stream_id: int) -> None:
+        check("tunnel_admit", lib.tunnel_admit(self._endpoint, tunnel, conn, quarter_stream_id))
+
     def tunnel_unbind(self, tunnel: int, conn: int) -> None:
         check("tunnel_unbind", lib.tunnel_unbind(self._endpoint, tunnel, conn))
 

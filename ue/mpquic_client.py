@@ -1,8 +1,9 @@
 """Step 7: from a key to a connection that carries the session, and from one key to the next.
 
-A key makes one connection. At a re-key the new connection's handshake runs beside the old one (the UPF may not have the new
-key yet, and says no); then the old one gets GOAWAY and is closed, and the tunnel, which holds packets meanwhile, is bound to
-the new one. So a key that the proxy does not take never costs the connection that there is.
+A key makes one connection. At a re-key the new one is made beside the old one, which carries on: handshake (the UPF may not
+have the new key yet, and says no), a path over each access that the old one uses, GOAWAY on the old and CONNECT-IP on the new
+one. Then the tunnel sends on the new one, and still takes what arrives on the old one; when nothing does any more, that is
+closed. So a key that the proxy does not take never costs the connection that there is, and no packet is lost to a re-key.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ REFUSED_RETRIES = (0.05, 0.1, 0.2, 0.4, 0.8)
 NO_ANSWER_RETRY = 1.0
 CONNECT_IP_LIMIT = 5.0
 CLOSE_LIMIT = 0.5
+PATHS_LIMIT = 0.3
+"""Seconds that the paths of a new connection are waited for while the old one carries."""
+DRAIN_PTOS, DRAIN_LEAST, DRAIN_MOST = 3, 0.1, 2.0
+"""The old connection is closed when nothing has come on it for so many PTOs of its slowest path; at least and at most seconds."""
 HOLD_PACKETS = 4096
 HOLD_SECONDS = 1.0
 KEY_BACKOFF = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -74,6 +79,9 @@ class MpquicClient:
         self._tunnel: TunnelPort | None = None
         self._assignment: Assignment | None = None
         self._current: Carried | None = None
+        self._coming: Carried | None = None
+        """made, and not yet bound"""
+        self._draining: dict[asyncio.Task[None], Carried] = {}
         self._changed = asyncio.Event()
         self._waiters: list[tuple[int, asyncio.Future[int]]] = []
         self._losses = 0
@@ -83,8 +91,9 @@ class MpquicClient:
     def session_changed(self, session: Session | None) -> None:
         self._session = session
         if session is None:
-            if self._current is not None:
-                self._end(self._current)
+            for carried in (self._current, self._coming, *self._draining.values()):
+                if carried is not None:
+                    self._end(carried)
         else:
             if self._tunnel is not None:
                 self._steer(self._tunnel, session)
@@ -103,8 +112,9 @@ class MpquicClient:
         self._changed.set()
 
     def key_revoked(self, generation: int) -> None:
-        if self._current is not None and self._current.generation == generation:
-            self._end(self._current)
+        for carried in (self._current, self._coming, *self._draining.values()):
+            if carried is not None and carried.generation == generation:
+                self._end(carried)
 
     async def carried_beyond(self, generation: int) -> int:
         """When a connection of a later generation carries the session: which."""
@@ -166,9 +176,7 @@ class MpquicClient:
 
     def _give_up(self, slot: Slot, error: HandshakeRefused, unanswered: bool) -> None:
         self._store.refused(slot)
-        self._events.emit(
-            "key_refused", generation=slot.generation, fingerprint=slot.fingerprint, by="upf", reason=str(error)
-        )
+        self._events.emit("key_refused", generation=slot.generation, fingerprint=slot.fingerprint, by="upf", reason=str(error))
         self._refused(slot)
         self.fail_waiters(error)
         if unanswered:  # an attempt whose end we did not see may have spent it
@@ -188,13 +196,16 @@ class MpquicClient:
         new = Carried(connection, slot.generation, slot.fingerprint, keeper)
         # The further paths open while the old connection still carries.
         new.tasks.append(asyncio.get_running_loop().create_task(keeper.run(), name=f"paths {slot.generation}"))
+        old, self._coming = self._current, new
         try:
-            if self._current is not None:
-                await self._current.connection.goaway()
             async with asyncio.timeout(CONNECT_IP_LIMIT):
-                assignment = await connection.connect_ip()
-            await self._replace()
-            self._bind(session, connection, assignment)
+                if old is not None:
+                    await self._paths_opened(old, new)
+                    await self._goaway(old)
+                assignment = await connection.connect_ip(self._tunnel)
+            if new.ending or self._session is None:
+                raise DatapathError("the session or the key was taken away meanwhile")
+            self._bind(self._session, connection, assignment)
         except (UeError, TimeoutError) as e:
             self._counters.inc("mpquic.connect_ip_failed")
             self._events.emit("connection_closed", generation=slot.generation, reason=f"CONNECT-IP: {e or 'no answer'}")
@@ -205,6 +216,14 @@ class MpquicClient:
             if self._current is None:
                 self._key_wanted()
             return
+        except asyncio.CancelledError:  # the endpoint closes the connection
+            for task in new.tasks:
+                task.cancel()
+            raise
+        finally:
+            self._coming = None
+        if self._current is not None:
+            self._replace(self._current)
         self._current = new
         self._events.emit(
             "connection_ready",
@@ -219,14 +238,40 @@ class MpquicClient:
             if slot.generation > generation and not future.done():
                 future.set_result(slot.generation)
 
-    async def _replace(self) -> None:
-        """The old connection ends: from now on the tunnel holds its packets until it is bound again."""
-        old, self._current = self._current, None
-        if old is None:
-            return
+    async def _paths_opened(self, old: Carried, new: Carried) -> None:
+        """The new connection has a path wherever the old one is alive: else it could not take what the old one carries."""
+        alive = {p["link"] for p in old.connection.paths() if p.get("state") in ("active", "standby")}
+        try:
+            async with asyncio.timeout(PATHS_LIMIT):
+                await new.keeper.opened(alive)
+        except TimeoutError:  # an access that died just now
+            self._counters.inc("mpquic.moved_with_fewer_paths")
+
+    async def _goaway(self, old: Carried) -> None:
+        """Tells the UPF that it need not wait with the tunnel; whether that works is no matter of the new connection."""
+        try:
+            await old.connection.goaway()
+        except UeError:
+            self._counters.inc("mpquic.goaway_not_sent")
+
+    def _replace(self, old: Carried) -> None:
+        """The tunnel has left this connection: it drains, then ends."""
         old.ending = old.replaced = True
         for task in old.tasks:
             task.cancel()
+        task = asyncio.get_running_loop().create_task(self._drain(old), name=f"drain {old.generation}")
+        self._draining[task] = old
+        task.add_done_callback(lambda done: self._draining.pop(done, None))
+
+    async def _drain(self, old: Carried) -> None:
+        ended = asyncio.ensure_future(old.connection.closed())
+        try:
+            received, until = -1, self._clock() + DRAIN_MOST
+            while not ended.done() and received != (now := _datagrams(old)) and self._clock() < until:
+                received = now
+                await asyncio.wait([ended], timeout=_drain_interval(old))
+        finally:
+            ended.cancel()
         await self._close(old.connection)
         self._events.emit("connection_closed", generation=old.generation, reason="re-keyed")
 
@@ -237,9 +282,7 @@ class MpquicClient:
             if self._tunnel is not None:
                 self._tunnel.free()
                 self._tunnel = None
-            tunnel = self._endpoint.tunnel_new(
-                TunnelSpec(ipv4, ipv6, self._config.tun_mtu, HOLD_PACKETS, HOLD_SECONDS)
-            )
+            tunnel = self._endpoint.tunnel_new(TunnelSpec(ipv4, ipv6, self._config.tun_mtu, HOLD_PACKETS, HOLD_SECONDS))
             try:
                 tunnel.steering_set(session.atsss.steering)
                 self._tun.configure(ipv4, ipv6, session.interface_id, assignment.routes)
@@ -269,7 +312,7 @@ class MpquicClient:
         delay = KEY_BACKOFF[min(self._losses, len(KEY_BACKOFF) - 1)]
         self._losses += 1
         await self._sleep(delay)
-        if self._store.usable() is None and self._current is None:
+        if self._store.usable() is None and self._current is None and self._coming is None:
             self._key_wanted()
 
     def _end(self, carried: Carried) -> None:
@@ -286,12 +329,15 @@ class MpquicClient:
             self._counters.inc("mpquic.close_unfinished")
 
     async def stop(self) -> None:
-        current, self._current = self._current, None
-        if current is not None:
-            current.ending = True
-            for task in current.tasks:
+        gone = [c for c in (self._current, self._coming, *self._draining.values()) if c is not None]
+        for task in list(self._draining):
+            task.cancel()
+        self._current = self._coming = None
+        for carried in gone:
+            carried.ending = True
+            for task in carried.tasks:
                 task.cancel()
-            await self._close(current.connection)
+        await asyncio.gather(*(self._close(carried.connection) for carried in gone))
         if self._tunnel is not None:
             self._tunnel.free()
             self._tunnel = None
@@ -341,6 +387,17 @@ class MpquicClient:
 
     def tunnel(self) -> dict[str, Any]:
         return {} if self._tunnel is None else self._tunnel.stats()
+
+
+def _datagrams(carried: Carried) -> int:
+    """HTTP datagrams received so far."""
+    return sum(int(path.get("datagrams_received", 0)) for path in carried.connection.paths())
+
+
+def _drain_interval(carried: Carried) -> float:
+    """Seconds"""
+    slowest = max((int(path.get("pto", 0)) for path in carried.connection.paths()), default=0) / 1e9
+    return min(max(DRAIN_PTOS * slowest, DRAIN_LEAST), DRAIN_MOST)
 
 
 def addresses(session: Session, assignment: Assignment) -> tuple[IPv4Address | None, IPv6Network | None]:

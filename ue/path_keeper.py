@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from node.counters import Counters
@@ -37,6 +37,8 @@ class PathKeeper:
         self._gone: dict[int, asyncio.Event] = {link: asyncio.Event() for link in range(len(links))}
         self._current: dict[int, int] = {connection.link: 0}
         self._told_backup: set[int] = set()
+        self._opened: dict[int, asyncio.Event] = {link: asyncio.Event() for link in range(len(links))}
+        self._opened[connection.link].set()
         connection.on_path(self._path)
 
     async def run(self) -> None:
@@ -45,6 +47,12 @@ class PathKeeper:
         async with asyncio.TaskGroup() as tasks:
             for link in range(len(self._links)):
                 tasks.create_task(self._keep(link), name=f"paths over {self._links[link][0]}")
+
+    async def opened(self, links: Iterable[int]) -> None:
+        """Once a path over each of these was there."""
+        for link in links:
+            if link in self._opened:
+                await self._opened[link].wait()
 
     def standby_set(self, standby: frozenset[str]) -> None:
         """New rules."""
@@ -63,6 +71,7 @@ class PathKeeper:
                     await self._sleep(REOPEN)
                     continue
                 self._link_of[path], self._current[link] = link, path
+                self._opened[link].set()
                 self._validated(path)
             await self._gone[link].wait()
             await self._sleep(REOPEN)

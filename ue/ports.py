@@ -46,7 +46,8 @@ class ConnectionPort(Protocol):
 
     def on_path(self, handler: PathHandler) -> None: ...
 
-    async def connect_ip(self) -> Assignment: ...
+    async def connect_ip(self, tunnel: TunnelPort | None) -> Assignment:
+        """Asks for the tunnel. What the proxy sends before its answer has come is delivered by `tunnel`, if there is one."""
 
     async def open_path(self, link: int) -> int:
         """The path's ID once it is validated, or PathNotOpened."""
@@ -67,7 +68,8 @@ class ConnectionPort(Protocol):
 class TunnelPort(Protocol):
     def steering_set(self, rules: Sequence[SteeringRule]) -> None: ...
 
-    def bind(self, connection: ConnectionPort) -> None: ...
+    def bind(self, connection: ConnectionPort) -> None:
+        """The connection carries the tunnel from now on; the one before still delivers until it ends."""
 
     def stats(self) -> dict[str, Any]: ...
 

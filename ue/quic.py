@@ -55,9 +55,13 @@ class QuicConnection:
     def on_path(self, handler: PathHandler) -> None:
         self.connection.handlers.append(handler)
 
-    async def connect_ip(self) -> Assignment:
+    async def connect_ip(self, tunnel: TunnelPort | None) -> Assignment:
+        def opened() -> None:
+            if isinstance(tunnel, QuicTunnel):
+                tunnel.admit(self)
+
         try:
-            made = await self.connection.connect_ip(AUTHORITY)
+            made = await self.connection.connect_ip(AUTHORITY, opened)
         except MpquicError as error:
             raise DatapathError(str(error)) from error
         return Assignment(made.addresses, made.routes)
@@ -105,6 +109,9 @@ class QuicTunnel:
             self._tunnel.steering_set(rules)
         except EngineError as error:
             raise DatapathError(f"steering rules: {error}") from error
+
+    def admit(self, connection: QuicConnection) -> None:
+        self._tunnel.admit(connection.connection)
 
     def bind(self, connection: ConnectionPort) -> None:
         assert isinstance(connection, QuicConnection)

@@ -62,8 +62,11 @@ class ConnectionPort(Protocol):
 class TunnelPort(Protocol):
     def steering_set(self, steering: list[Steering]) -> None: ...
 
+    def admit(self, connection: ConnectionPort) -> None:
+        """What arrives on the connection, on the stream of its CONNECT-IP request, goes to N6 from now on."""
+
     def bind(self, connection: ConnectionPort) -> None:
-        """The connection carries the tunnel from now on, on the stream of its CONNECT-IP request."""
+        """The same, and it carries what N6 has for the UE. The connection before still delivers until it ends."""
 
     def stats(self) -> dict[str, Any]: ...
 

@@ -73,9 +73,7 @@ class Bound:
 class Proxy:
     """Implements `Datapath` for the PFCP agent; `attach` gives it its endpoint before anything else is called."""
 
-    def __init__(
-        self, config: UpfConfig, events: Events, counters: Counters, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, config: UpfConfig, events: Events, counters: Counters, clock: Callable[[], float] = time.monotonic) -> None:
         self._config = config
         self._events = events
         self._counters = counters
@@ -122,7 +120,7 @@ class Proxy:
         except DatapathError:
             tunnel.free()
             raise
-        carrier: Carrier[Bound] = Carrier(self._bind, self._end, self._after)
+        carrier: Carrier[Bound] = Carrier(self._admit, self._bind, self._end, self._after)
         self._carried[session.seid] = Carried(session, tunnel, carrier)
 
     def session_change(self, session: Session, rules: RuleSet, steering: list[Steering]) -> None:
@@ -150,9 +148,7 @@ class Proxy:
         for identity in [i for i, s in self._identities.items() if s is session and not session.keys.is_known(i)]:
             self._identity_drop(identity)
         self._identities[slot.identity] = session
-        self._psks[slot.identity] = Psk(
-            slot.key.reveal(), slot.identity, PskMode(self._config.psk_mode), self._config.suites
-        )
+        self._psks[slot.identity] = Psk(slot.key.reveal(), slot.identity, PskMode(self._config.psk_mode), self._config.suites)
 
     def connection_end(self, session: Session, generation: int) -> None:
         bound = self._bound(session, generation)
@@ -228,7 +224,14 @@ class Proxy:
         if address is None or carried.connections.get(bound.slot.generation) is not bound:
             self._counters.inc("proxy.connect_ip_without_session")
             return Assignment(FORBIDDEN)
+        others = [b for b in carried.connections.values() if b is not bound]
+        if any(b.asked and b.slot.generation > bound.slot.generation for b in others):
+            # Whoever has an old key, and kept its connection for later, takes nothing from the new one.
+            self._counters.inc("proxy.connect_ip_outdated")
+            return Assignment(FORBIDDEN)
         bound.asked = True
+        for idle in [b for b in others if not b.asked and b.slot.generation < bound.slot.generation]:
+            self._end(idle)
         addresses: list[IPv4Network | IPv6Network] = []
         if address.ipv4 is not None:
             addresses.append(IPv4Network(address.ipv4))
@@ -241,6 +244,13 @@ class Proxy:
         return Assignment(OK, tuple(addresses), tuple(r for r in EVERYWHERE if r.version in versions))
 
     # ---- connections of a session
+
+    def _admit(self, bound: Bound) -> None:
+        try:
+            bound.carried.tunnel.admit(bound.connection)
+        except DatapathError as error:  # it closed in this moment; `_watch` does the rest
+            self._counters.inc("proxy.admit_failed")
+            self._events.emit("tunnel_bind_failed", generation=bound.slot.generation, reason=str(error))
 
     def _bind(self, bound: Bound) -> None:
         slot = bound.slot
@@ -267,6 +277,8 @@ class Proxy:
 
     def _path_event(self, bound: Bound, name: str, fields: dict[str, Any]) -> None:
         self._events.emit(name, generation=bound.slot.generation, **self._named(fields))
+        if name == "goaway":
+            bound.carried.carrier.goaway(bound)
 
     def _named(self, fields: dict[str, Any]) -> dict[str, Any]:
         """Fields of a path with the access's name in place of the link."""

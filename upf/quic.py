@@ -103,10 +103,16 @@ class QuicTunnel:
         except (MpquicError, ValueError) as error:
             raise DatapathError(f"steering of the session: {error}") from error
 
+    def admit(self, connection: ConnectionPort) -> None:
+        self._give(self._tunnel.admit, connection)
+
     def bind(self, connection: ConnectionPort) -> None:
+        self._give(self._tunnel.bind, connection)
+
+    def _give(self, call: Callable[[Connection], None], connection: ConnectionPort) -> None:
         assert isinstance(connection, QuicConnection)
         try:
-            self._tunnel.bind(connection.connection)
+            call(connection.connection)
         except MpquicError as error:
             raise DatapathError(f"the connection cannot carry the session: {error}") from error
 
@@ -120,9 +126,7 @@ class QuicTunnel:
 class QuicEndpoint:
     """EndpointPort. Made in the thread of the running event loop, in the namespace that N6 is in."""
 
-    def __init__(
-        self, config: UpfConfig, psk_lookup: PskLookup, connected: Callable[[ConnectionPort], None]
-    ) -> None:
+    def __init__(self, config: UpfConfig, psk_lookup: PskLookup, connected: Callable[[ConnectionPort], None]) -> None:
         self._keylog = None if config.keylog is None else TextFile(config.keylog)
         self._qlog = None if config.qlog is None else TextFile(config.qlog)
         self._endpoint = Endpoint(

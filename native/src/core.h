@@ -276,7 +276,6 @@ struct tunnel {
     uint32_t handle;
     struct tunnel_config config;
     uint32_t conn;                      /* that sending uses; 0 none */
-    uint64_t quarter_id;
     struct steering_rule rules[ENGINE_MAX_RULES];
     int rule_count;
     struct flow *flows;
@@ -456,6 +455,7 @@ struct path *conn_best_path(struct conn *c);            /* for frames of no path
 void path_peer_opens(struct path *p, uint32_t link, const struct address *remote, uint64_t now);
 void path_received(struct path *p, uint32_t link, const struct address *remote, size_t length, bool probing, bool largest,
                    uint64_t now);
+void path_resteer(struct path *p, uint64_t now);         /* its queue is steered anew */
 void path_queue_clear(struct path *p, int counter);
 uint64_t path_amplification_left(const struct path *p);
 void acks_postpone(struct conn *c, uint64_t now);       /* ACKs that are due and cannot leave now */

@@ -239,7 +239,7 @@ static struct packet *queue_detach(struct path *p)
     return list;
 }
 
-static void queue_resteer(struct path *p, uint64_t now)
+void path_resteer(struct path *p, uint64_t now)
 {
     for (struct packet *k = queue_detach(p), *next; k; k = next) {
         next = k->next;
@@ -274,7 +274,7 @@ void path_pto(struct path *p, uint64_t now)
         path_state_set(p, PATH_SUSPECT, REASON_NO_ANSWER);
     frames_repeat(c, &p->space, LEVEL_1RTT, LIMIT_FRAMES_EARLY);    /* RFC 10069 §5.7 */
     if (was_active || p->state == PATH_FAILED)
-        queue_resteer(p, now);
+        path_resteer(p, now);
 }
 
 /* ---- abandonment (RFC 10069 §3.4) */
@@ -314,7 +314,7 @@ void path_drop(struct path *p, uint64_t code, bool by_peer, int reason, uint64_t
         return;
     if (used) {
         frames_repeat(c, &p->space, LEVEL_1RTT, LIMIT_FRAMES_QUEUED);
-        queue_resteer(p, now);
+        path_resteer(p, now);
     }
     c->raises_owed++;
     conn_path_limit_raise(c);

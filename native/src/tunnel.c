@@ -393,22 +393,46 @@ int tunnel_free(endpoint *e, uint32_t tunnel)
     endpoint_unlock(e); \
     return result;
 
+/* The binding that lets a connection deliver inward, made or changed. 0, or -error. */
+static int admit(endpoint *e, struct tunnel *t, uint32_t conn, uint64_t quarter_stream_id)
+{
+    struct conn *c = conn_find(e, conn);
+    if (!t || !c)
+        return -ENGINE_E_HANDLE;
+    if (quarter_stream_id >= 1ull << 60)
+        return -ENGINE_E_ARGUMENT;
+    if (c->state != CONN_OPEN || !c->handshake_complete)
+        return -ENGINE_E_STATE;
+    uint32_t at = 0;
+    while (at < c->binding_count && c->bindings[at].tunnel != t->handle)
+        at++;
+    if (at == LIMIT_BINDINGS)
+        return -ENGINE_E_LIMIT;
+    c->bindings[at] = (struct binding){ quarter_stream_id, t->handle };
+    c->binding_count += at == c->binding_count;
+    return 0;
+}
+
+int tunnel_admit(endpoint *e, uint32_t tunnel, uint32_t conn, uint64_t quarter_stream_id)
+{
+    ENTER
+    if (t)
+        result = admit(e, t, conn, quarter_stream_id);
+    LEAVE
+}
+
 int tunnel_bind(endpoint *e, uint32_t tunnel, uint32_t conn, uint64_t quarter_stream_id)
 {
     ENTER
-    struct conn *c = conn_find(e, conn);
-    if (t && (!c || quarter_stream_id >= 1ull << 60))
-        result = c ? -ENGINE_E_ARGUMENT : -ENGINE_E_HANDLE;
-    else if (t && (c->state != CONN_OPEN || !c->handshake_complete))
-        result = -ENGINE_E_STATE;
-    else if (t && c->binding_count == LIMIT_BINDINGS)
-        result = -ENGINE_E_LIMIT;
+    if (t)
+        result = admit(e, t, conn, quarter_stream_id);
     if (result == 0) {
-        binding_remove(c, tunnel);
-        c->bindings[c->binding_count++] = (struct binding){ quarter_stream_id, tunnel };
+        struct conn *before = t->conn && t->conn != conn ? conn_find(e, t->conn) : NULL;
         t->conn = conn;
-        t->quarter_id = quarter_stream_id;
         hold_flush(e, t, e->now);
+        /* What waits for the window of the connection before goes over the new one: the old one may end any time now. */
+        for (uint32_t i = 0; before && i < before->path_count; i++)
+            path_resteer(before->paths[i], e->now);
     }
     LEAVE
 }

@@ -23,11 +23,12 @@ def client_of(link: int) -> tuple[str, int]:
 
 @dataclass
 class Line:
-    """`delay_ms` each way, per link; `drop(datagram, to_server)` may lose it."""
+    """`delay_ms` each way, or `delays_ms` by link; `drop(datagram, to_server)` may lose it."""
 
     client: Endpoint
     server: Endpoint
     delay_ms: float = 5.0
+    delays_ms: dict[int, float] = field(default_factory=dict)
     drop: Callable[[Datagram, bool], bool] = lambda _datagram, _to_server: False
     now: int = 1_000_000_000
     _queue: list[tuple[int, int, bool, Datagram]] = field(default_factory=list)
@@ -44,7 +45,7 @@ class Line:
         for endpoint, to_server in ((self.client, True), (self.server, False)):
             while (datagram := endpoint.engine.output(self.now)) is not None:
                 if not self.drop(datagram, to_server):
-                    at = self.now + int(self.delay_ms * MILLISECOND)
+                    at = self.now + int(self.delays_ms.get(datagram.link, self.delay_ms) * MILLISECOND)
                     heapq.heappush(self._queue, (at, next(self._number), to_server, datagram))
 
     async def run(self, wanted: asyncio.Future[object] | None, limit_ms: float = 20_000) -> None:

@@ -169,6 +169,65 @@ def test_rekey_moves_the_tunnel_without_loss(sim: Simulator) -> None:
     assert stats(sim, sim.client, client).conn == new
 
 
+def test_admitted_connection_delivers_and_carries_nothing(sim: Simulator) -> None:
+    old, old_peer = sim.connect()
+    client, server = sim.tunnel(old, old_peer, [BALANCED])
+    new, new_peer = sim.connect()
+    datagram = b"\x00\x00" + udp4(100, serial=7)
+    check(lib.conn_datagram_send(sim.client.endpoint, new, datagram, len(datagram)))
+    sim.run(100 * MS)
+    assert sim.server.inner == []  # canary: not admitted yet
+    check(lib.tunnel_admit(sim.server.endpoint, server, new_peer, 0))
+    check(lib.conn_datagram_send(sim.client.endpoint, new, datagram, len(datagram)))
+    evil = b"\x00\x00" + udp4(100, ue="10.45.0.9")
+    check(lib.conn_datagram_send(sim.client.endpoint, new, evil, len(evil)))
+    sim.run(100 * MS)
+    assert [serial_of(p) for _, _, p in sim.server.inner] == [7] and sim.server.drops() == {"ingress_filter": 1}
+    assert stats(sim, sim.server, server).conn == old_peer
+    sim.inner(sim.server, udp4(100, up=False, serial=8))
+    sim.run(100 * MS)
+    assert sim.client.stats(old).datagrams_received == 1 and sim.client.stats(new).datagrams_received == 0
+    check(lib.tunnel_unbind(sim.server.endpoint, server, new_peer))
+    check(lib.conn_datagram_send(sim.client.endpoint, new, datagram, len(datagram)))
+    sim.run(100 * MS)
+    assert len(sim.server.inner) == 1 and stats(sim, sim.server, server).conn == old_peer
+    check(lib.conn_close(sim.server.endpoint, new_peer, 1, 0x100, 0, ffi.NULL, 0))
+    assert lib.tunnel_admit(sim.server.endpoint, server, new_peer, 0) == -lib.ENGINE_E_STATE
+    assert lib.tunnel_admit(sim.server.endpoint, server, old_peer, 1 << 60) == -lib.ENGINE_E_ARGUMENT
+    assert lib.tunnel_admit(sim.server.endpoint, server ^ 0x10000, old_peer, 0) == -lib.ENGINE_E_HANDLE
+    assert client
+
+
+def test_what_waits_in_the_old_connection_moves_with_the_tunnel(sim: Simulator) -> None:
+    old, old_peer = sim.connect()
+    client, server = sim.tunnel(old, old_peer, [BALANCED])
+    new, new_peer = sim.connect()
+    for serial in range(200):  # more than a first window
+        sim.inner(sim.client, udp4(1200, serial=serial))
+    sim.flush()
+    (path,) = sim.client.paths(old).values()
+    waiting = path.queue_packets
+    assert waiting > 50
+    check(lib.tunnel_admit(sim.server.endpoint, server, new_peer, 0))
+    check(lib.tunnel_bind(sim.client.endpoint, client, new, 0))
+    assert sim.client.paths(old)[0].queue_packets == 0 and sim.client.paths(new)[0].queue_packets == waiting
+    sim.run(2 * SECOND)
+    assert sorted(serial_of(p) for _, _, p in sim.server.inner) == list(range(200))
+    assert sim.server.stats(new_peer).datagrams_received >= waiting
+
+
+def test_a_connection_carries_few_tunnels(sim: Simulator) -> None:
+    """The table of bindings is full: named, and the tunnels that are in it stay."""
+    conn, _ = sim.connect()
+    results = []
+    for number in range(lib.ENGINE_MAX_PATHS):
+        config = ffi.new("struct tunnel_config *", {"tun": 0, "has_ipv4": 1, "ipv4": bytes([10, 46, 0, number]), "mtu": 1280})
+        tunnel = check(lib.tunnel_new(sim.client.endpoint, config))
+        results.append(lib.tunnel_admit(sim.client.endpoint, tunnel, conn, number))
+        assert lib.tunnel_bind(sim.client.endpoint, tunnel, conn, number) == results[-1]
+    assert results == [0] * 8 + [-lib.ENGINE_E_LIMIT] * 8
+
+
 def test_closing_the_only_connection_holds_what_comes(sim: Simulator) -> None:
     conn, peer = sim.connect()
     client, _ = sim.tunnel(conn, peer, [BALANCED])

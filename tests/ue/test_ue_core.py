@@ -30,7 +30,7 @@ def test_registers_on_both_accesses_and_carries_the_session(tmp_path):
         assert str(ipv4) == rig.ue.status()["session"]["ipv4"] and len(interface_id) == 8 and len(routes) == 2
         derived = core.amf_events.of("key_derived")
         assert [ready["fingerprint"]] == [e["fingerprint"] for e in derived]
-        await until(lambda: core.upf.keys and core.amf_events.of("key_acknowledged"))
+        await until(lambda: any(core.upf.keys.values()) and core.amf_events.of("key_acknowledged"))
         assert rig.endpoint.offers[0][0] == next(iter(core.upf.keys.values()))[0][1]  # the UPF has the same octets
         assert rig.endpoint.offers[0][2] == ("10.100.0.1", 4433)
         tunnel = rig.endpoint.tunnels[0]
@@ -43,7 +43,7 @@ def test_registers_on_both_accesses_and_carries_the_session(tmp_path):
 def test_p0_alone_comes_to_the_same_key(tmp_path):
     async def work(core, rig):
         await rig.event("connection_ready")
-        await until(lambda: core.upf.keys)
+        await until(lambda: any(core.upf.keys.values()))
         assert rig.endpoint.offers[0][0] == next(iter(core.upf.keys.values()))[0][1]
 
     key = {"fc": "f7", "bind": "session", "mode": "derived", "lifetime_s": 3600}
@@ -73,7 +73,10 @@ def test_rekey_moves_the_session_to_a_new_connection(tmp_path, by):
         second = await rig.event("connection_ready", 2)
         assert second["generation"] == 2
         first = rig.endpoint.connections[0]
+        await rig.event("connection_closed")
         assert first.log == ["connect_ip", "goaway", "close"]
+        # what the proxy sends before its answer is known is delivered, too
+        assert [c.admitted_by for c in rig.endpoint.connections] == [None, rig.endpoint.tunnels[0]]
         assert rig.endpoint.tunnels[0].bound == rig.endpoint.connections and len(rig.endpoint.tunnels) == 1
         assert rig.events.of("rekey_done") == [{"generation": 2, "fingerprint": second["fingerprint"]}]
         assert len({e["fingerprint"] for e in rig.events.of("key_received")}) == 2

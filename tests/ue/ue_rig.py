@@ -28,7 +28,8 @@ class FakeConnection:
     def on_path(self, handler):
         self.handler = handler
 
-    async def connect_ip(self):
+    async def connect_ip(self, tunnel):
+        self.admitted_by = tunnel
         self.log.append("connect_ip")
         return self.endpoint.assignment()
 

@@ -19,6 +19,7 @@ from fiveg.pfcp.codes import Cause
 from mpquic.errors import PskSpent
 from node.events import Events
 from node.secrets import Secret
+from upf.carrier import DRAIN, TAKEOVER
 from upf.errors import DatapathError
 from upf.pfcp_agent import PfcpAgent
 from upf.ports import Assignment, ConnectionPort, TunnelSpec
@@ -61,6 +62,7 @@ class FakeConnection:
 class FakeTunnel:
     spec: TunnelSpec
     steering: list[Steering] = field(default_factory=list)
+    admitted: list[ConnectionPort] = field(default_factory=list)
     bound: list[ConnectionPort] = field(default_factory=list)
     freed: bool = False
     fail: bool = False
@@ -69,6 +71,9 @@ class FakeTunnel:
         if self.fail:
             raise DatapathError("told to fail")
         self.steering = steering
+
+    def admit(self, connection: ConnectionPort) -> None:
+        self.admitted.append(connection)
 
     def bind(self, connection: ConnectionPort) -> None:
         self.bound.append(connection)
@@ -274,11 +279,61 @@ def test_rekey_takes_the_tunnel_from_a_connection_that_does_not_close() -> None:
         old = await rig.connect()
         rig.modify(session, key=key_ie(session, 2, SECOND))
         new = await rig.connect(SECOND)
-        ((delay, call),) = timers
-        assert delay == 1.0
-        call()
-        await settle()
+        assert rig.tunnel.bound == [old] and rig.tunnel.admitted == [new]
+        for patience in (TAKEOVER, DRAIN):
+            assert not old.over.done()
+            delay, call = timers.pop()
+            assert delay == patience and not timers
+            call()
+            await settle()
         assert rig.tunnel.bound == [old, new] and old.over.done() and not new.over.done()
+
+    run(scenario)
+
+
+def test_goaway_hands_the_tunnel_over_at_once() -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        rig.modify(session, key=key_ie(session))
+        old = await rig.connect()
+        rig.modify(session, key=key_ie(session, 2, SECOND))
+        old.event("goaway", {"identifier": 0})
+        assert rig.tunnel.bound == [old]
+        new = await rig.connect(SECOND)
+        assert rig.tunnel.bound == [old, new] and not old.over.done()
+        assert [c["carries"] for c in rig.proxy.status()] == [False, True]
+
+    run(scenario)
+
+
+def test_a_connection_kept_from_an_old_key_takes_nothing_from_a_new_one() -> None:
+    """Somebody who had the old key first makes its connection and waits: the session on the new key must not be his."""
+
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        rig.modify(session, key=key_ie(session))
+        kept = await rig.connect(connect_ip=False)
+        rig.modify(session, key=key_ie(session, 2, SECOND))
+        new = await rig.connect(SECOND)
+        assert rig.tunnel.bound == [new] and not new.over.done()
+        assert kept.over.done()
+        again = kept.connect_ip()
+        await settle()
+        assert again.status == 403 and rig.tunnel.bound == [new] and rig.tunnel.admitted == []
+
+    run(scenario)
+
+
+def test_an_old_connection_that_asks_before_it_has_ended_is_refused_by_name() -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        rig.modify(session, key=key_ie(session))
+        kept = await rig.connect(connect_ip=False)
+        rig.modify(session, key=key_ie(session, 2, SECOND))
+        new = await rig.connect(SECOND, connect_ip=False)
+        assert new.connect_ip().status == 200
+        assert kept.connect_ip().status == 403  # in the same moment
+        assert rig.counters.get("proxy.connect_ip_outdated") == 1
 
     run(scenario)
 
