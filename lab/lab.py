@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +25,10 @@ MODULES = {"amf": "control.amf", "smf": "control.smf", "upf": "upf", "ue": "ue"}
 PLACES = {"amf": "core", "smf": "core", "upf": "upf", "ue": "ue"}
 NODE_TIMEOUT = 15.0
 SESSION_TIMEOUT = 20.0
+KEY_REPAIR_S = 2.0
+"""A core repairs a key that a node refused at once (a new one) or not at all: after so long no connection will come of it."""
 LONGEST_STDERR = 4000
+WAKE_S = 0.5  # to see that a node ended, or that waiting has no point
 
 
 class Lab:
@@ -87,7 +91,7 @@ class Lab:
         await self._ready("smf")
         await self._spawn("ue")
         await self._ready("ue")
-        await self.wait_event("ue", "connection_ready", SESSION_TIMEOUT)
+        await self.wait_event("ue", "connection_ready", SESSION_TIMEOUT, give_up=self._key_refused)
         if len(self.scenario.accesses) > 1:
             await self.wait_event("ue", "path_validated", SESSION_TIMEOUT, count=2)
         self.event("lab", "up")
@@ -161,8 +165,16 @@ class Lab:
                 jobs = [job]
             for job in jobs:
                 process = await Process.python("lab.tamper", job, core)
-                await process.line(NODE_TIMEOUT)
                 self._tampers.append(process)
+                await process.line(NODE_TIMEOUT)
+                task = asyncio.create_task(self._tampered(process))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _tampered(self, process: Process) -> None:
+        """What a man in the middle flipped is an event: a test must know that its octet was hit."""
+        async for report in process.lines():
+            self.event("tamper", "flipped", **json.loads(report))
 
     async def down(self) -> None:
         for name in ("ue", "upf", "smf", "amf"):
@@ -196,8 +208,19 @@ class Lab:
     def count_events(self, node: str, event: str) -> int:
         return sum(1 for e in self.events if e["node"] == node and e["event"] == event)
 
-    async def wait_event(self, node: str, event: str, limit: float, *, count: int = 1) -> dict[str, Any]:
-        """The count-th event of this name; LabError when it does not come in time or the node ends."""
+    def _key_refused(self) -> str:
+        """Why no connection will come, when a node refused the session's key and no other one repaired that."""
+        refusal = next((e for e in self.events if e["event"] == "key_refused"), None)
+        if refusal is None or self.now() < refusal["t"] + KEY_REPAIR_S:
+            return ""
+        return f"key refused: {refusal['node']} refused the key of generation {refusal.get('generation')}" + (
+            f" ({refusal['reason']})" if refusal.get("reason") else ""
+        )
+
+    async def wait_event(
+        self, node: str, event: str, limit: float, *, count: int = 1, give_up: Callable[[], str] = str
+    ) -> dict[str, Any]:
+        """The count-th event of this name; LabError when it does not come in time, the node ends, or `give_up` says why."""
         deadline = time.monotonic() + limit
         while True:
             found = [e for e in self.events if e["node"] == node and e["event"] == event]
@@ -206,9 +229,11 @@ class Lab:
             handle = self.nodes.get(node)
             if handle is not None and handle.exited.done():
                 raise LabError(f"{node} ended while waiting for {event}{self._last_words(node)}")
+            if why := give_up():
+                raise LabError(why)
             self._changed.clear()
             try:
-                async with asyncio.timeout(max(0.0, min(1.0, deadline - time.monotonic()))):
+                async with asyncio.timeout(max(0.0, min(WAKE_S, deadline - time.monotonic()))):
                     await self._changed.wait()
             except TimeoutError:
                 if time.monotonic() >= deadline:

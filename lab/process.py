@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 
 from lab.errors import LabError
 from node.netns import Netns
@@ -49,6 +50,15 @@ class Process:
         if not line:
             raise LabError(f"{self.command}: ended with exit code {self.popen.poll()}")
         return line
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Its output, line by line, until it ends or is killed."""
+        assert self.popen.stdout is not None
+        try:
+            while line := await asyncio.to_thread(self.popen.stdout.readline):
+                yield line
+        except ValueError:  # killed: the pipe is closed
+            return
 
     async def finish(self, limit: float) -> tuple[bytes, bytes, int]:
         """Its output, error output and exit code; killed after `limit` seconds."""

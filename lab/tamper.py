@@ -14,6 +14,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 # Grouped PFCP IEs in which the relay looks for what it is to flip (TS 29.244 §8.1.2).
 GROUPED = frozenset({1, 2, 3, 4, 8, 9, 10, 11, 165, 166, 167, 169, 175, 176, 212, 220, 221, 330, 331})
@@ -89,14 +90,12 @@ class N4Relay(asyncio.DatagramProtocol):
     def __init__(self, upf: tuple[str, int], flip: Flip, tally: Tally) -> None:
         self._upf, self._flip, self._tally = upf, flip, tally
         self._smf: tuple[str, int] | None = None
-        self._transport: asyncio.DatagramTransport | None = None
+        self._transport: Any = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
+    def connection_made(self, transport: Any) -> None:  # asyncio's is no DatagramTransport before Python 3.12
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        assert self._transport is not None
         message = bytearray(data)
         self._tally.messages += 1
         if addr[0] == self._upf[0]:
@@ -163,7 +162,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("where", choices=["n4", "n1"])
     parser.add_argument("--listen", type=address, action="append", required=True, metavar="ADDRESS:PORT")
     parser.add_argument(
-        "--to", type=address, action="append", required=True, metavar="ADDRESS:PORT",
+        "--to",
+        type=address,
+        action="append",
+        required=True,
+        metavar="ADDRESS:PORT",
         help="the UPF (n4), or the AMF (n1); one --to for each --listen, one pair per access",
     )
     parser.add_argument("--what", choices=[*N4_TARGETS, "none"], default="none", help="n4: the IE whose last octet is flipped")
