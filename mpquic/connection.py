@@ -275,6 +275,8 @@ class Connection:
                 self._tell("path_peer_opened", {"path": event.path, "link": event.a})
             case lib.EVENT_PATH_STATUS:
                 self._tell("path_status", {"path": event.path, "available": bool(event.a)})
+            case lib.EVENT_PATH_MTU:
+                self._tell("path_mtu", {"path": event.path, "udp_payload": event.a, "inner_mtu": event.b})
             case lib.EVENT_PATH_REMOTE_CHANGED:
                 self._tell("path_remote_changed", {"path": event.path})
             case lib.EVENT_KEY_PHASE:

@@ -32,6 +32,7 @@ SECTIONS: dict[str, list[str]] = {
         "pacer.c",
         "packet.c",
         "path.c",
+        "pmtud.c",
         "random.c",
         "ranges.c",
         "recovery.c",

@@ -191,6 +191,7 @@ void conn_handshake_finish(struct conn *c)
         p->validated = true;
         event_simple(c, EVENT_PATH_VALIDATED, 0, p->link, p->rec.sampled ? p->rec.smoothed : 0);
         path_state_set(p, PATH_ACTIVE, REASON_NONE);
+        pmtud_start(p, e->now);
     }
     if (c->server) {
         static const uint8_t done = F_HANDSHAKE_DONE;

@@ -357,6 +357,26 @@ static bool control_transmit(struct conn *c, struct path *p, struct path *best, 
     return datagram_done(p, k, end, out, to.link, &to.remote);
 }
 
+static bool probe_transmit(struct conn *c, struct path *p, struct tx_batch *out, uint64_t now)
+{
+    if (p->rec.in_flight + p->pmtud.probe > p->cc.cwnd || !conn_seal_count(c, 1, now))
+        return false;
+    struct packet *k = packet_get(c->e);
+    if (!k)
+        return false;
+    struct build b;
+    uint8_t *start = k->buffer + k->offset;
+    if (!build_begin(&b, c, p, LEVEL_1RTT, start, start + p->pmtud.probe)) {
+        packet_put(c->e, k);
+        return false;
+    }
+    *b.p++ = F_PING;
+    b.sent->flags |= SENT_ELICITING | SENT_MTU_PROBE;
+    pad(&b, b.end);
+    pmtud_sent(p);
+    return datagram_done(p, k, build_finish(&b, now), out, p->link, &p->remote);
+}
+
 /* ---- Initial and Handshake, coalesced (and 1-RTT behind them) */
 
 static bool early_wanted(struct conn *c, struct path *p, int level, uint64_t now)
@@ -498,7 +518,8 @@ bool conn_transmit(struct conn *c, struct tx_batch *out, uint64_t now)
             struct path *p = c->paths[(c->path_cursor + i) % c->path_count];
             if (!path_speaks(p))
                 continue;
-            if ((control_wanted(c, p, best, now) && control_transmit(c, p, best, out, now)) ||
+            if ((pmtud_due(p, now) && probe_transmit(c, p, out, now)) ||
+                (control_wanted(c, p, best, now) && control_transmit(c, p, best, out, now)) ||
                 (c->state == CONN_OPEN && p->queue_packets && path_transmit_tunnel(p, out, now))) {
                 c->path_cursor = (c->path_cursor + i + 1) % c->path_count;
                 return true;

@@ -72,7 +72,8 @@ struct frame_ref { struct frame_ref *next; struct frame *frame; };
 struct frame_queue { struct frame_ref *head, **tail; uint32_t count; };
 
 /* ---- space.c, sent.c: a packet number space */
-enum { SENT_ELICITING = 1, SENT_IN_FLIGHT = 2, SENT_OUTSTANDING = 4, SENT_ACKED = 8, SENT_LOST = 16, SENT_APP_LIMITED = 32 };
+enum { SENT_ELICITING = 1, SENT_IN_FLIGHT = 2, SENT_OUTSTANDING = 4, SENT_ACKED = 8, SENT_LOST = 16, SENT_APP_LIMITED = 32,
+       SENT_MTU_PROBE = 64 };
 struct sent {
     uint64_t time;
     struct frame_ref *frames;
@@ -136,6 +137,14 @@ void cubic_spurious(struct cubic *cc, uint64_t sent_time);
 void cubic_persistent(struct cubic *cc);
 uint64_t cubic_rate(const struct cubic *cc, uint64_t smoothed);     /* pacing rate in bytes per second */
 
+struct pmtud {
+    uint16_t size;                      /* UDP payload that is known to pass */
+    uint16_t too_large;                 /* the smallest that is not */
+    uint16_t probe;                     /* being tried; 0: the search is over */
+    uint8_t tries, large_lost;
+    uint64_t large_since;               /* when the first of large_lost was found lost */
+    uint64_t next;                      /* when to send the probe, or to search again; NEVER while one is on its way */
+};
 struct pacer { int64_t tokens; uint64_t updated, until; };
 /* Bytes that may go now; when 0, pacer->until is the time of the next release. */
 int64_t pacer_allowance(struct pacer *p, uint64_t rate, uint64_t size, uint64_t now);
@@ -196,6 +205,7 @@ struct path {
     struct space space;
     struct recovery rec;
     struct cubic cc;
+    struct pmtud pmtud;
     struct pacer pacer;
     bool paced;                         /* something waits for pacer.until */
     uint64_t phase_first_sent, phase_first_recv;    /* first packet numbers of the current key phase */
@@ -465,6 +475,17 @@ void path_info_fill(struct path *p, struct path_info *out);
 /* Room for an answer that belongs to no connection; NULL when too many wait. */
 struct packet *raw_new(endpoint *e, uint32_t link, const struct address *remote);
 void raw_cancel(endpoint *e);           /* the newest: it will not be sent */
+
+/* pmtud.c */
+void pmtud_init(struct path *p);
+void pmtud_start(struct path *p, uint64_t now);         /* the path, or its new address, is validated */
+uint64_t pmtud_deadline(const struct path *p);
+bool pmtud_due(const struct path *p, uint64_t now);     /* a probe of p->pmtud.probe octets is to be sent */
+void pmtud_sent(struct path *p);
+void pmtud_timer(struct path *p, uint64_t now);
+void pmtud_acked(struct path *p, uint16_t size, bool probe, uint64_t now);
+void pmtud_lost(struct path *p, uint16_t size, bool probe, uint64_t now);
+uint16_t path_inner_mtu(const struct path *p);
 
 /* conn.c */
 struct conn *conn_new(endpoint *e, bool server, uint32_t link, const struct address *remote, uint64_t now);

@@ -38,6 +38,7 @@ struct path *path_create(struct conn *c, uint32_t id)
     p->queue_tail = &p->queue_head;
     space_init(&p->space);
     recovery_reset(p);
+    pmtud_init(p);
     c->paths[c->path_count++] = p;      /* ids only grow: the array stays in order */
     return p;
 }
@@ -127,6 +128,7 @@ void path_validated(struct path *p, uint64_t now)
     if (p->migrating) {                 /* RFC 9000 §9.4: a new address has its own RTT and congestion */
         p->migrating = false;
         recovery_reset(p);
+        pmtud_start(p, now);
         new_token_queue(p->conn);
         event_simple(p->conn, EVENT_PATH_REMOTE_CHANGED, p->id, p->link, 0);
         conn_ready(p->conn);
@@ -139,6 +141,7 @@ void path_validated(struct path *p, uint64_t now)
     event_simple(p->conn, EVENT_PATH_VALIDATED, p->id, p->link, p->rec.sampled ? p->rec.smoothed : now - p->challenge_sent);
     if (p->state == PATH_VALIDATING)
         path_state_set(p, PATH_ACTIVE, REASON_NONE);
+    pmtud_start(p, now);
     conn_ready(p->conn);
 }
 
@@ -354,6 +357,8 @@ uint64_t path_deadline(struct path *p)
     }
     if ((t = keepalive_at(p)) < d)
         d = t;
+    if (!c->ready && (t = pmtud_deadline(p)) < d)
+        d = t;
     return d;
 }
 
@@ -370,6 +375,7 @@ void path_timer(struct path *p, uint64_t now)
         recovery_timeout(c, p, &p->space, LEVEL_1RTT, now);
     if (keepalive_at(p) <= now)
         p->probes = 1;
+    pmtud_timer(p, now);
     if (p->paced && p->pacer.until <= now)
         p->paced = false;
     if (p->probes || p->space.ack_at <= now || p->queue_packets)
@@ -406,7 +412,7 @@ void path_info_fill(struct path *p, struct path_info *o)
     o->remote = p->remote;
     o->validated = p->validated;
     o->peer_available = !p->peer_backup;
-    o->max_udp_payload = c->e->config.max_udp_payload;
+    o->max_udp_payload = p->pmtud.size;
     o->rtt_latest = p->rec.latest;
     o->rtt_smoothed = p->rec.smoothed;
     o->rtt_min = p->rec.sampled ? p->rec.min : 0;

@@ -186,6 +186,7 @@ static void packet_lost(struct conn *c, struct path *p, struct space *s, struct 
     c->stats.packets_lost++;
     p->stats.datagrams_lost += r->datagrams;
     c->stats.datagrams_lost += r->datagrams;
+    pmtud_lost(p, r->bytes, r->flags & SENT_MTU_PROBE, now);
     if (s->lost_low == NONE)
         s->lost_low = pn;
     s->lost_time = now;
@@ -227,14 +228,15 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
             s->loss_time = r->time + delay;
             break;                      /* those behind are younger still */
         }
-        if (r->flags & SENT_IN_FLIGHT)
+        bool probe = r->flags & SENT_MTU_PROBE;     /* of the MTU: no sign of congestion (RFC 9000 §14.4) */
+        if (r->flags & SENT_IN_FLIGHT && !probe)
             newest = r->time;
-        if (r->flags & SENT_ELICITING) {
+        if (r->flags & SENT_ELICITING && !probe) {
             run_from = run_from ? run_from : r->time;
             run = r->time - run_from > run ? r->time - run_from : run;
         }
         packet_lost(c, p, s, r, pn, now);
-        lost++;
+        lost += !probe;
     }
     base_advance(s);
     if (newest) {
@@ -252,12 +254,15 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
 
 struct ack_walk { uint64_t bytes; bool any, eliciting, largest_new; uint64_t largest_time; };
 
-static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64_t pn, struct sent *r, struct ack_walk *w)
+static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64_t pn, struct sent *r, struct ack_walk *w,
+                         uint64_t now)
 {
     if (r->flags & SENT_ACKED)
         return;
     bool lost = r->flags & SENT_LOST;
     r->flags |= SENT_ACKED;
+    if (s == &p->space)
+        pmtud_acked(p, r->bytes, r->flags & SENT_MTU_PROBE, now);
     if (r->ack_largest != NONE) {       /* the peer has our ACK: its ranges need not be told again */
         struct path *of = path_find(c, r->ack_path);
         struct space *space = s == &c->early[0] || s == &c->early[1] ? s : of ? &of->space : NULL;
@@ -303,7 +308,7 @@ uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int lev
             if (!r)
                 break;
             bool fresh = !(r->flags & (SENT_ACKED | SENT_LOST));
-            packet_acked(c, p, s, pn, r, &w);
+            packet_acked(c, p, s, pn, r, &w, now);
             if (pn == f->largest && fresh) {
                 w.largest_new = true;
                 w.largest_time = r->time;

@@ -78,9 +78,9 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         }
         size_t inner = k->length;
         size_t length = 1 + p->dcid->length + PN_LENGTH + frame_head(binding->quarter_id) + inner + AEAD_TAG_LENGTH;
-        if (length > e->config.max_udp_payload) {
+        if (length > p->pmtud.size) {   /* it became smaller while the packet waited */
             packet_put(e, queue_pop(p));
-            COUNT(e, inner_mtu);
+            COUNT(e, inner_path_mtu);
             continue;
         }
         if (s.n && length > segment)

@@ -74,6 +74,15 @@ static void drop(endpoint *e, struct tunnel *t, struct packet *k, int counter)
     packet_put(e, k);
 }
 
+static void too_big(endpoint *e, struct tunnel *t, struct packet *k, uint16_t mtu, int counter)
+{
+    uint8_t answer[1280];
+    size_t n = icmp_too_big(k->buffer + k->offset, k->length, mtu, answer);
+    if (n)
+        inner_deliver(e, t->config.tun, answer, n);
+    drop(e, t, k, counter);
+}
+
 static uint32_t queue_limit(const struct path *p, size_t size)
 {
     uint64_t rate = cubic_rate(&p->cc, p->rec.sampled ? p->rec.smoothed : INITIAL_RTT_NS);
@@ -107,6 +116,10 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
     struct path *p = steering_path(c, t, k->buffer + k->offset, k->length, now, &k->flow, &why);
     if (!p) {
         drop(e, t, k, why);
+        return;
+    }
+    if (k->length > path_inner_mtu(p)) {
+        too_big(e, t, k, path_inner_mtu(p), COUNTER_inner_path_mtu);
         return;
     }
     if (p->queue_packets >= queue_limit(p, k->length)) {
@@ -144,11 +157,7 @@ void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *k, uint64_
         return;
     }
     if (k->length > t->config.mtu) {
-        uint8_t answer[1280];
-        size_t n = icmp_too_big(p, k->length, t->config.mtu, answer);
-        if (n)
-            inner_deliver(e, tun, answer, n);
-        drop(e, t, k, COUNTER_inner_mtu);
+        too_big(e, t, k, t->config.mtu, COUNTER_inner_mtu);
         return;
     }
     k->tunnel = t->handle;

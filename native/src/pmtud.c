@@ -1,0 +1,141 @@
+/* Path MTU discovery by probing (RFC 8899, RFC 9000 §14.3), for each path on its own (RFC 10069 §5.6): PING and PADDING in a
+ * datagram of the size to be tried. Messages from the network are not believed.
+ *
+ *   state      a probe is acknowledged   three probes of one size lost   large packets vanish   timer
+ *   off        -                         -                               -                      -
+ *   search     larger: search, or done   smaller: search, or done        search (from base)     send the next probe
+ *   done       -                         -                               search (from base)     search (raise)
+ *
+ * A lost probe says nothing of congestion (RFC 9002 §7.5 leaves it out of the window). */
+#include "core.h"
+
+#define STEP 16                         /* octets that are not worth another probe */
+#define TRIES 3                         /* RFC 8899 §5.1.2: MAX_PROBES */
+#define RAISE_NS 600000000000ull        /* RFC 8899 §5.1.1: PMTU_RAISE_TIMER */
+#define PACE_NS 20000000ull             /* between probes: the sizes before are known lost or not by then, mostly */
+#define BLACK_HOLE 6                    /* large packets lost, and none acknowledged for 3 PTO, while small ones are */
+
+static uint16_t most(const struct path *p)
+{
+    const struct conn *c = p->conn;
+    uint32_t n = c->e->config.max_udp_payload;
+    if (c->have_params && c->params.max_udp_payload_size >= 1200 && c->params.max_udp_payload_size < n)
+        n = c->params.max_udp_payload_size;
+    return (uint16_t)n;
+}
+
+static uint16_t base(const struct path *p)
+{
+    uint16_t n = most(p);
+    return p->conn->e->config.validation_size < n ? p->conn->e->config.validation_size : n;
+}
+
+void pmtud_init(struct path *p)
+{
+    p->pmtud = (struct pmtud){ .size = base(p), .next = NEVER };
+}
+
+static void tell(struct path *p)
+{
+    event_simple(p->conn, EVENT_PATH_MTU, p->id, p->pmtud.size, path_inner_mtu(p));
+}
+
+/* The largest size first: on most paths it passes, and then one probe is all. */
+static void search(struct path *p, uint64_t now)
+{
+    struct pmtud *m = &p->pmtud;
+    m->too_large = (uint16_t)(most(p) + STEP);
+    m->tries = 0;
+    m->probe = m->size < most(p) ? most(p) : 0;
+    m->next = m->probe ? now : NEVER;
+    conn_touch(p->conn);
+}
+
+void pmtud_start(struct path *p, uint64_t now)
+{
+    pmtud_init(p);                      /* the peer's parameters are known now, and the address may be a new one */
+    tell(p);
+    search(p, now);
+}
+
+static void next_size(struct path *p, uint64_t now)
+{
+    struct pmtud *m = &p->pmtud;
+    m->tries = 0;
+    m->probe = m->too_large - m->size > STEP ? (uint16_t)(m->size + (m->too_large - m->size) / 2) : 0;
+    m->next = m->probe ? now + PACE_NS : m->size < most(p) ? now + RAISE_NS : NEVER;
+    conn_touch(p->conn);
+}
+
+/* Not while the path is silent, standing by without an address, or of a handshake: no answer would say anything. */
+uint64_t pmtud_deadline(const struct path *p)
+{
+    bool can = p->state == PATH_ACTIVE && p->validated && p->address_validated && p->conn->handshake_confirmed;
+    return can ? p->pmtud.next : NEVER;
+}
+
+bool pmtud_due(const struct path *p, uint64_t now) { return p->pmtud.probe && pmtud_deadline(p) <= now; }
+
+void pmtud_sent(struct path *p)
+{
+    p->pmtud.next = NEVER;              /* until it is acknowledged or lost */
+    p->probes = 1;                      /* a small packet behind it: its acknowledgement tells the probe's loss before a PTO */
+}
+
+void pmtud_timer(struct path *p, uint64_t now)
+{
+    if (pmtud_deadline(p) > now)
+        return;
+    if (!p->pmtud.probe)
+        search(p, now);                 /* once more, for what is above the size that passes */
+    conn_ready(p->conn);
+}
+
+void pmtud_acked(struct path *p, uint16_t size, bool probe, uint64_t now)
+{
+    struct pmtud *m = &p->pmtud;
+    if (size > base(p)) {
+        m->large_lost = 0;
+    } else if (m->large_lost >= BLACK_HOLE && now - m->large_since > 3 * recovery_pto(p->conn, p)) {    /* RFC 8899 §4.3 */
+        COUNT(p->conn->e, mtu_black_hole);
+        pmtud_start(p, now);
+        return;
+    }
+    if (!probe || size <= m->size)
+        return;
+    m->size = size;
+    tell(p);
+    next_size(p, now);
+}
+
+void pmtud_lost(struct path *p, uint16_t size, bool probe, uint64_t now)
+{
+    struct pmtud *m = &p->pmtud;
+    if (!probe) {
+        if (size > base(p)) {
+            m->large_since = m->large_lost ? m->large_since : now;
+            m->large_lost += m->large_lost < BLACK_HOLE;
+        }
+        return;
+    }
+    if (size != m->probe)
+        return;                         /* of a search that is over */
+    if (++m->tries < TRIES) {
+        m->next = now + PACE_NS;
+        conn_touch(p->conn);
+        return;
+    }
+    m->too_large = size;
+    next_size(p, now);
+}
+
+/* The largest inner packet that a datagram of this path carries. */
+uint16_t path_inner_mtu(const struct path *p)
+{
+    const struct conn *c = p->conn;
+    uint64_t quarter = 0;
+    for (uint32_t i = 0; i < c->binding_count; i++)
+        quarter = c->bindings[i].quarter_id > quarter ? c->bindings[i].quarter_id : quarter;
+    size_t cid = p->dcid ? p->dcid->length : ENGINE_CID_LENGTH;
+    return (uint16_t)(p->pmtud.size - (1 + cid + PN_LENGTH + 1 + varint_size(quarter) + 1 + AEAD_TAG_LENGTH));
+}
