@@ -50,6 +50,7 @@ from native import lib
 
 CRYPTO_CHUNK = 1000
 MILLISECOND = 1_000_000
+IDLE_TIMEOUT_MOST_MS = 7 * 86_400_000  # a peer may say up to 2^62-1 ms, which is too much for a number of nanoseconds
 CIDS_PATIENCE_S = 2.0  # for the peer's connection IDs of the next path
 T = TypeVar("T")
 PathHandler = Callable[[str, dict[str, Any]], None]
@@ -161,7 +162,7 @@ class Connection:
         self._engine.peer_params(
             self.handle,
             PeerParams(
-                max_idle_timeout_ns=(parameters.max_idle_timeout or 0) * MILLISECOND,
+                max_idle_timeout_ns=min(parameters.max_idle_timeout or 0, IDLE_TIMEOUT_MOST_MS) * MILLISECOND,
                 max_ack_delay_ns=(25 if parameters.max_ack_delay is None else parameters.max_ack_delay) * MILLISECOND,
                 ack_delay_exponent=3 if parameters.ack_delay_exponent is None else parameters.ack_delay_exponent,
                 disable_active_migration=parameters.disable_active_migration,
@@ -301,6 +302,8 @@ class Connection:
                 ready = self._crypto_in[level].receive(offset, data)
                 if ready:
                     self._tls.receive(level, ready)
+                    for over in range(Level.INITIAL, self._tls.reading):
+                        self._crypto_in[Level(over)].close()
                     self._tls_actions()
                 return
         except ReadError as error:

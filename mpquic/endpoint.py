@@ -18,12 +18,13 @@ from mpquic.engine import NEVER, Engine, EngineConfig, Event, Remote
 from mpquic.errors import EngineError, HandshakeFailed, HandshakeRefused, HandshakeTimeout, PskSpent
 from mpquic.keylog import line
 from mpquic.psk import Psk
+from mpquic.psk_choice import PskLookup
 from mpquic.qlog import Qlog
 from mpquic.steering import SteeringRule
 from mpquic.suites import SUITES, Suite
 from mpquic.tls_client import ClientTls
 from mpquic.tls_errors import SpentKey
-from mpquic.tls_server import PskLookup, ServerTls
+from mpquic.tls_server import ServerTls
 from mpquic.tls_states import Role
 from mpquic.token_store import TokenStore
 from mpquic.transport_parameters import TransportParameters
@@ -245,16 +246,20 @@ class Endpoint:
                 raise RaceLost("another access was faster")
             winner.append(connection)
 
-        connection.start_tls(
-            ClientTls(
-                psk,
-                alpn=[ALPN],
-                transport_parameters=connection.transport_parameters,
-                on_peer_parameters=connection.peer_parameters_received,
-                authorise=authorise,
-                keylog=self._keylog,
+        try:
+            connection.start_tls(
+                ClientTls(
+                    psk,
+                    alpn=[ALPN],
+                    transport_parameters=connection.transport_parameters,
+                    on_peer_parameters=connection.peer_parameters_received,
+                    authorise=authorise,
+                    keylog=self._keylog,
+                )
             )
-        )
+        except BaseException:  # a key that is wiped, or has the other role: the engine's half goes, too
+            connection.abort()
+            raise
         return connection
 
     def _accept(self, handle: int, link: int) -> None:

@@ -51,6 +51,10 @@ class PskWiped(MpquicError):
     """A key was used after wipe()."""
 
 
+class PskRole(MpquicError):
+    """A key that this node uses as a server was to be used as a client (RFC 9257 §4.1)."""
+
+
 class HandshakeFailed(MpquicError):
     """The handshake did not complete."""
 

@@ -10,9 +10,11 @@ from enum import Enum
 from mpquic.errors import PskWiped
 from mpquic.key_schedule import hkdf_expand_label, hkdf_extract
 from mpquic.suites import AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, SUITES, Suite, suite_named
+from mpquic.tls_states import Role
 
 _IMPORT_PROTOCOL = 0x0304  # QUIC v1 uses TLS 1.3's value (RFC 9258 §5.1)
 _IMPORT_HASH = "sha256"  # hash of the external PSK: none is defined for it, so SHA-256
+EXTERNAL_LABEL, IMPORTED_LABEL = "ext binder", "imp binder"
 MINIMUM_KEY = 16  # RFC 9257 §6: at least 128 bits of entropy
 
 
@@ -83,7 +85,7 @@ class Offer:
 class Psk:
     """One key between exactly one client and one server (RFC 9257 §4). Makes one connection."""
 
-    __slots__ = ("_key", "context", "identity", "mode", "suites")
+    __slots__ = ("_key", "context", "identity", "mode", "role", "suites")
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class Psk:
         self.mode = mode
         self.suites = chosen
         self.context = context
+        self.role: Role | None = None  # of this node; fixed by the first use
 
     def __repr__(self) -> str:
         return f"<Psk {self.mode.value}>"
@@ -123,19 +126,31 @@ class Psk:
         self._key[:] = bytes(len(self._key))
         self._key = bytearray()
 
+    def claim(self, role: Role) -> bool:
+        """This node's role with the key, for good. False: it has the other one (RFC 9257 §4.1)."""
+        if self.role is None:
+            self.role = role
+        return self.role is role
+
     def offers(self) -> list[Offer]:
         """Identities for a ClientHello: one per hash, in the order of the suites."""
         hashes = dict.fromkeys(s.hash_name for s in self.suites)
         return [self.offer(next(s for s in self.suites if s.hash_name == h)) for h in hashes]
 
+    def wire_identity(self, suite: Suite) -> bytes:
+        """The identity as a ClientHello carries it for this suite."""
+        if self.mode is PskMode.EXTERNAL:
+            return self.identity
+        return ImportedIdentity(self.identity, self.context, _IMPORT_PROTOCOL, suite.kdf).encode()
+
     def offer(self, suite: Suite) -> Offer:
         """The identity and key to use with this suite."""
         if self.wiped:
             raise PskWiped("the key was wiped")
+        wire = self.wire_identity(suite)
         if self.mode is PskMode.EXTERNAL:
-            return Offer(self.identity, self._key, _IMPORT_HASH, "ext binder")
-        wire = ImportedIdentity(self.identity, self.context, _IMPORT_PROTOCOL, suite.kdf).encode()
-        return Offer(wire, import_key(self._key, wire, suite), suite.hash_name, "imp binder")
+            return Offer(wire, self._key, _IMPORT_HASH, EXTERNAL_LABEL)
+        return Offer(wire, import_key(self._key, wire, suite), suite.hash_name, IMPORTED_LABEL)
 
 
 def import_key(key: bytes | bytearray, imported_identity: bytes, suite: Suite) -> bytes:

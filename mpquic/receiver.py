@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from mpquic.reassembly import Reassembly
 
 
 @dataclass(slots=True)
-class Receiver:
-    """Puts octets in order. `window` and `have` begin at `offset`; one flag octet per octet, so the cost of pieces in
-    any order and size is twice the window, never something per piece."""
-
-    limit: int  # announced
-    size: int  # of the window to keep announced
-    offset: int = 0  # next octet to deliver
+class Receiver(Reassembly):
+    limit: int = 0  # announced
+    size: int = 0  # of the window to keep announced
     highest: int = 0
     final: int | None = None
     done: bool = False
     stopped: bool = False  # nobody reads: octets are counted and thrown away
-    window: bytearray = field(default_factory=bytearray)
-    have: bytearray = field(default_factory=bytearray)
-
-    def put(self, offset: int, data: bytes) -> bytes:
-        if offset < self.offset:
-            data = data[self.offset - offset :]
-            offset = self.offset
-        if not data:
-            return b""
-        start = offset - self.offset
-        if not start and not self.window:
-            self.offset += len(data)
-            return data
-        end = start + len(data)
-        if end > len(self.window):
-            grow = bytes(end - len(self.window))
-            self.window += grow
-            self.have += grow
-        self.window[start:end] = data
-        self.have[start:end] = b"\x01" * len(data)
-        ready = self.have.find(0)
-        if ready < 0:
-            ready = len(self.have)
-        if not ready:
-            return b""
-        out = bytes(self.window[:ready])
-        del self.window[:ready]
-        del self.have[:ready]
-        self.offset += ready
-        return out
-
-    def drop(self) -> None:
-        self.window = bytearray()
-        self.have = bytearray()

@@ -326,9 +326,9 @@ class Streams:
         receiver = sender = None
         if not stream_id & UNI:
             size = self._local.bidi_local if mine else self._local.bidi_remote
-            receiver = Receiver(size, size)
+            receiver = Receiver(limit=size, size=size)
         elif not mine:
-            receiver = Receiver(self._local.uni, self._local.uni)
+            receiver = Receiver(limit=self._local.uni, size=self._local.uni)
         if mine or not stream_id & UNI:
             sender = Sender(self._send_window(stream_id))
         self._streams[stream_id] = _Stream(receiver, sender)

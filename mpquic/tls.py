@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from mpquic.errors import TransportError
 from mpquic.key_schedule import KeySchedule
 from mpquic.suites import Suite
 from mpquic.tls_errors import (
@@ -24,11 +23,10 @@ from mpquic.tls_errors import (
     UnexpectedMessage,
     WrongFinished,
 )
-from mpquic.tls_messages import MessageType, message
-from mpquic.tls_states import TABLE, Direction, Level, Role, Row, State
+from mpquic.tls_messages import X25519_LENGTH, MessageType, message
+from mpquic.tls_states import READING, TABLE, Direction, Level, Role, Row, State
 
 MESSAGE_MOST = 8192  # octets of one handshake message (ours are below 300; RFC 9000 §7.5 wants 4096 at least)
-X25519_LENGTH = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ class Tls:
             return
         try:
             self._receive(level, data)
-        except TransportError:
+        except BaseException:  # whatever a callback raises: nothing of a broken handshake stays
             self.state = State.FAILED
             self._wipe()
             raise
@@ -101,30 +99,25 @@ class Tls:
         buffer += data
         while len(buffer) >= 4:
             length = int.from_bytes(buffer[1:4], "big")
+            check_quic_allows(buffer[0])
+            # A message out of order is refused by its header: its body is not waited for
+            row = row_of(self.state, level, buffer[0])
             if length > MESSAGE_MOST:
                 raise CryptoBufferExceeded(f"handshake message of {length} octets: at most {MESSAGE_MOST}")
-            if buffer[0] == MessageType.END_OF_EARLY_DATA:
-                raise TlsProtocolViolation("EndOfEarlyData in QUIC (RFC 9001 §8.3)")
-            # A message out of order is refused by its header: its body is not waited for
-            row = self._row(level, buffer[0])
             if len(buffer) < 4 + length:
                 return
             whole = bytes(buffer[: 4 + length])
             del buffer[: 4 + length]
-            if row.key_change and buffer:
-                raise TlsProtocolViolation("CRYPTO octets left over at a key change (RFC 9001 §4.1.3)")
+            if row.key_change:
+                check_left_over(buffer)
             handler: Callable[[bytes], None] = getattr(self, "_on_" + row.action)
             handler(whole)
             self.state = row.next
 
-    def _row(self, level: Level, type_: int) -> Row:
-        try:
-            row = TABLE[self.state, MessageType(type_)]
-        except (KeyError, ValueError):
-            raise UnexpectedMessage(f"message type {type_}: {self.state.value}") from None
-        if row.level is not level:
-            raise UnexpectedMessage(f"message type {type_} at level {level.name}: {self.state.value}")
-        return row
+    @property
+    def reading(self) -> Level:
+        """The level whose CRYPTO octets are wanted: those below are over (RFC 9001 §4.1.3)."""
+        return READING[self.state]
 
     def take_actions(self) -> list[Action]:
         actions, self.actions = self.actions, []
@@ -168,14 +161,39 @@ class Tls:
         body = whole[4:]
         if len(body) != len(verify_data):
             raise DecodeError(f"Finished of {len(body)} octets: {len(verify_data)} wanted")
-        if not hmac.compare_digest(body, verify_data):
+        if not finished_matches(verify_data, body):
             raise WrongFinished("Finished does not verify")
 
     def _wipe(self) -> None:
-        """Drops the references to secrets (Python cannot overwrite its bytes objects)."""
-        self.actions = [action for action in self.actions if not isinstance(action, InstallKeys)]
+        """Drops the references to secrets (Python cannot overwrite its bytes objects), and what was to be sent."""
+        self.actions = []
         for buffer in self._buffers.values():
             buffer.clear()
+
+
+def row_of(state: State, level: Level, type_: int) -> Row:
+    try:
+        row = TABLE[state, MessageType(type_)]
+    except (KeyError, ValueError):
+        raise UnexpectedMessage(f"message type {type_}: {state.value}") from None
+    if row.level is not level:
+        raise UnexpectedMessage(f"message type {type_} at level {level.name}: {state.value}")
+    return row
+
+
+def check_quic_allows(type_: int) -> None:
+    if type_ == MessageType.END_OF_EARLY_DATA:
+        raise TlsProtocolViolation("EndOfEarlyData in QUIC (RFC 9001 §8.3)")
+
+
+def check_left_over(buffer: bytearray) -> None:
+    if buffer:
+        raise TlsProtocolViolation("CRYPTO octets left over at a key change (RFC 9001 §4.1.3)")
+
+
+def finished_matches(expected: bytes, received: bytes) -> bool:
+    """In constant time."""
+    return hmac.compare_digest(expected, received)
 
 
 def x25519_private(random: Callable[[int], bytes]) -> X25519PrivateKey:

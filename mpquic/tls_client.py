@@ -5,40 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from mpquic import server_flight_rules as rules
+from mpquic.errors import PskRole
 from mpquic.key_schedule import KeySchedule
-from mpquic.psk import Offer, Psk
+from mpquic.psk import Psk
 from mpquic.suites import Suite
 from mpquic.tls import HandshakeComplete, Tls, x25519_private, x25519_public, x25519_shared
-from mpquic.tls_errors import (
-    CryptoBufferExceeded,
-    IllegalParameter,
-    MissingExtension,
-    NoApplicationProtocol,
-    ProtocolVersion,
-    PskMissing,
-    UnsupportedExtension,
-)
-from mpquic.tls_messages import (
-    GROUP_X25519,
-    PSK_DHE_KE,
-    TLS_1_3,
-    ClientHello,
-    EncryptedExtensions,
-    Extension,
-    ServerHello,
-)
+from mpquic.tls_errors import CryptoBufferExceeded, KeyWithdrawn
+from mpquic.tls_messages import GROUP_X25519, PSK_DHE_KE, TLS_1_3, ClientHello, EncryptedExtensions, ServerHello
 from mpquic.tls_states import Direction, Level, Role, State
 
-# In our ClientHello, yet not allowed in EncryptedExtensions (RFC 8446 §4.2, table)
-_OFFERED_ELSEWHERE = frozenset(
-    (
-        Extension.KEY_SHARE,
-        Extension.SUPPORTED_VERSIONS,
-        Extension.SIGNATURE_ALGORITHMS,
-        Extension.PSK_KEY_EXCHANGE_MODES,
-        Extension.PRE_SHARED_KEY,
-    )
-)
 TICKETS_MOST = 16  # read over in one connection
 
 
@@ -66,16 +44,22 @@ class ClientTls(Tls):
             keylog=keylog,
             random=random,
         )
+        if not psk.claim(Role.CLIENT):
+            raise PskRole("this node is the server of the key")
+        self._psk = psk
         self._suites: dict[int, Suite] = {suite.code: suite for suite in psk.suites}
-        self._offers: list[Offer] = psk.offers()
+        self._early: list[KeySchedule] = []  # by offered identity, until one is selected
         self._schedule: KeySchedule | None = None
         self._client_hello = b""
         self.client_random = random(32)
-        self._private = x25519_private(random)
+        self._private: X25519PrivateKey | None = x25519_private(random)
         self._client_secret = self._server_secret = b""
 
     def start(self) -> None:
         """Sends the ClientHello."""
+        assert self._private is not None
+        offers = self._psk.offers()
+        self._early = [KeySchedule(offer.hash_name, offer.key) for offer in offers]
         hello = ClientHello(
             random=self.client_random,
             suites=list(self._suites),
@@ -85,15 +69,13 @@ class ClientTls(Tls):
             psk_modes=[PSK_DHE_KE],  # psk_ke alone would have no forward secrecy
             alpn=self._alpn_offered,
             transport_parameters=self._transport_parameters,
-            identities=[(offer.identity, 0) for offer in self._offers],  # age 0: external (RFC 8446 §4.2.11)
+            identities=[(offer.identity, 0) for offer in offers],  # age 0: external (RFC 8446 §4.2.11)
         )
         # Binders have the length of their hash, so the message's final lengths are known before their values
-        schedules = [KeySchedule(offer.hash_name, offer.key) for offer in self._offers]
-        hello.binders = [bytes(schedule.hash_length) for schedule in schedules]
+        hello.binders = [bytes(schedule.hash_length) for schedule in self._early]
         truncated = hello.encode()[: -hello.binders_length]
         hello.binders = [
-            schedule.binder(offer.binder_label, truncated)
-            for schedule, offer in zip(schedules, self._offers, strict=True)
+            schedule.binder(offer.binder_label, truncated) for schedule, offer in zip(self._early, offers, strict=True)
         ]
         self._client_hello = hello.encode()
         self.state = State.CLIENT_WAIT_SERVER_HELLO
@@ -101,38 +83,22 @@ class ClientTls(Tls):
 
     def _on_server_hello(self, whole: bytes) -> None:
         hello = ServerHello.decode(whole[4:])
-        if hello.is_retry:  # we have offered our only group
-            raise IllegalParameter("HelloRetryRequest, although the only group was offered")
-        if hello.unknown_extensions:
-            raise UnsupportedExtension(f"ServerHello extension {hello.unknown_extensions[0]} was not offered")
-        if hello.session_id or hello.compression:
-            raise IllegalParameter("ServerHello does not echo session id and compression")
-        if hello.version is None:
-            raise ProtocolVersion("ServerHello without TLS 1.3")
-        if hello.version != TLS_1_3:
-            raise IllegalParameter(f"ServerHello selects version 0x{hello.version:04x}")
-        suite = self._suites.get(hello.suite)
-        if suite is None:
-            raise IllegalParameter(f"ServerHello selects suite 0x{hello.suite:04x}, which was not offered")
-        if hello.selected_identity is None:
-            raise PskMissing("ServerHello without pre_shared_key: the server wants certificates")
-        if hello.selected_identity >= len(self._offers):
-            raise IllegalParameter(f"ServerHello selects identity {hello.selected_identity}")
-        offer = self._offers[hello.selected_identity]
-        if offer.hash_name != suite.hash_name:
-            raise IllegalParameter("ServerHello selects a suite with another hash than the key's")
-        if hello.key_share is None:
-            raise IllegalParameter("ServerHello without key_share")
-        group, share = hello.key_share
-        if group != GROUP_X25519:
-            raise IllegalParameter(f"ServerHello selects group 0x{group:04x}, which was not offered")
+        rules.check_form(hello)
+        rules.check_version(hello)
+        suite = rules.selected_suite(hello, self._suites)
+        index = rules.selected_identity(hello)
+        rules.check_identity(index, suite, [schedule.hash_name for schedule in self._early])
+        share = rules.selected_share(hello)
+        if self._psk.wiped:
+            raise KeyWithdrawn("the key was wiped while the handshake ran")
+        assert self._private is not None
         shared = x25519_shared(self._private, share)
 
-        schedule = self._schedule = KeySchedule(suite.hash_name, offer.key)
+        schedule = self._schedule = self._early[index]
         schedule.update(self._client_hello)
         schedule.update(whole)
         self.suite = suite
-        self._offers = []
+        self._early, self._private = [], None
         self._client_secret, self._server_secret = self._handshake_secrets(schedule, shared)
         self._install(Level.HANDSHAKE, Direction.RECEIVE, suite, self._server_secret)
         self._install(Level.HANDSHAKE, Direction.SEND, suite, self._client_secret)
@@ -140,19 +106,10 @@ class ClientTls(Tls):
     def _on_encrypted_extensions(self, whole: bytes) -> None:
         assert self._schedule is not None
         extensions = EncryptedExtensions.decode(whole[4:])
-        for type_ in extensions.other_extensions:
-            if type_ in _OFFERED_ELSEWHERE:
-                raise IllegalParameter(f"extension {type_} is not allowed in EncryptedExtensions")
-            if type_ != Extension.SUPPORTED_GROUPS:
-                raise UnsupportedExtension(f"EncryptedExtensions extension {type_} was not offered")
-        if extensions.alpn is None:
-            raise NoApplicationProtocol("EncryptedExtensions without ALPN (RFC 9001 §8.1)")
-        if extensions.alpn not in self._alpn_offered:
-            raise IllegalParameter("ALPN that was not offered")
-        if extensions.transport_parameters is None:
-            raise MissingExtension("EncryptedExtensions without quic_transport_parameters (RFC 9001 §8.2)")
-        self._on_peer_parameters(extensions.transport_parameters)
-        self.alpn = extensions.alpn
+        rules.check_offered(extensions)
+        alpn = rules.selected_alpn(extensions, self._alpn_offered)
+        self._on_peer_parameters(rules.server_parameters(extensions))
+        self.alpn = alpn
         self._schedule.update(whole)
 
     def _on_server_finished(self, whole: bytes) -> None:
@@ -175,8 +132,9 @@ class ClientTls(Tls):
             raise CryptoBufferExceeded(f"more than {TICKETS_MOST} session tickets")
 
     def _forget(self) -> None:
-        self._schedule = None
-        self._offers = []
+        """The ephemeral key above all: with it, a recorded handshake would open for whoever reads our memory later."""
+        self._schedule = self._private = None
+        self._early = []
         self._client_secret = self._server_secret = b""
 
     def _wipe(self) -> None:

@@ -29,7 +29,7 @@ class TlsError(HandshakeError):
 
 
 class KeyRefused(TlsError):
-    """The PSK is not accepted. Its three reasons look alike on the wire: same alert, no reason phrase, equal work."""
+    """The PSK is not accepted. Its reasons look alike on the wire: same alert, no reason phrase, equal work."""
 
     alert = 51  # decrypt_error
 
@@ -44,6 +44,25 @@ class WrongBinder(KeyRefused):
 
 class SpentKey(KeyRefused):
     counter = "psk_spent"
+
+
+class KeyWithoutSuite(KeyRefused):
+    """The identity is known, but no common suite has its hash, or the import was for another context."""
+
+    counter = "psk_no_suite"
+
+
+class KeyOfAnotherRole(KeyRefused):
+    """Our own client uses this key: the hello is a reflection, or the key is shared by three (RFC 9257 §4.1)."""
+
+    counter = "psk_wrong_role"
+
+
+class KeyWithdrawn(TlsError):
+    """Our key was wiped while the handshake ran: internal_error, for nothing is wrong with the peer."""
+
+    alert = 80
+    counter = "psk_withdrawn"
 
 
 class WrongFinished(TlsError):

@@ -3,7 +3,7 @@ here; what the values mean is the handshake's business. There is no message with
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -13,6 +13,7 @@ from mpquic.tls_errors import DecodeError, IllegalParameter, TlsProtocolViolatio
 LEGACY_VERSION = 0x0303
 TLS_1_3 = 0x0304
 GROUP_X25519 = 0x001D
+X25519_LENGTH = 32
 PSK_DHE_KE = 1
 # What stacks expect to see in a ClientHello although no certificate is ever used: ecdsa_secp256r1_sha256.
 SIGNATURE_ALGORITHMS = bytes.fromhex("0403")
@@ -107,15 +108,13 @@ class ClientHello:
             hello.session_id = reader.vector(1, most=32)
             hello.suites = _uint_list(reader.vector(2, least=2))
             hello.compression = reader.vector(1, least=1)
-            extensions = _extensions(reader.vector(2))
+            # Up to TLS 1.2 the block may be missing: then there is no TLS 1.3 on offer, which is its own error
+            extensions = _extensions(reader.vector(2)) if reader.left else {}
             reader.end()
-        if hello.session_id:
-            raise TlsProtocolViolation("legacy_session_id is not empty (RFC 9001 §8.4)")
+        check_session_id(hello.session_id)
         if hello.compression != b"\x00":
             raise IllegalParameter("compression methods other than null (RFC 8446 §4.1.2)")
-        types = list(extensions)
-        if Extension.PRE_SHARED_KEY in extensions and types[-1] != Extension.PRE_SHARED_KEY:
-            raise IllegalParameter("pre_shared_key is not the last extension (RFC 8446 §4.2.11)")
+        check_psk_last(list(extensions))
         for type_, content in extensions.items():
             if parse := _CLIENT_HELLO_EXTENSIONS.get(type_):
                 with _decoding(f"ClientHello extension {type_}"):
@@ -257,10 +256,24 @@ def _extensions(block: bytes) -> dict[int, bytes]:
     while reader.left:
         type_ = reader.uint(2)
         content = reader.vector(2)
-        if type_ in out:
-            raise IllegalParameter(f"extension {type_} twice (RFC 8446 §4.2)")
+        check_unique(type_, out)
         out[type_] = content
     return out
+
+
+def check_unique(type_: int, seen: Container[int]) -> None:
+    if type_ in seen:
+        raise IllegalParameter(f"extension {type_} twice (RFC 8446 §4.2)")
+
+
+def check_psk_last(types: list[int]) -> None:
+    if Extension.PRE_SHARED_KEY in types and types[-1] != Extension.PRE_SHARED_KEY:
+        raise IllegalParameter("pre_shared_key is not the last extension (RFC 8446 §4.2.11)")
+
+
+def check_session_id(session_id: bytes) -> None:
+    if session_id:
+        raise TlsProtocolViolation("legacy_session_id is not empty (RFC 9001 §8.4)")
 
 
 class _decoding:

@@ -71,3 +71,7 @@ TABLE: dict[tuple[State, MessageType], Row] = {
         Level.ONE_RTT, "new_session_ticket", State.CLIENT_CONNECTED, False
     ),
 }
+
+# The level that each state reads. It never goes down.
+READING: dict[State, Level] = {state: Level.INITIAL for state in State} | {state: row.level for (state, _), row in TABLE.items()}
+READING[State.SERVER_CONNECTED] = Level.ONE_RTT

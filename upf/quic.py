@@ -12,9 +12,9 @@ from mpquic.connect_ip import Target
 from mpquic.connection import Connection
 from mpquic.endpoint import Endpoint, EndpointConfig, Tunnel
 from mpquic.errors import MpquicError
+from mpquic.psk_choice import PskLookup
 from mpquic.steering import SteeringRule
 from mpquic.suites import suite_named
-from mpquic.tls_server import PskLookup
 from mpquic.tunnel_request import ConnectIpReply
 from native import lib
 from upf.config import UpfConfig

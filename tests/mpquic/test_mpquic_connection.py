@@ -7,18 +7,22 @@ import contextlib
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
+from aioquic.quic.crypto import CryptoPair
 from line import IDENTITY, KEY, SERVER, Line, make_line, psk
 
 from mpquic.connection import Connection
 from mpquic.endpoint import Endpoint, EndpointConfig
-from mpquic.errors import ConnectionClosed, ConnectRefused, HandshakeRefused, HandshakeTimeout, PathFailed, PskSpent
+from mpquic.errors import ConnectionClosed, ConnectRefused, HandshakeRefused, HandshakeTimeout, PathFailed, PskSpent, PskWiped
 from mpquic.psk import Psk, PskMode
+from mpquic.reader import Reader
 from mpquic.steering import SteeringRule
 from mpquic.suites import SUITES, Suite
+from mpquic.tls_states import Level
 from mpquic.tunnel_request import ConnectIpReply
 
 UE, DN = IPv4Address("10.45.0.2"), IPv4Address("10.99.0.2")
@@ -146,25 +150,105 @@ def test_a_foreign_source_address_never_comes_out() -> None:
     run(test)
 
 
-@pytest.mark.parametrize(
-    ("key", "identity", "counter"),
-    [
-        (bytes(32), b"somebody else", "psk_unknown_identity"),
-        (bytes(32), IDENTITY, "psk_wrong_binder"),
-    ],
-)
-def test_wrong_keys_look_alike_on_the_wire(key: bytes, identity: bytes, counter: str) -> None:
+def close_frames(datagram: bytes, first_dcid: bytes) -> bytes:
+    """The frames of a server's Initial, by aioquic's packet protection."""
+    crypto = CryptoPair()
+    crypto.setup_initial(first_dcid, is_client=True, version=1)
+    reader = Reader(datagram)
+    reader.octets(5)
+    reader.vector(1)
+    reader.vector(1)
+    reader.octets(reader.varint())  # token
+    length = reader.varint()
+    packet = datagram[: reader.position + length]
+    return bytes(crypto.decrypt_packet(packet, reader.position, 0)[1])
+
+
+REFUSED_KEYS = {
+    "psk_unknown_identity": (bytes(32), b"somebody els", False),
+    "psk_wrong_binder": (bytes(32), IDENTITY, False),
+    "psk_spent": (KEY, IDENTITY, True),
+}
+
+
+def test_refused_keys_look_alike_on_the_wire() -> None:
+    """PSK-01: the same datagrams in number and length, the same frames in them, no word of why; the counters know."""
+    seen: list[tuple[list[int], bytes]] = []
+
     async def test(proxy: Proxy) -> None:
+        counter = list(REFUSED_KEYS)[len(seen)]
+        key, identity, proxy.spent = REFUSED_KEYS[counter]
         answers: list[bytes] = []
         line = proxy.line
-        line.drop = lambda datagram, to_server: answers.append(datagram.data) if not to_server else False  # type: ignore[func-returns-value]
+
+        def drop(datagram: Any, to_server: bool) -> bool:
+            if not to_server:
+                answers.append(datagram.data)
+            return False
+
+        line.drop = drop
+        connecting = asyncio.ensure_future(line.client.connect(psk(key, identity), 0, SERVER))
+        await asyncio.sleep(0)
+        [connection] = line.client.connections.values()
+        first_dcid = bytes.fromhex(connection.original_dcid)
         with pytest.raises(HandshakeRefused) as refused:
-            await line.do(line.client.connect(psk(key, identity), 0, SERVER))
+            await line.do(connecting)
         assert refused.value.code == 0x133
         assert refused.value.key_refused
         assert "identity" not in str(refused.value) and "binder" not in str(refused.value)
-        assert line.server.counters[counter] == 1
-        assert not proxy.connections and not proxy.spent
+        assert {name: line.server.counters[name] for name in REFUSED_KEYS} == {name: name == counter for name in REFUSED_KEYS}
+        assert not proxy.connections and proxy.spent == (counter == "psk_spent")
+        frames = close_frames(answers[0], first_dcid)
+        assert bytes.fromhex("1c 4133 06 00") in frames  # CONNECTION_CLOSE, CRYPTO_ERROR + 51, CRYPTO, no reason
+        seen.append(([len(answer) for answer in answers], frames))
+
+    for _ in REFUSED_KEYS:
+        run(test)
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_a_key_that_cannot_be_used_leaves_nothing_in_the_engine() -> None:
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        wiped = psk()
+        wiped.wipe()
+        with pytest.raises(PskWiped):
+            await line.do(line.client.connect(wiped, 0, SERVER))
+        await line.run(None, 5000)
+        assert not line.client.connections and not line.client.engine.connections()
+
+    run(test)
+
+
+@pytest.mark.parametrize("timeout_ms", [(1 << 62) - 1, 1 << 45, 0])
+def test_a_peer_may_announce_any_idle_timeout(timeout_ms: int) -> None:
+    """RFC 9000 §18.2: a varint of milliseconds. In ns it does not fit the engine's integer."""
+
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        own = line.client.parameters
+        line.client.parameters = lambda: replace(own(), max_idle_timeout=timeout_ms)  # type: ignore[method-assign]
+        connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        await line.do(connection.connect_ip("proxy"))
+        assert not line.server.counters["callback_failed"]
+
+    run(test)
+
+
+def test_crypto_octets_behind_a_gap_close_the_connection() -> None:
+    """PSK-14: the ClientHello is whole, and something waits behind it in the same level."""
+
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        connecting = asyncio.ensure_future(line.client.connect(psk(), 0, SERVER))
+        await asyncio.sleep(0)
+        [connection] = line.client.connections.values()
+        connection._crypto_out[Level.INITIAL] += 1
+        connection._crypto_send(Level.INITIAL, b"behind a gap")
+        with pytest.raises(HandshakeRefused) as refused:
+            await line.do(connecting)
+        assert refused.value.code == 0x0A
+        assert line.server.counters["tls_protocol_violation"] == 1
 
     run(test)
 
