@@ -1,6 +1,6 @@
 """5G-AKA (TS 33.501 §6.1.3.2), both ends: the home network's authentication vectors, the USIM's answer, resynchronisation.
 
-    AUTN = (SQN ⊕ AK) ‖ AMF ‖ MAC-A          AUTS = (SQN_MS ⊕ AK*) ‖ MAC-S
+AUTN = (SQN ⊕ AK) ‖ AMF ‖ MAC-A          AUTS = (SQN_MS ⊕ AK*) ‖ MAC-S
 """
 
 from __future__ import annotations

@@ -41,14 +41,20 @@ MODES = {
     SteeringMode.PRIORITY_BASED: 4,
     SteeringMode.REDUNDANT: 5,
 }
-STANDBY_INFORMATION: dict[int, tuple[Access, bool]] = {
-    1: ("3gpp", False),
-    2: ("3gpp", True),
-    3: ("non-3gpp", False),
-    4: ("non-3gpp", True),
+Information = tuple[int | None, Access | None, bool]
+"""What the information of a steering mode says: the load over 3GPP in percent, the active or preferred access, whether
+the other one is standby."""
+INFORMATION: dict[SteeringMode, dict[Information, int]] = {
+    SteeringMode.ACTIVE_STANDBY: {
+        (None, "3gpp", False): 1,
+        (None, "3gpp", True): 2,
+        (None, "non-3gpp", False): 3,
+        (None, "non-3gpp", True): 4,
+    },
+    SteeringMode.LOAD_BALANCING: {(100 - 10 * n, None, False): 1 + n for n in range(11)},
+    SteeringMode.PRIORITY_BASED: {(None, "3gpp", False): 1, (None, "non-3gpp", False): 2},
 }
-"""Mode 1: the active access, and whether the other one is standby"""
-PRIORITY_INFORMATION: dict[int, Access] = {1: "3gpp", 2: "non-3gpp"}
+"""Modes that are not here have no information."""
 TRANSPORT_MODES = {mode: int(mode) for mode in TransportMode}
 MATCH_ALL, IPV4_REMOTE, IPV6_REMOTE, PROTOCOL, REMOTE_PORT, REMOTE_PORTS = 0x01, 0x10, 0x21, 0x30, 0x50, 0x51
 COMPONENT_LENGTHS = {MATCH_ALL: 0, IPV4_REMOTE: 8, IPV6_REMOTE: 17, PROTOCOL: 1, REMOTE_PORT: 2, REMOTE_PORTS: 4}
@@ -86,24 +92,18 @@ class AtsssRule:
             raise AtsssError("a rule ID is 1 to 255, a precedence 0 to 255")
         if self.operation is Operation.DELETE:
             return _with_length(bytes((self.rule_id, self.operation)), 2)
-        descriptor = bytes((FUNCTIONALITIES[self.functionality], MODES[self.mode])) + self._information()
+        where = f"rule {self.rule_id}"
+        descriptor = bytes((FUNCTIONALITIES[self.functionality], MODES[self.mode]))
+        codes = INFORMATION.get(self.mode)
+        if codes is not None:
+            information = (self.load_3gpp, self.active, self.standby)
+            if information not in codes:
+                raise AtsssError(f"{where}: {self.mode.name} with load, access, standby {information} has no code")
+            descriptor += bytes((codes[information],))
         if self.transport is not None:
             descriptor += bytes((TRANSPORT_MODES[self.transport],))
         head = bytes((self.rule_id, self.operation, self.precedence))
         return _with_length(head + _with_length(_traffic(self.flow), 2) + _with_length(descriptor, 1), 2)
-
-    def _information(self) -> bytes:
-        match self.mode:
-            case SteeringMode.LOAD_BALANCING:
-                if self.load_3gpp is None or not 0 <= self.load_3gpp <= 100 or self.load_3gpp % 10:
-                    raise AtsssError("load over 3GPP must be 0, 10, … 100 percent")
-                return bytes((11 - self.load_3gpp // 10,))
-            case SteeringMode.ACTIVE_STANDBY:
-                return bytes((_code(STANDBY_INFORMATION, (self.active, self.standby)),))
-            case SteeringMode.PRIORITY_BASED:
-                return bytes((_code(PRIORITY_INFORMATION, self.active),))
-            case _:
-                return b""
 
     @classmethod
     def decode(cls, data: bytes) -> AtsssRule:
@@ -132,34 +132,16 @@ class AtsssRule:
 def _described(rule: AtsssRule, data: bytes, where: str) -> AtsssRule:
     functionality = _name(FUNCTIONALITIES, data[0], f"{where}: steering functionality")
     mode = _name(MODES, data[1], f"{where}: steering mode")
-    load: int | None = None
-    active: Access | None = None
-    standby = False
+    information: Information = (None, None, False)
     at = 2
-    if mode not in (SteeringMode.SMALLEST_DELAY, SteeringMode.REDUNDANT):
+    if mode in INFORMATION:
         if len(data) < 3:
-            raise AtsssError(f"{where}: the steering mode lacks its information")
-        information, at = data[2], 3
-        if mode is SteeringMode.LOAD_BALANCING:
-            if not 1 <= information <= 11:
-                raise AtsssError(f"{where}: load balancing information {information} is unknown")
-            load = (11 - information) * 10
-        elif mode is SteeringMode.ACTIVE_STANDBY:
-            if information not in STANDBY_INFORMATION:
-                raise AtsssError(f"{where}: active-standby information {information} is unknown")
-            active, standby = STANDBY_INFORMATION[information]
-        else:
-            if information not in PRIORITY_INFORMATION:
-                raise AtsssError(f"{where}: priority information {information} is unknown")
-            active = PRIORITY_INFORMATION[information]
-    transport = None
+            raise AtsssError(f"{where}: {mode.name} lacks its information")
+        information, at = _name(INFORMATION[mode], data[2], f"{where}: {mode.name} information"), 3
     if len(data) > at + 1:
         raise AtsssError(f"{where}: {len(data) - at - 1} octets too many in the access selection descriptor")
-    if len(data) == at + 1:
-        transport = _name(TRANSPORT_MODES, data[at], f"{where}: transport mode")
-    return AtsssRule(
-        rule.rule_id, rule.precedence, rule.flow, functionality, mode, load, active, standby, transport
-    )
+    transport = _name(TRANSPORT_MODES, data[at], f"{where}: transport mode") if len(data) == at + 1 else None
+    return AtsssRule(rule.rule_id, rule.precedence, rule.flow, functionality, mode, *information, transport)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +154,8 @@ class ProxyEntry:
     proxy_type: ProxyType
 
     def encode(self) -> bytes:
-        if self.ipv4 is None and self.ipv6 is None:
-            raise AtsssError("a proxy has an address")
+        if (self.ipv4 is None and self.ipv6 is None) or not 1 <= self.port <= 65535:
+            raise AtsssError("an MPQUIC proxy has an address, and a port from 1 to 65535")
         return _address(self.ipv4, self.ipv6) + self.port.to_bytes(2, "big") + bytes((self.proxy_type,))
 
 
@@ -318,9 +300,13 @@ def _address(ipv4: IPv4Address | None, ipv6: IPv6Address | None) -> bytes:
 
 
 def _skip_address(data: bytes, at: int) -> int:
+    """Where the address that begins at `at` ends: type (1; 0 none), IPv4 if bit 1, IPv6 if bit 2"""
     if at >= len(data) or data[at] > 3:
-        raise AtsssError("a UE link-specific address is missing or of an unknown type")
-    return at + 1 + 4 * (data[at] & 1) + 16 * (data[at] >> 1)
+        raise AtsssError("an address is missing or of an unknown type")
+    end = at + 1 + 4 * (data[at] & 1) + 16 * (data[at] >> 1)
+    if end > len(data):
+        raise AtsssError(f"an address of {end - at} octets is cut off, {len(data) - at} are there")
+    return end
 
 
 def _proxies(data: bytes) -> Iterator[ProxyEntry]:
@@ -347,13 +333,6 @@ def _with_length(data: bytes, size: int) -> bytes:
     if len(data) >= 1 << 8 * size:
         raise AtsssError(f"{len(data)} octets do not fit a length of {size}")
     return len(data).to_bytes(size, "big") + data
-
-
-def _code(table: Mapping[int, object], value: object) -> int:
-    for code, known in table.items():
-        if known == value:
-            return code
-    raise AtsssError(f"{value} has no code")
 
 
 def _name(table: Mapping[K, int], code: int, what: str) -> K:

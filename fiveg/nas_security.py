@@ -4,12 +4,15 @@
 
 Ciphered first (inner only), then the MAC over SQN ‖ inner as sent. One context serves both accesses: the keys are the
 same, BEARER (1 3GPP, 2 non-3GPP) and a COUNT pair per access keep the keystreams apart (TS 33.501 §6.4.3.1).
+
+The security header type stands outside the MAC: whoever is on the path can change it. So what it lets a message be is
+checked after the MAC and before COUNT moves; a message with a changed one is refused and the true one still gets through.
 """
 
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Final
 
@@ -18,8 +21,14 @@ from cryptography.hazmat.primitives.cmac import CMAC
 
 from fiveg.errors import FivegError
 from fiveg.keys import NAS_ENCRYPTION, NAS_INTEGRITY, nas_key
+from fiveg.nas.gmm import (
+    EPD,
+    DeregistrationRequest,
+    RegistrationRequest,
+    SecurityModeCommand,
+    SecurityModeComplete,
+)
 
-EPD_5GMM = 0x7E
 HEADER = 7
 COUNT_LIMIT = 1 << 24
 COUNT_RESERVE = 1 << 10
@@ -27,8 +36,8 @@ COUNT_RESERVE = 1 << 10
 BEARERS: Final = {"3gpp": 1, "non-3gpp": 2}
 UPLINK, DOWNLINK = 0, 1
 NEA0, NEA2, NIA2 = 0, 2, 2
-REGISTRATION_REQUEST, DEREGISTRATION_REQUEST, SERVICE_REQUEST = 0x41, 0x45, 0x4C
-SECURITY_MODE_COMMAND, SECURITY_MODE_COMPLETE = 0x5D, 0x5E
+INITIAL_MESSAGES = frozenset((RegistrationRequest.TYPE, DeregistrationRequest.TYPE))
+"""What a UE with a context sends integrity protected and not ciphered (TS 24.501 §4.4.6). SERVICE REQUEST is not here."""
 
 
 class NasSecurityError(FivegError):
@@ -105,7 +114,8 @@ def nea2(key: bytes, count: int, bearer: int, direction: int, data: bytes) -> by
 class Opened:
     """A message whose MAC was right: `plain` is the whole plain 5GMM message."""
 
-    plain: bytes
+    plain: bytes = field(repr=False)
+    """hidden: a key may stand in it"""
     sht: Sht
     count: int
 
@@ -120,7 +130,7 @@ class _Counts:
 
 def header_type(pdu: bytes) -> Sht:
     """Security header type of a 5GMM message; nothing is verified."""
-    if len(pdu) < 3 or pdu[0] != EPD_5GMM:
+    if len(pdu) < 3 or pdu[0] != EPD:
         raise NotProtected("not a 5GMM message")
     try:
         sht = Sht(pdu[1])
@@ -166,10 +176,11 @@ class NasSecurityContext:
         counts.send += 1
         body = self._cipher(plain, count, bearer, direction) if sht in CIPHERS else plain
         body = bytes((count & 0xFF,)) + body
-        return bytes((EPD_5GMM, sht)) + nia2(self._int, count, bearer, direction, body) + body
+        return bytes((EPD, sht)) + nia2(self._int, count, bearer, direction, body) + body
 
     def unprotect(self, pdu: bytes, access: str) -> Opened:
-        """Verify, then decipher. COUNT moves only after the MAC was right; whatever is refused changes nothing."""
+        """Verify, then decipher. COUNT moves only after the MAC was right; whatever is refused changes nothing. Raises
+        NasSecurityError and nothing else."""
         sht = header_type(pdu)
         if sht is Sht.PLAIN:
             raise NotProtected("a plain message where a protected one is required")
@@ -205,16 +216,16 @@ class NasSecurityContext:
         return data if self.ciphering == NEA0 else nea2(self._enc, count, bearer, direction, data)
 
     def _check_use(self, sht: Sht, plain: bytes) -> None:
-        """Which type is for which message (TS 24.501 §9.3.1, §4.4.6): the MAC was right, so a peer at fault."""
-        if len(plain) < 3 or plain[0] != EPD_5GMM or plain[1] != Sht.PLAIN:
+        """Which type is for which message (TS 24.501 §9.3.1, §4.4.6). Deciphered under a changed type, what is inside is
+        most likely no message at all."""
+        if len(plain) < 3 or plain[0] != EPD or plain[1] != Sht.PLAIN:
             raise NotProtected("inside is no plain 5GMM message")
         kind = plain[2]
         allowed = {
-            Sht.INTEGRITY: self.role is Role.AMF
-            and kind in (REGISTRATION_REQUEST, DEREGISTRATION_REQUEST, SERVICE_REQUEST),
-            Sht.CIPHERED: kind not in (SECURITY_MODE_COMMAND, SECURITY_MODE_COMPLETE),
-            Sht.INTEGRITY_NEW: self.role is Role.UE and kind == SECURITY_MODE_COMMAND,
-            Sht.CIPHERED_NEW: self.role is Role.AMF and kind == SECURITY_MODE_COMPLETE,
+            Sht.INTEGRITY: self.role is Role.AMF and kind in INITIAL_MESSAGES,
+            Sht.CIPHERED: kind not in (SecurityModeCommand.TYPE, SecurityModeComplete.TYPE),
+            Sht.INTEGRITY_NEW: self.role is Role.UE and kind == SecurityModeCommand.TYPE,
+            Sht.CIPHERED_NEW: self.role is Role.AMF and kind == SecurityModeComplete.TYPE,
         }
         if not allowed[sht]:
             raise UnexpectedHeaderType(f"message {kind:#04x} with security header type {sht.value}")

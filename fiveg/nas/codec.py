@@ -5,16 +5,21 @@
     dnn: str | None = optional(TLV, 0x25, DNN)
 
 Unknown optional IEs are skipped by the rules of TS 24.007 §11.2.4, unless their tag says that they must be understood
-(high half 0); of a repeated IE the first counts (TS 24.501 §7.6.3). Input cannot nest what a class does not.
+(high half 0; §11.2.5); of a repeated IE the first counts (TS 24.501 §7.6.3). Those rules say how long an IE of a later
+release is, not one that a message always had: what of these has no length field and is not read here stands in the
+message's PASSED_OVER. Input cannot nest what a class does not.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
+from fiveg.labels import LabelError, labels_decode, labels_encode
 from fiveg.nas.errors import NasError, NasMandatoryIncorrect, NasOptionalIncorrect, NasTooShort, NasValueError
 
 E = TypeVar("E", bound=IntEnum)
@@ -130,29 +135,18 @@ class Dnn:
     LONGEST = 100
 
     def encode(self, value: str) -> bytes:
-        out = b""
-        for label in value.split("."):
-            octets = label.encode("ascii", "replace")
-            if not 1 <= len(octets) <= 63 or b"?" in octets:
-                raise NasValueError("a DNN has ASCII labels of 1 to 63 characters")
-            out += bytes((len(octets),)) + octets
-        return out
+        try:
+            return labels_encode(value, self.LONGEST)
+        except LabelError as e:
+            raise NasValueError(f"DNN: {e}") from None
 
     def decode(self, data: bytes) -> str:
-        if not 1 <= len(data) <= self.LONGEST:
-            raise NasError(f"a DNN of {len(data)} octets, allowed are 1 to {self.LONGEST}")
-        labels, at = [], 0
-        while at < len(data):
-            end = at + 1 + data[at]
-            label = data[at + 1 : end]
-            if not label or end > len(data) or not all(c in _LABEL for c in label):
-                raise NasError("a DNN that is not made of labels")
-            labels.append(label.decode("ascii"))
-            at = end
-        return ".".join(labels)
+        try:
+            return labels_decode(data, self.LONGEST)
+        except LabelError as e:
+            raise NasError(f"DNN: {e}") from None
 
 
-_LABEL = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 OCTETS = Octets()
 HALF = Number(0, 15)
 NGKSI = Number(0, 7)
@@ -170,74 +164,69 @@ class NasMessage:
     """Fields of a subclass with an `ie` are the message's; others (5GSM's header) are the family's."""
 
     TYPE: ClassVar[int]
+    PASSED_OVER: ClassVar[Mapping[int, int]] = MappingProxyType({})
+    """IEs of the format TV that the message has and we do not read: tag → octets behind it"""
 
     def encode_body(self) -> bytes:
+        """Raises NasValueError for what has no encoding."""
         out = bytearray()
-        half = None
         for name, ie in _ies(type(self)):
             value = getattr(self, name)
             if ie.tag is not None and value is None:
                 continue
-            if half is not None and ie.format is not HIGH:
-                out.append(half)
-                half = None
             try:
                 data = ie.codec.encode(value)
+                if ie.format is LOW:
+                    out += data  # alone in its octet, unless the next field is the high half
+                elif ie.format is HIGH:
+                    out[-1] |= data[0] << 4
+                else:
+                    out += _write(ie, data)
             except NasError as e:
                 raise NasValueError(f"{type(self).__name__}.{name}: {e}") from None
-            if ie.format is LOW:
-                half = data[0]
-            elif ie.format is HIGH:
-                out.append((half or 0) | data[0] << 4)
-                half = None
-            else:
-                out += _write(ie, data)
-        if half is not None:
-            out.append(half)
         return bytes(out)
 
     @classmethod
     def decode_body(cls, data: bytes, **header: Any) -> Self:
+        """`header`: the fields without an `ie`. Raises NasError and nothing else."""
         values: dict[str, Any] = dict(header)
         at = 0
-        half: int | None = None
         optionals: dict[int, tuple[str, Ie]] = {}
         for name, ie in _ies(cls):
             if ie.tag is not None:
                 optionals[ie.tag << 4 if ie.format is TV1 else ie.tag] = (name, ie)
                 continue
-            if ie.format is HIGH and half is not None:
-                value, half = bytes((half >> 4,)), None
+            if ie.format is HIGH:  # the other half of the octet just read
+                value = bytes((data[at - 1] >> 4,))
             else:
-                value, at = _read_mandatory(cls, name, ie, data, at)
-                half = value[0] if ie.format is LOW else None
-                if ie.format is LOW:
-                    value = bytes((value[0] & 15,))
+                value, at = _read(cls, name, ie, data, at)
+            if ie.format is LOW:
+                value = bytes((value[0] & 15,))
             values[name] = _value(cls, name, ie, value, NasMandatoryIncorrect)
         while at < len(data):
             tag = data[at] & 0xF0 if data[at] & 0x80 else data[at]
             known = optionals.get(tag)
             if known is None:
-                if not tag & 0xF0:
-                    raise NasMandatoryIncorrect(f"{cls.__name__}: IE {tag:#04x} is unknown and must be understood")
                 at = _skip(cls, data, at)
                 continue
             name, ie = known
-            value, at = _read_optional(cls, name, ie, data, at)
+            if ie.format is TV1:
+                value, at = bytes((data[at] & 15,)), at + 1
+            else:
+                value, at = _read(cls, name, ie, data, at + 1)
             if name not in values:
                 values[name] = _value(cls, name, ie, value, NasOptionalIncorrect)
         return cls(**values)
 
 
-def _ies(cls: type[NasMessage]) -> list[tuple[str, Ie]]:
-    found = _CACHE.get(cls)
-    if found is None:
-        found = [(f.name, f.metadata["ie"]) for f in dataclasses.fields(cls) if "ie" in f.metadata]
-        _CACHE[cls] = found
-    return found
+_TABLES: dict[object, tuple[tuple[str, Ie], ...]] = {}
 
 
-_CACHE: dict[type[NasMessage], list[tuple[str, Ie]]] = {}
+def _ies(cls: type[NasMessage]) -> tuple[tuple[str, Ie], ...]:
+    """The IE table of a message, as its fields give it, in their order; found once per class"""
+    if cls not in _TABLES:
+        _TABLES[cls] = tuple((f.name, f.metadata["ie"]) for f in dataclasses.fields(cls) if "ie" in f.metadata)
+    return _TABLES[cls]
 
 
 def _value(cls: type[NasMessage], name: str, ie: Ie, data: bytes, error: type[NasError]) -> Any:
@@ -249,8 +238,7 @@ def _value(cls: type[NasMessage], name: str, ie: Ie, data: bytes, error: type[Na
 
 def _write(ie: Ie, data: bytes) -> bytes:
     if ie.format is TV1:
-        assert ie.tag is not None
-        return bytes((ie.tag << 4 | data[0],))
+        return bytes(((ie.tag or 0) << 4 | data[0],))
     head = b"" if ie.tag is None else bytes((ie.tag,))
     length = LENGTH_OCTETS.get(ie.format)
     if length is not None:
@@ -266,7 +254,8 @@ def _take(cls: type[NasMessage], name: str, data: bytes, at: int, length: int) -
     return data[at : at + length], at + length
 
 
-def _read_mandatory(cls: type[NasMessage], name: str, ie: Ie, data: bytes, at: int) -> tuple[bytes, int]:
+def _read(cls: type[NasMessage], name: str, ie: Ie, data: bytes, at: int) -> tuple[bytes, int]:
+    """The value of an IE, behind its tag"""
     size = LENGTH_OCTETS.get(ie.format)
     if size is None:
         return _take(cls, name, data, at, ie.size)
@@ -274,17 +263,16 @@ def _read_mandatory(cls: type[NasMessage], name: str, ie: Ie, data: bytes, at: i
     return _take(cls, name, data, at, int.from_bytes(length, "big"))
 
 
-def _read_optional(cls: type[NasMessage], name: str, ie: Ie, data: bytes, at: int) -> tuple[bytes, int]:
-    if ie.format is TV1:
-        return bytes((data[at] & 15,)), at + 1
-    return _read_mandatory(cls, name, ie, data, at + 1)
-
-
 def _skip(cls: type[NasMessage], data: bytes, at: int) -> int:
     """TS 24.007 §11.2.4: tags 8x-Fx are one octet; 7x have a length of 2 octets, all others of 1."""
     tag = data[at]
+    where = f"IE {tag:#04x}"
     if tag & 0x80:
         return at + 1
+    if not tag & 0xF0:
+        raise NasMandatoryIncorrect(f"{cls.__name__}: {where} is unknown and must be understood")
+    if tag in cls.PASSED_OVER:
+        return _take(cls, where, data, at + 1, cls.PASSED_OVER[tag])[1]
     size = 2 if tag & 0xF0 == 0x70 else 1
-    length, at = _take(cls, f"IE {tag:#04x}", data, at + 1, size)
-    return _take(cls, f"IE {tag:#04x}", data, at, int.from_bytes(length, "big"))[1]
+    length, at = _take(cls, where, data, at + 1, size)
+    return _take(cls, where, data, at, int.from_bytes(length, "big"))[1]

@@ -1,13 +1,14 @@
 # ruff: noqa: RUF009  (fields are made by functions of codec.py)
 """5GMM messages (TS 24.501 §8.2): dataclasses with their layout, `encode()`, and `decode(octets)` for all of them.
 
-    7E │ 00 │ type │ mandatory fields in order │ optional IEs
+7E │ 00 │ type │ mandatory fields in order │ optional IEs
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 
 from fiveg.nas.causes import GmmCause
 from fiveg.nas.codec import (
@@ -32,12 +33,11 @@ from fiveg.nas.codec import (
     optional,
 )
 from fiveg.nas.errors import NasError, NasTooShort, NasUnknownType, NasValueError
-from fiveg.nas.identity import GUTI_ONLY, IDENTITY, SUCI, Guti, Identity
+from fiveg.nas.identity import IDENTITY, SUCI, Guti, Identity
 
 EPD = 0x7E
 NO_KSI = 7
 CAUSE = Code(GmmCause)
-LONGEST = 65535
 
 
 class RegistrationType(IntEnum):
@@ -88,10 +88,9 @@ class _Accesses:
     """Registration result (§9.11.3.6): bits 3-1"""
 
     def encode(self, value: frozenset[str]) -> bytes:
-        bits = sum(ACCESS_BITS[a] for a in value)
-        if not bits:
-            raise NasValueError("a registration result names an access")
-        return bytes((bits,))
+        if not value or not value <= ACCESS_BITS.keys():
+            raise NasValueError(f"a registration result names {' or '.join(ACCESS_BITS)}, not {sorted(value)}")
+        return bytes((sum(ACCESS_BITS[a] for a in value),))
 
     def decode(self, data: bytes) -> frozenset[str]:
         if not data or not data[0] & 3 or data[0] & 4:
@@ -103,7 +102,10 @@ class _Snssai:
     """S-NSSAI with SST alone, or SST and SD (§9.11.2.8)"""
 
     def encode(self, value: tuple[int, bytes]) -> bytes:
-        return bytes((value[0],)) + value[1]
+        sst, sd = value
+        if not 0 <= sst <= 255 or len(sd) not in (0, 3):
+            raise NasValueError(f"an S-NSSAI has an SST of one octet and an SD of 3 or none, not {sst} and {len(sd)} octets")
+        return bytes((sst,)) + sd
 
     def decode(self, data: bytes) -> tuple[int, bytes]:
         if len(data) not in (1, 2, 4, 5, 8):
@@ -116,6 +118,7 @@ class RegistrationRequest(GmmMessage):
     """§8.2.6; all IEs here are in the cleartext set (§4.4.6)."""
 
     TYPE = 0x41
+    PASSED_OVER = MappingProxyType({0x52: 6})  # last visited registered TAI
     registration_type: int = mandatory(LOW, HALF, default=FOLLOW_ON | RegistrationType.INITIAL)
     ngksi: int = mandatory(HIGH, NGKSI, default=NO_KSI)
     identity: Identity = mandatory(LVE, IDENTITY)
@@ -135,7 +138,7 @@ class RegistrationAccept(GmmMessage):
 
     TYPE = 0x42
     accesses: frozenset[str] = mandatory(LV, _Accesses())
-    guti: Guti | None = optional(TLVE, 0x77, GUTI_ONLY)
+    guti: Guti | None = optional(TLVE, 0x77, Guti)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +265,7 @@ class SecurityModeCommand(GmmMessage):
     """§8.2.25; the octet of the algorithms has the ciphering one high (§9.11.3.34)"""
 
     TYPE = 0x5D
+    PASSED_OVER = MappingProxyType({0x57: 1})  # selected EPS NAS security algorithms
     integrity: int = mandatory(LOW, HALF)
     ciphering: int = mandatory(HIGH, HALF)
     ngksi: int = mandatory(LOW, NGKSI)
@@ -311,11 +315,12 @@ class GmmStatus(GmmMessage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UlNasTransport(GmmMessage):
-    """§8.2.10"""
+    """§8.2.10. The payload is shown nowhere: in mode `delivered` a key container holds the key itself."""
 
     TYPE = 0x67
+    PASSED_OVER = MappingProxyType({0x59: 1})  # old PDU session ID
     payload_type: int = mandatory(LOW, Code(PayloadType, 15))
-    payload: bytes = mandatory(LVE, OCTETS)
+    payload: bytes = mandatory(LVE, OCTETS, repr=False)
     pdu_session_id: int | None = optional(TV, 0x12, PDU_SESSION_ID)
     request_type: int | None = optional(TV1, 0x8, Code(RequestType, 15))
     snssai: tuple[int, bytes] | None = optional(TLV, 0x22, _Snssai())
@@ -325,11 +330,11 @@ class UlNasTransport(GmmMessage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DlNasTransport(GmmMessage):
-    """§8.2.11"""
+    """§8.2.11; payload as above"""
 
     TYPE = 0x68
     payload_type: int = mandatory(LOW, Code(PayloadType, 15))
-    payload: bytes = mandatory(LVE, OCTETS)
+    payload: bytes = mandatory(LVE, OCTETS, repr=False)
     pdu_session_id: int | None = optional(TV, 0x12, PDU_SESSION_ID)
     cause: int | None = optional(TV, 0x58, CAUSE)
 

@@ -1,7 +1,7 @@
 # ruff: noqa: RUF009  (fields are made by functions of codec.py)
 """5GSM messages (TS 24.501 §8.3). They ride in UL and DL NAS TRANSPORT and are never protected themselves.
 
-    2E │ PDU session ID │ PTI │ type │ mandatory fields in order │ optional IEs
+2E │ PDU session ID │ PTI │ type │ mandatory fields in order │ optional IEs
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address
-from typing import Any
+from types import MappingProxyType
 
 from fiveg.nas.causes import GsmCause
 from fiveg.nas.codec import (
@@ -40,7 +40,6 @@ FULL_RATE = b"\xff\xff"
 QOS_RULE_MATCH_ALL = bytes.fromhex("01000631310101ff01")
 """Rule 1, create, default, one filter: bidirectional, match-all; precedence 255, QFI 1 (§9.11.4.13)"""
 SSC_MODE_1 = 1
-MOST_SESSION_ID = 15
 
 
 class SessionType(IntEnum):
@@ -65,8 +64,9 @@ class GsmCapability:
     atsss_ll: int = 2
 
     def encode(self) -> bytes:
-        if not self.atsss_ll and (self.mptcp or self.mpquic_udp or self.mpquic_e):
-            raise NasValueError("without ATSSS-LL there is no MPTCP, MPQUIC-UDP or MPQUIC-E (§9.11.4.1 NOTE 3)")
+        self._check(NasValueError)
+        if not 0 <= self.atsss_st <= 15 or not 0 <= self.atsss_ll <= 3:
+            raise NasValueError(f"ATSSS-ST {self.atsss_st} has 4 bits, ATSSS-LL {self.atsss_ll} 2")
         first = self.atsss_st << 3
         second = self.mpquic_ip << 7 | self.mpquic_udp << 6 | self.mptcp << 5 | self.atsss_ll << 3
         return bytes((first, second)) + (b"\x01" if self.mpquic_e else b"")
@@ -77,7 +77,7 @@ class GsmCapability:
         if not 1 <= len(data) <= 13:
             raise NasError(f"a 5GSM capability of {len(data)} octets")
         first, second, third = (data + b"\x00\x00")[:3]
-        return cls(
+        capability = cls(
             atsss_st=first >> 3 & 15,
             mpquic_ip=bool(second & 0x80),
             mpquic_udp=bool(second & 0x40),
@@ -85,6 +85,12 @@ class GsmCapability:
             mptcp=bool(second & 0x20),
             atsss_ll=second >> 3 & 3,
         )
+        capability._check(NasError)
+        return capability
+
+    def _check(self, error: type[NasError]) -> None:
+        if not self.atsss_ll and (self.mptcp or self.mpquic_udp or self.mpquic_e):
+            raise error("without ATSSS-LL there is no MPTCP, MPQUIC-UDP or MPQUIC-E (§9.11.4.1 NOTE 3)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,21 +154,11 @@ class SessionAmbr:
     @classmethod
     def decode(cls, data: bytes) -> SessionAmbr:
         if len(data) != 6 or data[0] > 25 or data[3] > 25:
-            raise NasError("a session AMBR that is none")
-        return cls(_kbps(data[0], int.from_bytes(data[1:3], "big")), _kbps(data[3], int.from_bytes(data[4:6], "big")))
-
-
-class _Of:
-    """Values that write and read themselves"""
-
-    def __init__(self, kind: Any) -> None:
-        self._kind = kind
-
-    def encode(self, value: Any) -> bytes:
-        return bytes(value.encode())
-
-    def decode(self, data: bytes) -> Any:
-        return self._kind.decode(data)
+            raise NasError(f"a session AMBR has 6 octets and units up to 25, not {data[:6].hex()} of {len(data)} octets")
+        ambr = cls(_kbps(data[0], int.from_bytes(data[1:3], "big")), _kbps(data[3], int.from_bytes(data[4:6], "big")))
+        if not ambr.downlink_kbps or not ambr.uplink_kbps:
+            raise NasError("a session AMBR of 0: nothing could be sent")
+        return ambr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,10 +179,11 @@ class EstablishmentRequest(GsmMessage):
     """PDU SESSION ESTABLISHMENT REQUEST (§8.3.1)"""
 
     TYPE = 0xC1
+    PASSED_OVER = MappingProxyType({0x55: 2})  # maximum number of supported packet filters
     integrity_rate: bytes = mandatory(V, Octets(2, 2), 2, default=FULL_RATE)
     session_type: int | None = optional(TV1, 0x9, Code(SessionType, 15))
     ssc_mode: int | None = optional(TV1, 0xA, HALF)
-    capability: GsmCapability | None = optional(TLV, 0x28, _Of(GsmCapability))
+    capability: GsmCapability | None = optional(TLV, 0x28, GsmCapability)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,12 +191,13 @@ class EstablishmentAccept(GsmMessage):
     """PDU SESSION ESTABLISHMENT ACCEPT (§8.3.2)"""
 
     TYPE = 0xC2
+    PASSED_OVER = MappingProxyType({0x56: 1})  # RQ timer value
     session_type: int = mandatory(LOW, Code(SessionType, 15))
     ssc_mode: int = mandatory(HIGH, HALF, default=SSC_MODE_1)
     qos_rules: bytes = mandatory(LVE, Octets(4), default=QOS_RULE_MATCH_ALL)
-    ambr: SessionAmbr = mandatory(LV, _Of(SessionAmbr))
+    ambr: SessionAmbr = mandatory(LV, SessionAmbr)
     cause: int | None = optional(TV, 0x59, CAUSE)
-    address: PduAddress | None = optional(TLV, 0x29, _Of(PduAddress))
+    address: PduAddress | None = optional(TLV, 0x29, PduAddress)
     dnn: str | None = optional(TLV, 0x25, DNN)
     atsss: bytes | None = optional(TLVE, 0x77, OCTETS)
     """ATSSS container (fiveg/atsss.py)"""
@@ -218,6 +216,7 @@ class ModificationCommand(GsmMessage):
     """PDU SESSION MODIFICATION COMMAND (§8.3.9): new rules in its ATSSS container"""
 
     TYPE = 0xCB
+    PASSED_OVER = MappingProxyType({0x56: 1})  # RQ timer value
     cause: int | None = optional(TV, 0x59, CAUSE)
     atsss: bytes | None = optional(TLVE, 0x77, OCTETS)
 

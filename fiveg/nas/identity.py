@@ -90,7 +90,9 @@ class Suci:
 
     @property
     def supi(self) -> str:
-        """With the null scheme the SUPI stands in the SUCI."""
+        """With the null scheme the SUPI stands in the SUCI; with another one only the home network can tell it."""
+        if self.scheme != NULL_SCHEME:
+            raise NasError(f"a SUCI of protection scheme {self.scheme} does not show its SUPI")
         return f"imsi-{self.mcc}{self.mnc}{self.msin}"
 
     @classmethod
@@ -118,8 +120,8 @@ class Guti:
 
     @classmethod
     def decode(cls, data: bytes) -> Guti:
-        if len(data) != 11:
-            raise NasError(f"a 5G-GUTI has 11 octets, this one {len(data)}")
+        if len(data) != 11 or data[0] & 7 != GUTI:
+            raise NasError(f"a 5G-GUTI has type {GUTI} and 11 octets, not {data[:1].hex() or 'none'} and {len(data)}")
         mcc, mnc = plmn_of(data[1:4])
         rest = int.from_bytes(data[5:7], "big")
         return cls(mcc, mnc, data[4], rest >> 6, rest & 63, data[7:11])
@@ -156,17 +158,4 @@ class IdentityCodec:
         return OtherIdentity(kind, data)
 
 
-class GutiCodec:
-    """Where nothing but a 5G-GUTI may stand"""
-
-    def encode(self, value: Guti) -> bytes:
-        return value.encode()
-
-    def decode(self, data: bytes) -> Guti:
-        if not data or data[0] & 7 != GUTI:
-            raise NasError("not a 5G-GUTI")
-        return Guti.decode(data)
-
-
 IDENTITY = IdentityCodec()
-GUTI_ONLY = GutiCodec()

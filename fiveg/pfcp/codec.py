@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from enum import IntEnum, IntFlag
 from typing import Annotated, Any, Generic, Protocol, Self, TypeVar, get_origin, get_type_hints
 
+from fiveg.labels import LabelError, labels_decode, labels_encode
 from fiveg.pfcp.codes import ENTERPRISE
 from fiveg.pfcp.errors import IeIncorrect, InvalidLength, MandatoryIeMissing, PfcpError
 
@@ -147,49 +148,34 @@ class Octets:
         return data
 
 
-def labels_encode(name: str) -> bytes:
-    """A domain name in DNS label form without the final zero (TS 29.244 §8.2.38, §8.2.103)."""
-    out = bytearray()
-    for label in name.split("."):
-        data = label.encode("ascii", "replace")
-        if not 1 <= len(data) <= 63 or not label.isascii():
-            raise IeIncorrect("a name is labels of 1..63 ASCII octets")
-        out += bytes((len(data),)) + data
-    if len(out) > 255:
-        raise InvalidLength(f"name of {len(out)} octets, 255 are allowed")
-    return bytes(out)
-
-
-def labels_decode(data: bytes) -> str:
-    if not 1 <= len(data) <= 255:
-        raise InvalidLength(f"name of {len(data)} octets, 1..255 are allowed")
-    labels, at = [], 0
-    while at < len(data):
-        size = data[at]
-        label = data[at + 1 : at + 1 + size]
-        if not 1 <= size <= 63 or len(label) != size:
-            raise IeIncorrect("a name is labels of 1..63 octets, each inside the value")
-        if not label.isascii() or b"." in label or not label.decode().isprintable():
-            raise IeIncorrect("a label is printable ASCII without a dot")
-        labels.append(label.decode())
-        at += 1 + size
-    return ".".join(labels)
-
-
 class Labels:
-    """DNN as labels."""
+    """A DNN or FQDN as DNS labels (§8.2.103, §8.2.38)."""
+
+    LONGEST = 255
 
     def encode(self, value: str) -> bytes:
-        return labels_encode(value)
+        try:
+            return labels_encode(value, self.LONGEST)
+        except LabelError as error:
+            raise IeIncorrect(str(error)) from None
 
     def decode(self, data: bytes) -> str:
-        return labels_decode(data)
+        need(data, 1)
+        try:
+            return labels_decode(data, self.LONGEST)
+        except LabelError as error:
+            raise IeIncorrect(str(error)) from None
+
+
+LABELS = Labels()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RawIe:
+    """One IE as it stands in a message; vendor IEs without their enterprise number."""
+
     type: int
-    value: bytes
+    value: bytes = dataclasses.field(repr=False)
 
 
 def ie_encode(kind: int, value: bytes) -> bytes:

@@ -41,11 +41,13 @@ class N4KeyWrap:
         )
 
     def wrap(self, key: bytes, generation: int) -> bytes:
+        """40 octets for the key IE."""
         if len(key) != KEY_LENGTH:
-            raise ValueError(f"a key has {KEY_LENGTH} octets")
+            raise IeIncorrect(f"a key has {KEY_LENGTH} octets, not {len(key)}")
         return aes_key_wrap(self._kek(generation), key)
 
     def unwrap(self, wrapped: bytes, generation: int) -> bytes:
+        """The key; UnwrapFailed for whatever is not the wrapped key of this generation."""
         try:
             key = aes_key_unwrap(self._kek(generation), wrapped)
         except (InvalidUnwrap, ValueError):

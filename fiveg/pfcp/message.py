@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from fiveg.pfcp.codec import U16, U32, Enumeration, Flags, Group, Ie, Ies, Labels, Octets
+from fiveg.pfcp.codec import LABELS, U16, U32, Enumeration, Flags, Group, Ie, Ies, Octets
 from fiveg.pfcp.codes import (
     VERSION,
     Cause,
@@ -177,7 +177,7 @@ class SessionEstablishmentRequest(Message):
     create_mars: Annotated[tuple[CreateMar, ...], Ies(IeType.CREATE_MAR, CreateMar)] = ()
     create_srrs: Annotated[tuple[CreateSrr, ...], Ies(IeType.CREATE_SRR, CreateSrr)] = ()
     pdn_type: Annotated[PdnType | None, Ie(IeType.PDN_TYPE, Enumeration(PdnType, 7))] = None
-    dnn: Annotated[str | None, Ie(IeType.APN_DNN, Labels())] = None
+    dnn: Annotated[str | None, Ie(IeType.APN_DNN, LABELS)] = None
     s_nssai: Annotated[SNssai | None, Ie(IeType.S_NSSAI, SNssai)] = None
     user_id: Annotated[UserId | None, Ie(IeType.USER_ID, UserId)] = None
     provide_atsss: Annotated[ProvideAtsssControl | None, Ie(IeType.PROVIDE_ATSSS_CONTROL, ProvideAtsssControl)] = None
@@ -195,9 +195,7 @@ class SessionEstablishmentResponse(Message):
     up_f_seid: Annotated[FSeid | None, Ie(IeType.F_SEID, FSeid)] = None
     created_pdrs: Annotated[tuple[CreatedPdr, ...], Ies(IeType.CREATED_PDR, CreatedPdr)] = ()
     failed_rule: Annotated[FailedRule | None, Ie(IeType.FAILED_RULE_ID, FailedRule)] = None
-    atsss_parameters: Annotated[
-        AtsssControlParameters | None, Ie(IeType.ATSSS_CONTROL_PARAMETERS, AtsssControlParameters)
-    ] = None
+    atsss_parameters: Annotated[AtsssControlParameters | None, Ie(IeType.ATSSS_CONTROL_PARAMETERS, AtsssControlParameters)] = None
 
     def check(self) -> None:
         if self.cause.accepted and self.up_f_seid is None:
@@ -237,9 +235,7 @@ class SessionModificationResponse(Message):
     offending_ie: Annotated[int | None, Ie(IeType.OFFENDING_IE, U16)] = None
     created_pdrs: Annotated[tuple[CreatedPdr, ...], Ies(IeType.CREATED_PDR, CreatedPdr)] = ()
     failed_rule: Annotated[FailedRule | None, Ie(IeType.FAILED_RULE_ID, FailedRule)] = None
-    atsss_parameters: Annotated[
-        AtsssControlParameters | None, Ie(IeType.ATSSS_CONTROL_PARAMETERS, AtsssControlParameters)
-    ] = None
+    atsss_parameters: Annotated[AtsssControlParameters | None, Ie(IeType.ATSSS_CONTROL_PARAMETERS, AtsssControlParameters)] = None
     key_report: Annotated[MpquicKeyReport | None, Ie(IeType.MPQUIC_KEY_REPORT, MpquicKeyReport)] = None
 
 
@@ -375,9 +371,7 @@ def rejection(kind: MessageType, error: PfcpError, node_id: NodeId, recovery_tim
         case MessageType.HEARTBEAT_REQUEST:
             return HeartbeatResponse(recovery_time_stamp=recovery_time_stamp)
         case MessageType.ASSOCIATION_SETUP_REQUEST:
-            return AssociationSetupResponse(
-                node_id=node_id, cause=cause, recovery_time_stamp=recovery_time_stamp, offending_ie=ie
-            )
+            return AssociationSetupResponse(node_id=node_id, cause=cause, recovery_time_stamp=recovery_time_stamp, offending_ie=ie)
         case MessageType.ASSOCIATION_UPDATE_REQUEST:
             return AssociationUpdateResponse(node_id=node_id, cause=cause, offending_ie=ie)
         case MessageType.ASSOCIATION_RELEASE_REQUEST:
@@ -393,4 +387,3 @@ def rejection(kind: MessageType, error: PfcpError, node_id: NodeId, recovery_tim
         case MessageType.SESSION_REPORT_REQUEST:
             return SessionReportResponse(cause=cause, offending_ie=ie)
     raise UnknownMessage(f"{kind.name} is no request")
-

@@ -73,9 +73,7 @@ class CreatePdr(Group):
     far_id: Annotated[int | None, Ie(IeType.FAR_ID, U32)] = None
     qer_ids: Annotated[tuple[int, ...], Ies(IeType.QER_ID, U32)] = ()
     mar_id: Annotated[int | None, Ie(IeType.MAR_ID, U16)] = None
-    multipath_applicable: Annotated[
-        MultipathApplicable | None, Ie(IeType.MULTIPATH_APPLICABLE, Flags(MultipathApplicable))
-    ] = None
+    multipath_applicable: Annotated[MultipathApplicable | None, Ie(IeType.MULTIPATH_APPLICABLE, Flags(MultipathApplicable))] = None
 
     def check(self) -> None:
         if self.far_id is None and self.mar_id is None:
@@ -112,9 +110,7 @@ class ForwardingParameters(Group):
         DestinationInterface, Ie(IeType.DESTINATION_INTERFACE, Enumeration(DestinationInterface, 0x0F))
     ]
     network_instance: Annotated[str | None, Ie(IeType.NETWORK_INSTANCE, NETWORK_INSTANCE)] = None
-    outer_header_creation: Annotated[
-        OuterHeaderCreation | None, Ie(IeType.OUTER_HEADER_CREATION, OuterHeaderCreation)
-    ] = None
+    outer_header_creation: Annotated[OuterHeaderCreation | None, Ie(IeType.OUTER_HEADER_CREATION, OuterHeaderCreation)] = None
     interface_type: Annotated[InterfaceType | None, Ie(IeType.INTERFACE_TYPE, INTERFACE_TYPE)] = None
 
 
@@ -124,9 +120,7 @@ class UpdateForwardingParameters(Group):
         DestinationInterface | None, Ie(IeType.DESTINATION_INTERFACE, Enumeration(DestinationInterface, 0x0F))
     ] = None
     network_instance: Annotated[str | None, Ie(IeType.NETWORK_INSTANCE, NETWORK_INSTANCE)] = None
-    outer_header_creation: Annotated[
-        OuterHeaderCreation | None, Ie(IeType.OUTER_HEADER_CREATION, OuterHeaderCreation)
-    ] = None
+    outer_header_creation: Annotated[OuterHeaderCreation | None, Ie(IeType.OUTER_HEADER_CREATION, OuterHeaderCreation)] = None
     interface_type: Annotated[InterfaceType | None, Ie(IeType.INTERFACE_TYPE, INTERFACE_TYPE)] = None
 
 
@@ -139,9 +133,7 @@ class CreateFar(Group):
     def check(self) -> None:
         action_check(self.apply_action)
         if self.apply_action & ApplyAction.FORW and self.forwarding is None:
-            raise ConditionalIeMissing(
-                f"FAR {self.far_id} forwards without forwarding parameters", ie=IeType.FORWARDING_PARAMETERS
-            )
+            raise ConditionalIeMissing(f"FAR {self.far_id} forwards without forwarding parameters", ie=IeType.FORWARDING_PARAMETERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,9 +208,7 @@ class CreateMar(Group):
     access_3gpp: Annotated[AccessForwarding | None, Ie(IeType.ACCESS_3GPP, AccessForwarding)] = None
     access_non_3gpp: Annotated[AccessForwarding | None, Ie(IeType.ACCESS_NON_3GPP, AccessForwarding)] = None
     thresholds: Annotated[Thresholds | None, Ie(IeType.THRESHOLDS, Thresholds)] = None
-    indicator: Annotated[
-        SteeringModeIndicator | None, Ie(IeType.STEERING_MODE_INDICATOR, Flags(SteeringModeIndicator))
-    ] = None
+    indicator: Annotated[SteeringModeIndicator | None, Ie(IeType.STEERING_MODE_INDICATOR, Flags(SteeringModeIndicator))] = None
     transport_mode: Annotated[TransportMode | None, Ie(IeType.TRANSPORT_MODE, TRANSPORT)] = None
 
     def check(self) -> None:
@@ -236,18 +226,14 @@ class UpdateMar(Group):
     mar_id: Annotated[int, Ie(IeType.MAR_ID, U16)]
     functionality: Annotated[SteeringFunctionality | None, Ie(IeType.STEERING_FUNCTIONALITY, FUNCTIONALITY)] = None
     mode: Annotated[SteeringMode | None, Ie(IeType.STEERING_MODE, MODE)] = None
-    update_access_3gpp: Annotated[
-        UpdateAccessForwarding | None, Ie(IeType.UPDATE_ACCESS_3GPP, UpdateAccessForwarding)
-    ] = None
-    update_access_non_3gpp: Annotated[
-        UpdateAccessForwarding | None, Ie(IeType.UPDATE_ACCESS_NON_3GPP, UpdateAccessForwarding)
-    ] = None
+    update_access_3gpp: Annotated[UpdateAccessForwarding | None, Ie(IeType.UPDATE_ACCESS_3GPP, UpdateAccessForwarding)] = None
+    update_access_non_3gpp: Annotated[UpdateAccessForwarding | None, Ie(IeType.UPDATE_ACCESS_NON_3GPP, UpdateAccessForwarding)] = (
+        None
+    )
     access_3gpp: Annotated[AccessForwarding | None, Ie(IeType.ACCESS_3GPP, AccessForwarding)] = None
     access_non_3gpp: Annotated[AccessForwarding | None, Ie(IeType.ACCESS_NON_3GPP, AccessForwarding)] = None
     thresholds: Annotated[Thresholds | None, Ie(IeType.THRESHOLDS, Thresholds)] = None
-    indicator: Annotated[
-        SteeringModeIndicator | None, Ie(IeType.STEERING_MODE_INDICATOR, Flags(SteeringModeIndicator))
-    ] = None
+    indicator: Annotated[SteeringModeIndicator | None, Ie(IeType.STEERING_MODE_INDICATOR, Flags(SteeringModeIndicator))] = None
     transport_mode: Annotated[TransportMode | None, Ie(IeType.TRANSPORT_MODE, TRANSPORT)] = None
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
-from fiveg.pfcp.codec import labels_decode, labels_encode, need
+from fiveg.pfcp.codec import LABELS, need
 from fiveg.pfcp.codes import AccessType, ProxyType, RuleKind, UpFeature
 from fiveg.pfcp.errors import IeIncorrect, InvalidLength
 
@@ -45,7 +45,7 @@ class NodeId:
             return b"\x00" + self.value.packed
         if isinstance(self.value, IPv6Address):
             return b"\x01" + self.value.packed
-        return b"\x02" + labels_encode(self.value)
+        return b"\x02" + LABELS.encode(self.value)
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -56,7 +56,7 @@ class NodeId:
         if kind == 1:
             return cls(reader.ipv6())
         if kind == 2:
-            return cls(labels_decode(reader.take(reader.left)))
+            return cls(LABELS.decode(reader.take(reader.left)))
         raise IeIncorrect(f"node ID type {kind} is unknown")
 
 

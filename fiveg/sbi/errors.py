@@ -16,9 +16,7 @@ class InvalidParam:
 class SbiError(FivegError):
     """A request, or a response of the peer, that is refused."""
 
-    def __init__(
-        self, status: int, cause: str, detail: str = "", invalid_params: tuple[InvalidParam, ...] = ()
-    ) -> None:
+    def __init__(self, status: int, cause: str, detail: str = "", invalid_params: tuple[InvalidParam, ...] = ()) -> None:
         where = "; ".join(f"{p.param}: {p.reason}" for p in invalid_params)
         super().__init__(f"{status} {cause}" + (f": {detail}" if detail else "") + (f" ({where})" if where else ""))
         self.status = status

@@ -15,14 +15,15 @@ from enum import Enum
 from typing import Annotated, Any, Generic, Protocol, Self, TypeVar, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
+from fiveg.errors import FivegError
 from fiveg.sbi.errors import InvalidParam, SbiError
 from fiveg.sbi.strict import Json, dump, parse
 
 MAX_REPORTED = 8
 
 
-class Wrong(Exception):
-    """A value that is not allowed, and what is; `params` when it stands deeper."""
+class Wrong(FivegError, ValueError):
+    """A value that is not allowed, and what is; `params` when it stands deeper. Never shows the value: it may be a key."""
 
     def __init__(self, reason: str, params: tuple[InvalidParam, ...] = ()) -> None:
         super().__init__(reason)
@@ -44,6 +45,8 @@ class String:
     def read(self, value: Any) -> str:
         if not isinstance(value, str) or len(value) > self.longest:
             raise Wrong(f"string of at most {self.longest} characters")
+        if re.search("[\ud800-\udfff]", value):  # \udxxx alone is JSON, but no text: it could not be written to any log
+            raise Wrong("string of Unicode characters")
         if self.pattern is not None and re.fullmatch(self.pattern, value, re.ASCII) is None:
             raise Wrong(f"string like {self.pattern}")
         return value

@@ -18,15 +18,15 @@ MAX_HEADERS = 1024
 @dataclass(frozen=True, slots=True)
 class Part:
     content_id: str
-    data: bytes
+    data: bytes = field(repr=False)
     content_type: str = NAS
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """JSON text and its binary parts by Content-Id."""
+    """JSON text and its binary parts by Content-Id. Neither is shown: the JSON of our key service holds the key."""
 
-    json: bytes
+    json: bytes = field(repr=False)
     parts: dict[str, Part] = field(default_factory=dict)
 
     def binary(self, ref: RefToBinaryData | None, content_type: str = NAS) -> bytes:

@@ -2,6 +2,7 @@
 own reader would take what others read differently, and recurse as deep as the peer likes."""
 
 import json
+import math
 from typing import Any
 
 from fiveg.sbi.errors import malformed
@@ -25,9 +26,7 @@ def parse(body: bytes) -> Json:
         raise malformed("body is not UTF-8") from None
     _depth_check(text)
     try:
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer, parse_float=_float
-        )
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer, parse_float=_float)
     except ValueError:
         raise malformed("body is not JSON") from None
     if not isinstance(value, dict):
@@ -81,4 +80,7 @@ def _integer(text: str) -> int:
 def _float(text: str) -> float:
     if len(text) > MAX_NUMBER:
         raise malformed(f"number of {len(text)} digits")
-    return float(text)
+    value = float(text)
+    if math.isinf(value):
+        raise malformed("number beyond all that can be held")
+    return value

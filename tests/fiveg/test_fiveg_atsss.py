@@ -54,9 +54,7 @@ def test_nas_codes_are_pfcps_plus_one() -> None:
 ports = st.tuples(st.integers(0, 65535), st.integers(0, 65535)).map(lambda p: (min(p), max(p)))
 networks = st.builds(lambda a, n: IPv4Network((a, n), strict=False), st.ip_addresses(v=4).map(str), st.integers(1, 32))
 networks6 = st.builds(lambda a, n: IPv6Network((a, n), strict=False), st.ip_addresses(v=6).map(str), st.integers(0, 128))
-flows = st.builds(
-    FlowDescription, st.none() | st.integers(0, 255), st.none() | networks | networks6, st.none() | ports
-)
+flows = st.builds(FlowDescription, st.none() | st.integers(0, 255), st.none() | networks | networks6, st.none() | ports)
 functionalities = st.sampled_from([None, *SteeringFunctionality])
 transports = st.none() | st.sampled_from(list(TransportMode))
 
@@ -198,6 +196,8 @@ def test_containers_that_contradict() -> None:
         "",
         "00",
         "04",
+        "00" + "010a",  # an address that is cut off was once taken for the end of an older network's information
+        "00" + "02" + "fd" * 15,
         "0000" + "00" + "07" + "010a640001" + "1151",
         "0000" + "00" + "08" + "010a640001" + "0000" + "02",
         "0000" + "00" + "08" + "010a640001" + "1151" + "09",
@@ -241,3 +241,6 @@ def test_what_has_no_encoding() -> None:
         SteeringInformation((PROXY,) * 9).encode()
     with pytest.raises(AtsssError):
         ProxyEntry(None, None, 1, ProxyType.CONNECT_IP).encode()
+    for port in (0, -1, 65536):
+        with pytest.raises(AtsssError):
+            ProxyEntry(IPv4Address("10.100.0.1"), None, port, ProxyType.CONNECT_IP).encode()

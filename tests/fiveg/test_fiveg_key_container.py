@@ -43,9 +43,7 @@ def containers(draw: st.DrawFn) -> KeyContainer:
     if kind is Type.PROVISION:
         names = names - {"p0", "key"} | {draw(st.sampled_from(("p0", "key")))}
     values = {name: draw(VALUES[name]) for name in sorted(names)}
-    return KeyContainer(
-        type=kind, transaction=draw(st.integers(0, 255)), generation=draw(st.integers(0, 0xFFFFFFFF)), **values
-    )
+    return KeyContainer(type=kind, transaction=draw(st.integers(0, 255)), generation=draw(st.integers(0, 0xFFFFFFFF)), **values)
 
 
 @given(containers())

@@ -6,8 +6,6 @@ ATSSS containers are held against it only as a whole.
 
 from __future__ import annotations
 
-import logging
-import shutil
 import struct
 import subprocess
 from ipaddress import IPv4Address
@@ -15,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pycrate_mobile import NAS5G
+from pycrate_mobile import TS24501_FGMM as MM
+from pycrate_mobile import TS24501_FGSM as SM
 from test_fiveg_atsss import CONTAINER
 from test_fiveg_key_container import DERIVED
 from test_fiveg_nas_messages import GMM, GSM, IDS, SUCI
@@ -22,11 +23,6 @@ from test_fiveg_nas_messages import GMM, GSM, IDS, SUCI
 from fiveg.nas import gmm, gsm
 from fiveg.nas.causes import GsmCause
 from fiveg.nas_security import NasSecurityContext, Role, Sht
-
-NAS5G = pytest.importorskip("pycrate_mobile.NAS5G")
-MM = pytest.importorskip("pycrate_mobile.TS24501_FGMM")
-SM = pytest.importorskip("pycrate_mobile.TS24501_FGSM")
-logging.disable(logging.WARNING)
 
 EXPORTED_PDU, DISSECTOR, END = 252, 12, 0
 ACCEPT = gsm.EstablishmentAccept(
@@ -130,10 +126,6 @@ def tshark(path: Path, *fields: str) -> list[list[str]]:
     raise AssertionError(done.stderr)
 
 
-needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
-
-
-@needs_tshark
 def test_tshark_reads_ours(tmp_path: Path) -> None:
     path = tmp_path / "nas.pcap"
     pcap(path, [m.encode() for m in OURS])
@@ -145,7 +137,6 @@ def test_tshark_reads_ours(tmp_path: Path) -> None:
         assert not malformed, f"{name(message)}: malformed; {expert}"
 
 
-@needs_tshark
 def test_tshark_sees_the_values(tmp_path: Path) -> None:
     path = tmp_path / "nas.pcap"
     container = gmm.DlNasTransport(payload_type=gmm.PayloadType.MPQUIC_KEY, payload=DERIVED.encode(), pdu_session_id=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from ipaddress import IPv4Address
 
 import pytest
@@ -61,9 +62,7 @@ GMM = [
     gmm.DlNasTransport(payload_type=gmm.PayloadType.MPQUIC_KEY, payload=b"x", pdu_session_id=5, cause=GmmCause.CONGESTION),
 ]
 GSM = [
-    gsm.EstablishmentRequest(
-        **IDS, session_type=gsm.SessionType.IPV4V6, ssc_mode=1, capability=gsm.GsmCapability(mpquic_e=True)
-    ),
+    gsm.EstablishmentRequest(**IDS, session_type=gsm.SessionType.IPV4V6, ssc_mode=1, capability=gsm.GsmCapability(mpquic_e=True)),
     gsm.EstablishmentAccept(
         **IDS,
         session_type=gsm.SessionType.IPV4V6,
@@ -157,6 +156,39 @@ def test_unknown_ies() -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "ies"),
+    [
+        (REQUEST, ["5200f110000001"]),  # last visited registered TAI
+        (gmm.SecurityModeCommand(ciphering=2, integrity=2, ngksi=0, capability=b"\xa0\x20", rinmr=True), ["5722"]),
+        (gmm.UlNasTransport(payload_type=1, payload=b"ab", pdu_session_id=5, dnn="internet"), ["5904", "F1"]),
+        (gsm.EstablishmentRequest(**IDS, session_type=1, capability=gsm.GsmCapability()), ["550010", "B1"]),
+        (gsm.EstablishmentAccept(**IDS, session_type=1, ambr=gsm.SessionAmbr.mbps(1, 1), dnn="internet"), ["5621", "81"]),
+        (gsm.ModificationCommand(**IDS, cause=GsmCause.REGULAR_DEACTIVATION, atsss=b"\1\0\0"), ["5621", "2a06010001010001"]),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_ies_that_are_passed_over(message: gmm.GmmMessage | gsm.GsmMessage, ies: list[str]) -> None:
+    """IEs that these messages have always had, some without a length: read as one of a later release, what follows would
+    be taken for something else."""
+    decode = gmm.decode if isinstance(message, gmm.GmmMessage) else gsm.decode
+    octets = message.encode()
+    first = next(i for i in range(len(octets)) if _decodes(decode, octets[:i], type(message)))  # where the optional IEs begin
+    for extra in ies:
+        assert decode(octets[:first] + H(extra) + octets[first:]) == message
+        assert decode(octets + H(extra)) == message
+        if len(extra) > 2:
+            with pytest.raises(NasTooShort):
+                decode(octets + H(extra)[:-1])
+
+
+def _decodes(decode: Callable[[bytes], object], octets: bytes, kind: type) -> bool:
+    try:
+        return isinstance(decode(octets), kind)
+    except NasError:
+        return False
+
+
+@pytest.mark.parametrize(
     ("octets", "error"),
     [
         ("", NasTooShort),
@@ -229,11 +261,34 @@ def test_what_has_no_encoding() -> None:
         gmm.UlNasTransport(payload_type=1, payload=bytes(65536)),
         gmm.UlNasTransport(payload_type=1, payload=b"", dnn="a..b"),
         gmm.UlNasTransport(payload_type=1, payload=b"", dnn="ä"),
+        gmm.RegistrationAccept(accesses=frozenset(("wifi",))),
+        gmm.UlNasTransport(payload_type=1, payload=b"", snssai=(256, b"")),
+        gmm.UlNasTransport(payload_type=1, payload=b"", snssai=(1, b"ab")),
+        gmm.UlNasTransport(payload_type=1, payload=b"", dnn="a b"),
+        gmm.UlNasTransport(payload_type=1, payload=b"", dnn=".".join(["a" * 50] * 2)),
         gsm.EstablishmentRequest(**IDS, capability=gsm.GsmCapability(atsss_ll=0)),
+        gsm.EstablishmentRequest(**IDS, capability=gsm.GsmCapability(atsss_ll=4)),
         gsm.EstablishmentAccept(**IDS, session_type=1, ambr=gsm.SessionAmbr(0, 1)),
     ):
         with pytest.raises(NasValueError):
             message.encode()
+
+
+def test_values_that_contradict_themselves() -> None:
+    request = gsm.EstablishmentRequest(**IDS, session_type=1).encode()
+    with pytest.raises(NasOptionalIncorrect):
+        gsm.decode(request + H("280208c0"))  # MPQUIC without ATSSS-LL (NOTE 3)
+    for ambr in ("060000060001", "060001060000", "1a0001060001"):
+        with pytest.raises(NasMandatoryIncorrect):
+            gsm.decode(H("2e0501c211000901000631310101ff0106" + ambr))
+
+
+def test_suci_of_another_scheme_shows_no_supi() -> None:
+    assert SUCI.supi == "imsi-001010000000001" and Suci.of(SUCI.supi, 2) == SUCI
+    concealed = IDENTITY.decode(H("0100f110f0ff0101") + bytes(40))
+    assert isinstance(concealed, Suci)
+    with pytest.raises(NasError):
+        _ = concealed.supi
 
 
 def test_unknown_causes_stay_numbers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fiveg.nas import gmm
 from fiveg.nas_security import (
     COUNT_LIMIT,
     CountExhausted,
@@ -67,6 +68,31 @@ def test_every_octet_counts() -> None:
         with pytest.raises(WrongMac):
             ue.unprotect(bytes(changed), "3gpp")
     assert ue.unprotect(good, "3gpp").count == 1
+
+
+@pytest.mark.parametrize("sender", Role)
+def test_changed_header_type(sender: Role) -> None:
+    """The type is outside the MAC. Whatever it is changed to, the message is refused and the true one still counts."""
+    plains = {Sht.CIPHERED: DL, Sht.INTEGRITY_NEW: H("7e005d220002a020")}
+    if sender is Role.UE:
+        plains = {Sht.CIPHERED: DL, Sht.CIPHERED_NEW: H("7e005e"), Sht.INTEGRITY: H("7e004179000d0100f110f0ff00000000000010")}
+    for ciphering in (0, 2):
+        ends = pair(ciphering=ciphering)
+        out, into = ends if sender is Role.UE else ends[::-1]
+        for true, plain in plains.items():
+            good = out.protect(plain, "3gpp", true)
+            for sht in range(256):
+                if sht == true:
+                    continue
+                try:
+                    opened = into.unprotect(bytes((good[0], sht)) + good[2:], "3gpp")
+                except (NotProtected, UnexpectedHeaderType):
+                    continue
+                # Without ciphering, 1 and 2 differ in nothing but the type, for what may come either way.
+                assert ciphering == 0 and {sht, true} == {Sht.INTEGRITY, Sht.CIPHERED} and opened.plain == plain
+                break
+            else:
+                assert into.unprotect(good, "3gpp").plain == plain
 
 
 def test_replay_and_older() -> None:
@@ -180,3 +206,16 @@ def test_null_ciphering_is_integrity_only() -> None:
 def test_nothing_shows_keys() -> None:
     ue, _ = pair()
     assert K_AMF.hex() not in repr(ue) and "daae" not in repr(vars(ue).keys())
+
+
+def test_nothing_shows_what_was_opened() -> None:
+    """In mode `delivered` the message holds the key."""
+    ue, amf = pair()
+    delivered = H("7e00680d003101012100000001020020") + K_AMF + H("03000400000e101205")
+    opened = ue.unprotect(amf.protect(delivered, "3gpp"), "3gpp")
+    assert opened.plain == delivered  # the canary: it is there, and not shown
+    message = gmm.decode(opened.plain)
+    assert isinstance(message, gmm.DlNasTransport) and K_AMF in message.payload
+    up = gmm.UlNasTransport(payload_type=13, payload=message.payload)
+    for text in (repr(opened), repr(message), str(message), repr(up), f"{[message]}"):
+        assert repr(K_AMF)[2:12] not in text and K_AMF.hex()[:8] not in text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 from dataclasses import replace
@@ -10,6 +9,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+import scapy.contrib.pfcp as pfcp
 from test_fiveg_pfcp_messages import EXAMPLES, establishment, wire
 
 from fiveg.pfcp import message as m
@@ -17,15 +17,12 @@ from fiveg.pfcp import values as v
 from fiveg.pfcp.codes import Cause, KeyReason, MessageType, ReportType, RuleKind
 from fiveg.pfcp.mpquic_ies import MpquicKeyRequest
 
-pfcp = pytest.importorskip("scapy.contrib.pfcp")
-
 REQUEST = m.SessionReportRequest(report_type=ReportType.UISR, key_request=MpquicKeyRequest(KeyReason.INITIAL))
 
 
 # scapy reads the Failed Rule ID of a MAR as one of a FAR (its layer ends with IE 160): a PDR stands in for it here.
 SCAPY = [
-    replace(x, failed_rule=v.FailedRule(RuleKind.PDR, 9)) if isinstance(x, m.SessionModificationResponse) else x
-    for x in EXAMPLES
+    replace(x, failed_rule=v.FailedRule(RuleKind.PDR, 9)) if isinstance(x, m.SessionModificationResponse) else x for x in EXAMPLES
 ]
 
 
@@ -85,7 +82,6 @@ def pcap(path: Path, messages: list[bytes]) -> None:
     path.write_bytes(out)
 
 
-@pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
 def test_tshark_dissects_every_message_without_error(tmp_path: Path) -> None:
     messages = [wire(x, 5 + i) for i, x in enumerate([*EXAMPLES, REQUEST])]
     pcap(tmp_path / "n4.pcap", messages)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from fiveg.errors import FivegError
 from fiveg.pfcp.codes import Cause
 from fiveg.pfcp.keywrap import N4KeyWrap, UnwrapFailed
 
@@ -51,3 +52,17 @@ def test_other_lengths_are_refused(length: int) -> None:
 
 def test_key_is_in_no_representation() -> None:
     assert "11" * 8 not in repr(WRAP) and "\\x11" not in repr(WRAP)
+
+
+def test_key_wrap_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 3394 §4.6: 256 bits of key data with a 256-bit KEK"""
+    monkeypatch.setattr(N4KeyWrap, "_kek", lambda *_: bytes(range(32)))
+    key = bytes.fromhex("00112233445566778899aabbccddeeff000102030405060708090a0b0c0d0e0f")
+    wrapped = bytes.fromhex("28c9f404c4b810f4cbccb35cfb87f8263f5786e2d80ed326cbc7f0e71a99f43bfb988b9b7a02dd21")
+    assert WRAP.wrap(key, 1) == wrapped and WRAP.unwrap(wrapped, 1) == key
+
+
+@pytest.mark.parametrize("length", [0, 16, 31, 33])
+def test_other_keys_are_not_wrapped(length: int) -> None:
+    with pytest.raises(FivegError):
+        WRAP.wrap(bytes(length), 1)

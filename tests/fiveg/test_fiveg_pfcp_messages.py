@@ -21,6 +21,7 @@ from fiveg.pfcp.codes import (
     KeyReason,
     MpquicControl,
     MultipathApplicable,
+    NodeReportType,
     PdnType,
     Priority,
     ProxyType,
@@ -109,9 +110,7 @@ EXAMPLES: list[m.Message] = [
         up_f_seid=v.FSeid(0x0102030405060708, IPv4Address("10.90.0.20")),
         atsss_parameters=r.AtsssControlParameters(
             mpquic=r.MpquicParameters(
-                addresses=(
-                    v.MpquicAddress(ProxyType.CONNECT_IP, 4433, IPv4Address("10.100.0.1"), IPv6Address("fd64::1")),
-                ),
+                addresses=(v.MpquicAddress(ProxyType.CONNECT_IP, 4433, IPv4Address("10.100.0.1"), IPv6Address("fd64::1")),),
                 link_specific=v.LinkSpecificAddress(IPv4Address("10.1.0.2"), None, IPv4Address("10.2.0.2"), None),
             )
         ),
@@ -148,7 +147,12 @@ EXAMPLES: list[m.Message] = [
     ),
     m.HeartbeatRequest(recovery_time_stamp=1),
     m.HeartbeatResponse(recovery_time_stamp=2),
+    m.AssociationUpdateRequest(node_id=v.NodeId("upf"), up_features=frozenset({UpFeature.FTUP}), release_request=b"\x01"),
+    m.AssociationUpdateResponse(node_id=v.NodeId("smf"), cause=Cause.ACCEPTED),
     m.AssociationReleaseRequest(node_id=v.NodeId("smf")),
+    m.AssociationReleaseResponse(node_id=v.NodeId("smf"), cause=Cause.NO_ESTABLISHED_ASSOCIATION),
+    m.NodeReportRequest(node_id=v.NodeId("upf"), report_type=NodeReportType.UPFR),
+    m.NodeReportResponse(node_id=v.NodeId("smf"), cause=Cause.MANDATORY_IE_INCORRECT, offending_ie=IeType.NODE_REPORT_TYPE),
     m.VersionNotSupportedResponse(),
 ]
 

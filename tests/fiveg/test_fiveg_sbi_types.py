@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fiveg.errors import FivegError
 from fiveg.sbi import mpquickey, multipart, strict, types
 from fiveg.sbi.errors import InvalidParam, SbiError
 
@@ -34,9 +35,7 @@ REQUEST = mpquickey.MpquicKeyCreateData(
     held_generation=0,
     requested_lifetime=3600,
 )
-CREATED = mpquickey.MpquicKeyCreatedData(
-    generation=1, key=KEY, lifetime=3600, n1_delivery=mpquickey.N1Delivery.INITIATED
-)
+CREATED = mpquickey.MpquicKeyCreatedData(generation=1, key=KEY, lifetime=3600, n1_delivery=mpquickey.N1Delivery.INITIATED)
 EXAMPLES = [
     CREATE,
     REQUEST,
@@ -53,6 +52,15 @@ EXAMPLES = [
     ),
     types.N1N2MessageTransferRspData(cause=types.N1N2Cause.INITIATED),
     types.ProblemDetails(status=403, cause="MPQUIC_KEY_NOT_ALLOWED", invalid_params=(InvalidParam("/a", "b"),)),
+    types.PlmnId(mcc="310", mnc="260"),
+    types.Guami(plmn=types.PlmnId(mcc="001", mnc="01"), amf_id="0a1b2c"),
+    types.Snssai(sst=1, sd="00000a"),
+    types.RefToBinaryData(content_id="n1"),
+    types.SmContextUpdatedData(n1_sm_msg=types.RefToBinaryData(content_id="n1"), ma_accepted=False, cause="x"),
+    types.StatusInfo(resource_status="RELEASED"),
+    types.SmContextStatusNotification(status=types.StatusInfo(resource_status="RELEASED", cause="REL_DUE_TO_HO")),
+    types.N1MessageContainer(message_class=types.N1MessageClass.SM, content=types.RefToBinaryData(content_id="n1")),
+    types.SmContextCreateError(error=types.ProblemDetails(status=403), n1_sm_msg=types.RefToBinaryData(content_id="n1")),
 ]
 
 
@@ -266,3 +274,27 @@ def test_mutated_bodies_give_sbi_errors_only(data: st.DataObject) -> None:
     except SbiError:
         return
     assert types.SmContextCreateData.parse(value.text()) == value
+
+
+def test_text_that_no_log_could_hold_is_refused() -> None:
+    for text in (b'{"cause":"\\ud800"}', b'{"invalidParams":[{"param":"/a","reason":"\\udfff"}]}'):
+        with pytest.raises(SbiError):
+            types.ProblemDetails.parse(text)
+    assert types.ProblemDetails.parse(b'{"cause":"\\ud83d\\ude00"}').cause == "\U0001f600"  # a pair is a character
+
+
+def test_numbers_that_cannot_be_held_are_refused() -> None:
+    for number in (b"1e999", b"-1e999", b"NaN", b"Infinity"):
+        with pytest.raises(SbiError):
+            strict.parse(b'{"a":' + number + b"}")
+
+
+def test_bodies_show_no_key() -> None:
+    body = multipart.decode(*multipart.encode(CREATED.text(), (multipart.Part("n1", KEY),)))
+    assert body.parts["n1"].data == KEY and body.json == CREATED.text()
+    assert repr(KEY)[2:-1] not in repr(body) and json.loads(CREATED.text())["key"] not in repr(body)
+
+
+def test_what_cannot_be_written_is_of_the_family() -> None:
+    with pytest.raises(FivegError):
+        types.Snssai(sst=256).text()
