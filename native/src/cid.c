@@ -98,7 +98,7 @@ struct cid_entry *cid_issue(struct path *p)
         while (cid_find(p->conn->e, entry->cid, ENGINE_CID_LENGTH));    /* never twice: RFC 10069 §3.2.1 */
         entry->conn = p->conn;
         entry->path = p->id;
-        entry->sequence = p->local_next++;
+        entry->sequence = p->local_next++;  /* from 0 on, for each path: RFC 10069 §3.2 */
         cid_insert(p->conn->e, entry);
         return entry;
     }
@@ -108,7 +108,7 @@ struct cid_entry *cid_issue(struct path *p)
 static bool cid_announce(struct path *p, const struct cid_entry *entry)
 {
     uint8_t b[80], *q = b;
-    if (p->id == 0) {
+    if (!RULE(MP_38, p->id != 0)) {
         q = put_varint(q, F_NEW_CONNECTION_ID);
     } else {
         q = put_varint(q, F_PATH_NEW_CONNECTION_ID);
@@ -135,7 +135,7 @@ void cids_issue(struct conn *c)
         each = LIMIT_CIDS_ISSUED;
     for (uint32_t i = 0; i < c->path_count; i++) {          /* paths are kept in ascending order of ids */
         struct path *p = c->paths[i];
-        if (p->id > most || p->state == PATH_ABANDONED)
+        if (RULE(MP_44, p->id > most) || p->state == PATH_ABANDONED || (p->state == PATH_UNUSED && !RULE(MP_41, true)))
             continue;
         uint32_t have = 0;
         for (int k = 0; k < LIMIT_CIDS; k++)
@@ -159,7 +159,7 @@ void cids_forget_local(struct path *p)
 static bool cid_retire(struct path *p, uint64_t sequence)
 {
     uint8_t b[24], *q = b;
-    if (p->id == 0) {
+    if (!RULE(MP_38, p->id != 0)) {
         q = put_varint(q, F_RETIRE_CONNECTION_ID);
     } else {
         q = put_varint(q, F_PATH_RETIRE_CONNECTION_ID);
@@ -172,10 +172,11 @@ static bool cid_retire(struct path *p, uint64_t sequence)
 /* The CID to send to on this path: the one with the lowest sequence number. */
 bool path_choose_dcid(struct path *p)
 {
+    struct path *from = RULE(MP_46, true) ? p : p->conn->paths[0];     /* only of this path id: RFC 10069 §3.2.2 */
     p->dcid = NULL;
     for (int i = 0; i < LIMIT_CIDS; i++)
-        if (p->peer[i].used && (!p->dcid || p->peer[i].sequence < p->dcid->sequence))
-            p->dcid = &p->peer[i];
+        if (from->peer[i].used && (!p->dcid || from->peer[i].sequence < p->dcid->sequence))
+            p->dcid = &from->peer[i];
     if (p->dcid)
         token_insert(p->conn->e, p->dcid);
     return p->dcid != NULL;
@@ -200,7 +201,7 @@ static uint64_t cid_compare(struct conn *c, struct path *own, const struct frame
             bool same_cid = o->length == f->data_length && !memcmp(o->cid, f->data, o->length);
             bool same_number = p == own && o->sequence == f->sequence;
             bool same_token = o->has_token && equal_constant_time(o->token, f->token, 16);
-            if (same_cid != same_number || (same_cid && !same_token))
+            if (RULE(MP_43, same_cid != same_number || (same_cid && !same_token)))
                 return PROTOCOL_VIOLATION;
             if (same_cid)
                 *known = true;
@@ -211,16 +212,20 @@ static uint64_t cid_compare(struct conn *c, struct path *own, const struct frame
 
 uint64_t cid_new_received(struct conn *c, const struct frame_in *f)
 {
-    if (f->path > c->max_path_local)
+    if (RULE(MP_66, f->path > c->max_path_local))
         return PROTOCOL_VIOLATION;                          /* RFC 10069 §4 */
     struct path *p = path_find(c, f->path);
-    if (!p || p->state == PATH_ABANDONED)
+    if (!p)
+        return RULE(MP_64, true) ? 0 : PROTOCOL_VIOLATION;
+    if (RULE(MP_59, p->state == PATH_ABANDONED))
         return 0;                                           /* §3.4: ignored */
+    if (f->type == F_NEW_CONNECTION_ID && !RULE(MP_39, true))
+        return 0;                                           /* §3.2: the same as PATH_NEW_CONNECTION_ID for path 0 */
     bool known = false;
     uint64_t error = cid_compare(c, p, f, &known);
     if (error || known)
         return error;
-    if (f->sequence < p->peer_retire_prior_to)
+    if (RULE(MP_77, f->sequence < p->peer_retire_prior_to))
         return cid_retire(p, f->sequence) ? 0 : INTERNAL_ERROR;
     if (f->retire_prior_to > p->peer_retire_prior_to) {     /* retire first, then add (§4.4) */
         p->peer_retire_prior_to = f->retire_prior_to;
@@ -242,7 +247,7 @@ uint64_t cid_new_received(struct conn *c, const struct frame_in *f)
         if (!p->peer[i].used)
             slot = &p->peer[i];
     }
-    if (active >= c->e->config.active_connection_id_limit || !slot)
+    if (RULE(MP_08, active >= c->e->config.active_connection_id_limit) || !slot)
         return CONNECTION_ID_LIMIT_ERROR;                   /* RFC 9000 §5.1.1, per path id */
     memset(slot, 0, sizeof *slot);
     slot->conn = c;
@@ -251,7 +256,7 @@ uint64_t cid_new_received(struct conn *c, const struct frame_in *f)
     memcpy(slot->cid, f->data, f->data_length);
     memcpy(slot->token, f->token, 16);
     slot->has_token = slot->used = true;
-    if (!p->dcid && p->state != PATH_UNUSED)
+    if (RULE(MP_32, !p->dcid && p->state != PATH_UNUSED && p->state != PATH_ABANDONED))
         path_choose_dcid(p);
     conn_ready(c);
     return 0;
@@ -259,18 +264,17 @@ uint64_t cid_new_received(struct conn *c, const struct frame_in *f)
 
 uint64_t cid_retire_received(struct conn *c, const struct frame_in *f, struct path *carrier, const struct cid_entry *dcid)
 {
-    if (f->path > c->max_path_local)
+    if (RULE(MP_66, f->path > c->max_path_local))
         return PROTOCOL_VIOLATION;
     struct path *p = path_find(c, f->path);
     if (!p)
-        return 0;
-    if (f->sequence >= p->local_next)
+        return RULE(MP_64, true) ? 0 : PROTOCOL_VIOLATION;
+    if (RULE(MP_78, f->sequence >= p->local_next || (p == carrier && dcid && dcid->sequence == f->sequence)))
         return PROTOCOL_VIOLATION;                          /* RFC 9000 §19.16 */
-    if (p == carrier && dcid && dcid->sequence == f->sequence)
-        return PROTOCOL_VIOLATION;
     for (int i = 0; i < LIMIT_CIDS; i++)
         if (p->local[i].used && p->local[i].sequence == f->sequence)
             cid_remove(c->e, &p->local[i]);
-    cids_issue(c);
+    if (RULE(MP_47, true) && RULE(MP_49, true))             /* the path stays, whatever it lost: RFC 10069 §3.2.2 */
+        cids_issue(c);
     return 0;
 }

@@ -41,7 +41,7 @@ struct conn *conn_new(endpoint *e, bool server, uint32_t link, const struct addr
     }
     c->path_next = 1;
     p->link = link;
-    p->remote = *remote;
+    p->remote = c->first_remote = *remote;
     p->state = PATH_VALIDATING;
     p->address_validated = !server;
     struct cid_entry *local = cid_issue(p);
@@ -250,7 +250,7 @@ void conn_close_begin(struct conn *c, int source, bool application, uint64_t cod
     c->close_reason_length = length < sizeof c->close_reason ? length : sizeof c->close_reason;
     if (c->close_reason_length)
         memcpy(c->close_reason, reason, c->close_reason_length);
-    c->close_until = source == CLOSE_IDLE ? now : now + (refused ? REFUSED_LINGER_NS : 3 * conn_max_pto(c));
+    c->close_until = source == CLOSE_IDLE ? now : now + (refused ? REFUSED_LINGER_NS : RULE(MP_20, 3 * conn_max_pto(c)));
     c->close_next = 1;
     for (int i = 0; i < 3; i++)
         queue_clear(e, &c->queue[i]);
@@ -269,7 +269,7 @@ void conn_close_begin(struct conn *c, int source, bool application, uint64_t cod
             k->next = NULL;
             tunnel_requeue(e, k, now);
         }
-        if (!draining && path_speaks(p))
+        if (!draining && RULE(MP_19, path_speaks(p)))
             c->close_paths |= 1u << i;
     }
     conn_ready(c);

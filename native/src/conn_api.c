@@ -104,7 +104,7 @@ int conn_peer_params(endpoint *e, uint32_t conn, const struct peer_params *param
         LEAVE(-ENGINE_E_STATE);
     c->params = *params;
     c->have_params = true;
-    c->multipath = params->multipath;
+    c->multipath = !RULE(MP_01, !params->multipath);
     c->max_path_remote = params->multipath ? params->initial_max_path_id : 0;
     if (!c->server)
         paths_extend(c);                /* the server's CIDs for them may overtake Python's word that the Finished went out */
@@ -254,10 +254,10 @@ static struct path *path_next_free(struct conn *c, uint32_t *cid_lacks)
     uint32_t most = c->max_path_local < c->max_path_remote ? c->max_path_local : c->max_path_remote;
     *cid_lacks = 0;
     for (uint32_t i = 0; i < c->path_count; i++) {
-        struct path *p = c->paths[i];
-        if (p->state != PATH_UNUSED || p->id == 0 || p->id > most)
+        struct path *p = c->paths[RULE(MP_42, true) ? i : c->path_count - 1 - i];   /* lowest first: RFC 10069 §3.2.1 */
+        if (RULE(MP_23, p->state != PATH_UNUSED) || p->id == 0 || RULE(MP_22, p->id > most))
             continue;
-        if (p->local_next && path_choose_dcid(p))
+        if (!RULE(MP_22, !p->local_next) && path_choose_dcid(p))
             return p;
         if (!*cid_lacks)
             *cid_lacks = p->id;
@@ -265,38 +265,54 @@ static struct path *path_next_free(struct conn *c, uint32_t *cid_lacks)
     return NULL;
 }
 
+/* No path can be opened: says what is missing (RFC 10069 §3.2.1, §3.2.2, §4.7). */
+static void blocked_tell(struct conn *c, uint32_t cid_lacks)
+{
+    uint8_t b[24], *q = b;
+    if (cid_lacks) {
+        if (!RULE(MP_48, true))
+            return;
+        q = put_varint(q, F_PATH_CIDS_BLOCKED);
+        q = put_varint(q, cid_lacks);
+        q = put_varint(q, 0);           /* none was ever given: the first has number 0 */
+    } else {
+        if (!RULE(MP_45, true))
+            return;
+        if (c->max_path_local <= c->max_path_remote && !c->raises_owed) {   /* our own limit binds */
+            c->raises_owed++;
+            conn_path_limit_raise(c);
+        }
+        if (c->max_path_remote >= c->max_path_local)
+            return;
+        q = put_varint(q, F_PATHS_BLOCKED);
+        q = put_varint(q, c->max_path_remote);
+    }
+    conn_queue(c, LEVEL_1RTT, ENGINE_PATH_ANY, b, (size_t)(q - b), FRAME_ENGINE);
+}
+
 int64_t path_open(endpoint *e, uint32_t conn, uint32_t link, const struct address *remote)
 {
     if (!remote || link >= ENGINE_MAX_LINKS || (remote->family != 4 && remote->family != 6))
         return -ENGINE_E_ARGUMENT;
     ENTER(conn)
-    if (c->server || !c->multipath || !c->handshake_confirmed || c->state != CONN_OPEN)
+    if (RULE(MP_21, c->server) || !c->multipath || !c->handshake_confirmed || c->state != CONN_OPEN)
         LEAVE(-ENGINE_E_STATE);
     if (e->access[link] < 0)
         LEAVE(-ENGINE_E_HANDLE);
-    struct path *first = path_find(c, 0);
-    if (c->params.disable_active_migration && first && address_equal(&first->remote, remote))
+    if (RULE(MP_09, c->params.disable_active_migration && address_equal(&c->first_remote, remote)))
         LEAVE(-ENGINE_E_STATE);         /* RFC 10069 §2.2 */
     uint32_t lacks;
     struct path *p = path_next_free(c, &lacks);
-    if (!p) {                           /* RFC 10069 §4.7: say what is missing */
-        uint8_t b[24], *q = b;
-        if (lacks) {
-            q = put_varint(q, F_PATH_CIDS_BLOCKED);
-            q = put_varint(q, lacks);
-            q = put_varint(q, 0);
-        } else {
-            q = put_varint(q, F_PATHS_BLOCKED);
-            q = put_varint(q, c->max_path_remote);
-        }
-        conn_queue(c, LEVEL_1RTT, ENGINE_PATH_ANY, b, (size_t)(q - b), FRAME_ENGINE | (lacks ? FRAME_NO_RESEND : 0));
+    if (!p) {
+        blocked_tell(c, lacks);
         LEAVE(-ENGINE_E_LIMIT);
     }
     p->link = link;
     p->remote = *remote;
     p->address_validated = true;        /* a client has no 3x limit */
     path_state_set(p, PATH_VALIDATING, REASON_NOT_VALIDATED);
-    path_validate_start(p, e->now);
+    if (RULE(MP_25, true))
+        path_validate_start(p, e->now);
     LEAVE(p->id);
 }
 
@@ -320,10 +336,8 @@ int path_status_set(endpoint *e, uint32_t conn, uint32_t path, int available)
         LEAVE(-ENGINE_E_HANDLE);
     if (c->state != CONN_OPEN || !c->multipath || !c->handshake_complete || p->state == PATH_ABANDONED)
         LEAVE(-ENGINE_E_STATE);
-    uint8_t b[24], *q = put_varint(b, available ? F_PATH_STATUS_AVAILABLE : F_PATH_STATUS_BACKUP);
-    q = put_varint(q, path);
-    q = put_varint(q, p->status_sent++);
-    conn_queue(c, LEVEL_1RTT, ENGINE_PATH_ANY, b, (size_t)(q - b), FRAME_ENGINE);
+    p->own_backup = !available;
+    path_status_tell(p, available);
     LEAVE(0);
 }
 

@@ -15,10 +15,10 @@ struct context {
 static uint64_t named_path(struct conn *c, uint64_t id, struct path **p)
 {
     *p = NULL;
-    if (id > c->max_path_local)
+    if (RULE(MP_66, id > c->max_path_local))
         return PROTOCOL_VIOLATION;
     *p = path_find(c, id);
-    return 0;
+    return *p || RULE(MP_64, true) ? 0 : PROTOCOL_VIOLATION;
 }
 
 static uint64_t on_ack(struct context *x, const struct frame_in *f)
@@ -26,16 +26,19 @@ static uint64_t on_ack(struct context *x, const struct frame_in *f)
     struct conn *c = x->c;
     if (x->level != LEVEL_1RTT)
         return recovery_acked(c, x->path, &c->early[x->level], x->level, f, x->now);
-    struct path *p;                     /* ACK means path 0 for ever: RFC 10069 §2.3 */
-    uint64_t error = named_path(c, f->path, &p);
+    /* ACK means path 0 for ever, whatever path it comes on (RFC 10069 §2.3); PATH_ACK says its path */
+    bool plain = f->type == F_ACK || f->type == F_ACK_ECN;
+    struct path *p;
+    uint64_t error = named_path(c, plain ? (RULE(MP_13, true) ? 0 : x->path->id) : RULE(MP_33, f->path), &p);
     if (error || !p)
         return error;
+    recovery_returned(p, x->path->id);
     return recovery_acked(c, p, &p->space, x->level, f, x->now);
 }
 
 static uint64_t on_challenge(struct context *x, const struct frame_in *f)
 {
-    struct path *p = x->path;
+    struct path *p = RULE(MP_28, true) ? x->path : conn_best_path(x->c);
     if (p->state == PATH_ABANDONED)
         return 0;
     if (p->response_count == LIMIT_PATH_RESPONSES) {
@@ -55,7 +58,7 @@ static uint64_t on_response(struct context *x, const struct frame_in *f)
     uint32_t n = p->challenge_tries < VALIDATION_TRIES ? p->challenge_tries : VALIDATION_TRIES;
     for (uint32_t i = 0; p->challenge_live && i < n; i++)
         if (!memcmp(p->challenges[i], f->data, 8)) {
-            path_validated(p, x->now);
+            path_challenge_answered(p, i, x->now);
             break;
         }
     return 0;                           /* RFC 9000 §19.18: an unknown one may be an error; late ones are normal */
@@ -76,7 +79,7 @@ static uint64_t on_abandon(struct context *x, const struct frame_in *f)
 {
     struct path *p;
     uint64_t error = named_path(x->c, f->path, &p);
-    if (!error && p)
+    if (!error && p && (p->state != PATH_UNUSED || RULE(MP_57, true)))
         path_drop(p, f->code, true, REASON_BY_PEER, x->now);
     return error;
 }
@@ -85,8 +88,10 @@ static uint64_t on_status(struct context *x, const struct frame_in *f)
 {
     struct path *p;
     uint64_t error = named_path(x->c, f->path, &p);
-    if (error || !p || p->state == PATH_ABANDONED || f->sequence < p->status_received)
+    if (error || !p || p->state == PATH_ABANDONED || RULE(MP_72, f->sequence < p->status_received))
         return error;                   /* RFC 10069 §4.3: only newer ones count */
+    if (!p->validated && !(p->state == PATH_UNUSED ? RULE(MP_74, true) : RULE(MP_75, true)))
+        return 0;                       /* §4.3: it may come before the path is used, and with what validates it */
     p->status_received = f->sequence + 1;
     p->peer_backup = f->type == F_PATH_STATUS_BACKUP;
     event_simple(x->c, EVENT_PATH_STATUS, p->id, !p->peer_backup, f->sequence);
@@ -98,21 +103,22 @@ static uint64_t on_max_path_id(struct context *x, const struct frame_in *f)
     struct conn *c = x->c;
     if (RULE(MP_79, f->path > UINT32_MAX || f->path < c->params.initial_max_path_id))
         return PROTOCOL_VIOLATION;      /* RFC 10069 §4.6 */
-    if (f->path > c->max_path_remote) {
-        c->max_path_remote = (uint32_t)f->path;
-        cids_issue(c);
-    }
+    if (RULE(MP_80, f->path <= c->max_path_remote))
+        return 0;
+    c->max_path_remote = (uint32_t)f->path;
+    cids_issue(c);
     return 0;
 }
 
 static uint64_t on_cids_blocked(struct context *x, const struct frame_in *f)
 {
-    struct path *p;
-    uint64_t error = named_path(x->c, f->path, &p);
-    if (error || !p)
-        return error;
-    if (f->sequence > p->local_next)
+    struct path *p = path_find(x->c, f->path);
+    if (RULE(MP_82, f->path > x->c->max_path_local))
         return PROTOCOL_VIOLATION;      /* RFC 10069 §4.7 */
+    if (!p)
+        return 0;
+    if (RULE(MP_83, f->sequence > p->local_next))
+        return PROTOCOL_VIOLATION;
     cids_issue(x->c);
     return 0;
 }
@@ -142,7 +148,7 @@ static uint64_t on_frame(struct context *x, const struct frame_in *f)
     case F_MAX_PATH_ID:
         return on_max_path_id(x, f);
     case F_PATHS_BLOCKED:
-        return f->path > c->max_path_local ? PROTOCOL_VIOLATION : 0;
+        return RULE(MP_82, f->path > c->max_path_local) ? PROTOCOL_VIOLATION : 0;
     case F_PATH_CIDS_BLOCKED:
         return on_cids_blocked(x, f);
     case F_CLOSE: case F_CLOSE_APPLICATION:

@@ -174,7 +174,7 @@ static int short_open(struct conn *c, struct path *p, const struct aead_packet *
     if (*g == EITHER) {                 /* a slow path just after an update: old keys first, then new ones */
         size_t n = k->header_length + k->payload_length;
         memcpy(c->e->scratch, k->data, n);
-        int got = short_try(c->previous.receive, *k);
+        int got = short_try(RULE(MP_17, c->previous.receive), *k);
         if (got >= 0) {
             *g = PREVIOUS;
             return got;
@@ -183,7 +183,7 @@ static int short_open(struct conn *c, struct path *p, const struct aead_packet *
         *g = NEXT;
     }
     (void)p;
-    return short_try(*g == CURRENT ? now->receive : *g == PREVIOUS ? c->previous.receive : c->next.receive, *k);
+    return short_try(*g == CURRENT ? now->receive : *g == PREVIOUS ? RULE(MP_17, c->previous.receive) : c->next.receive, *k);
 }
 
 static bool phase_follow(struct conn *c, struct path *p, enum generation g, uint64_t pn, uint64_t now)
@@ -229,7 +229,8 @@ bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
         return true;
     }
     /* Only the client opens paths, and only the client's address may change (RFC 10069 §3; RFC 9000 §9). */
-    if (!c->server && (p->state == PATH_UNUSED || link != p->link || !address_equal(remote, &p->remote))) {
+    bool unused = p->state == PATH_UNUSED, moved = !unused && (link != p->link || !address_equal(remote, &p->remote));
+    if (!c->server && (RULE(MP_21, unused) || moved)) {
         COUNT(e, cid_unroutable_link);
         return true;
     }
@@ -244,7 +245,7 @@ bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
     }
     struct aead_packet k = { .data = packet, .header_length = (uint16_t)(pn_offset + (size_t)n), .pn_length = (uint8_t)n,
                              .payload_length = (uint32_t)(length - pn_offset - (size_t)n), .packet_number = pn,
-                             .path_id = c->multipath ? p->id : 0 };
+                             .path_id = RULE(MP_15, c->multipath) ? p->id : 0 };
     enum generation g = generation_of(c, p, pn, first >> 2 & 1);
     int got = short_open(c, p, &k, &g);
     if (got < 0) {
@@ -260,15 +261,17 @@ bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
     }
     if (!phase_follow(c, p, g, pn, now))
         return true;
-    conn_idle_restart(c, now);
-    if (p->state == PATH_UNUSED)
+    if (RULE(MP_90, true) || p->id == 0)    /* one idle timeout for all paths: RFC 10069 §5.9 */
+        conn_idle_restart(c, now);
+    if (RULE(MP_29, p->state == PATH_UNUSED))
         path_peer_opens(p, link, remote, now);
     bool eliciting = false, probing = true;
     bool largest = p->space.largest_recv == NONE || pn > p->space.largest_recv;
     if (!conn_frames(c, LEVEL_1RTT, p, cid, packet + k.header_length, (size_t)got, link, remote, &eliciting, &probing, now))
         return true;
-    space_received(&p->space, pn, eliciting, ecn, e->config.max_ack_delay_ns, now);
-    path_received(p, link, remote, length, probing, largest, now);
+    /* RFC 10069 §3.4.3: what comes late on an abandoned path is acknowledged at once */
+    space_received(&p->space, pn, eliciting, ecn, p->state == PATH_ABANDONED ? 0 : e->config.max_ack_delay_ns, now);
+    path_received(RULE(MP_35, true) ? p : c->paths[0], link, remote, length, probing, largest, now);
     conn_ready(c);
     return true;
 }

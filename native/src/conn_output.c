@@ -34,14 +34,16 @@ static bool build_begin(struct build *b, struct conn *c, struct path *p, int lev
     uint8_t *q = at;
     if (level == LEVEL_1RTT) {
         *q++ = (uint8_t)(0x40 | (c->phase & 1) << 2 | (PN_LENGTH - 1));
-        q = put_bytes(q, p->dcid->cid, p->dcid->length);
+        const struct peer_cid *to = RULE(MP_24, true) ? p->dcid : c->paths[0]->dcid;    /* of the same path id: RFC 10069 §3.1 */
+        q = put_bytes(q, to->cid, to->length);
     } else {
         *q++ = (uint8_t)(0xc0 | (level == LEVEL_INITIAL ? 0 : 2) << 4 | (PN_LENGTH - 1));
         q = put_be32(q, 1);
         *q++ = p->dcid->length;
         q = put_bytes(q, p->dcid->cid, p->dcid->length);
-        *q++ = ENGINE_CID_LENGTH;
-        q = put_bytes(q, c->local_cid, ENGINE_CID_LENGTH);
+        uint8_t source = RULE(MP_03, ENGINE_CID_LENGTH);    /* never empty: RFC 10069 §2.1 */
+        *q++ = source;
+        q = put_bytes(q, c->local_cid, source);
         if (level == LEVEL_INITIAL) {
             q = put_varint(q, c->token_length);
             q = put_bytes(q, c->token ? c->token : q, c->token_length);
@@ -65,7 +67,7 @@ static bool ack_wanted(const struct space *s, uint64_t now) { return s->ack_at <
 static void add_ack(struct build *b, struct space *s, struct path *of, uint64_t now)
 {
     struct conn *c = b->c;
-    bool ecn = s->ecn[0] | s->ecn[1] | s->ecn[2], path_ack = c->multipath && b->level == LEVEL_1RTT;
+    bool ecn = s->ecn[0] | s->ecn[1] | s->ecn[2], path_ack = RULE(MP_12, c->multipath) && !RULE(MP_11, b->level != LEVEL_1RTT);
     if (!s->ranges.count || room(b) < 64)
         return;
     uint64_t delay = b->level == LEVEL_INITIAL ? 0 : (now - s->largest_time) / 1000 >> c->e->config.ack_delay_exponent;
@@ -84,7 +86,7 @@ static void add_ack(struct build *b, struct space *s, struct path *of, uint64_t 
     }
     *count_at = count;
     for (int i = 0; ecn && i < 3; i++)
-        q = put_varint(q, s->ecn[i]);
+        q = put_varint(q, (RULE(MP_68, true) ? s : &c->paths[0]->space)->ecn[i]);    /* of the path acknowledged alone */
     b->p = q;
     b->sent->ack_largest = s->ranges.r[0].last;
     b->sent->ack_path = of->id;
@@ -167,7 +169,7 @@ bool conn_seal_count(struct conn *c, uint32_t n, uint64_t now)
         conn_fail(c, INTERNAL_ERROR, 0, "key update");
         return false;
     }
-    c->packets_under_key += n;
+    c->packets_under_key += RULE(MP_92, n);     /* of all paths: RFC 10069 §7.3 */
     if (c->packets_under_key < limit)
         return true;
     conn_fail(c, AEAD_LIMIT_REACHED, 0, "packets under one key");
@@ -186,7 +188,7 @@ static uint8_t *build_finish(struct build *b, uint64_t now)
     }
     struct aead_packet k = { .data = b->header, .header_length = (uint16_t)header, .pn_length = PN_LENGTH,
                              .payload_length = (uint32_t)payload, .packet_number = b->pn,
-                             .path_id = b->level == LEVEL_1RTT && c->multipath ? b->path->id : 0 };
+                             .path_id = b->level == LEVEL_1RTT && RULE(MP_14, c->multipath) ? b->path->id : 0 };
     aead_seal(c->keys[b->level].send, &k, 1);
     uint8_t *end = b->p + AEAD_TAG_LENGTH;
     r->bytes = (uint16_t)(end - b->header);
@@ -266,7 +268,7 @@ static bool acks_itself(const struct path *p)
 /* ACKs of path q travel on q while it answers, else on the best other path. */
 static bool carries_ack(const struct path *p, const struct path *best, const struct path *q)
 {
-    return q == p ? acks_itself(p) || p == best : p == best && !acks_itself(q);
+    return q == p ? acks_itself(p) || p == best : p == best && RULE(MP_62, !acks_itself(q));
 }
 
 static bool has_frames(struct conn *c, const struct path *p, bool any_path)
@@ -284,14 +286,14 @@ static bool control_wanted(struct conn *c, struct path *p, struct path *best, ui
     for (uint32_t i = 0; i < c->path_count; i++)
         if (ack_wanted(&c->paths[i]->space, now) && carries_ack(p, best, c->paths[i]))
             return true;
-    return p->rec.in_flight < p->cc.cwnd && c->handshake_complete && has_frames(c, p, p == best);
+    return !RULE(MP_86, p->rec.in_flight >= p->cc.cwnd) && c->handshake_complete && has_frames(c, p, p == best);
 }
 
 static void build_1rtt(struct build *b, struct path *best, uint64_t now, bool *padded, struct path_response *to)
 {
     struct conn *c = b->c;
     struct path *p = b->path;
-    bool window = p->rec.in_flight < p->cc.cwnd || p->probes;
+    bool window = !RULE(MP_86, p->rec.in_flight >= p->cc.cwnd) || p->probes;
     uint8_t *end = b->end;
     b->end -= room(b) > 300 ? 160 : 0;  /* what ACKs may need */
     if (window && p == best && c->handshake_complete)
@@ -345,14 +347,17 @@ static bool control_transmit(struct conn *c, struct path *p, struct path *best, 
         packet_put(c->e, k);
         return false;
     }
+    uint32_t challenges = p->challenge_tries;
     build_1rtt(&b, best, now, &padded, &to);
+    if (p->challenge_tries > challenges && n >= 1200)
+        p->challenges_full |= 1u << challenges;
     if (b.p == b.payload) {
         build_cancel(&b);
         packet_put(c->e, k);
         return false;
     }
-    if (padded)
-        pad(&b, start + n);
+    if (RULE(MP_30, padded))
+        pad(&b, start + n - AEAD_TAG_LENGTH);
     uint8_t *end = build_finish(&b, now);
     return datagram_done(p, k, end, out, to.link, &to.remote);
 }

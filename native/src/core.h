@@ -178,13 +178,15 @@ struct path {
     bool address_validated;             /* of the peer: the 3x limit is off */
     bool validated;                     /* our challenge was answered */
     bool peer_opened;
-    bool peer_backup;
+    bool peer_backup, own_backup;       /* status that the peer told us; that the application told the peer */
+    bool told_failed;                   /* we told the peer to avoid it because it does not answer */
     bool abandon_sent, abandon_received;
     uint64_t free_at;                   /* abandoned: when its state goes */
     uint64_t status_sent, status_received;  /* next to send; highest received + 1 */
     /* validation */
     uint8_t challenges[VALIDATION_TRIES][8];
     bool challenge_live, challenge_due;
+    uint32_t challenges_full;           /* bit i: challenge i went out in a datagram of 1200 octets or more */
     uint32_t challenge_tries;           /* sent so far */
     uint64_t challenge_at, challenge_sent;
     struct path_response responses[LIMIT_PATH_RESPONSES];
@@ -204,6 +206,7 @@ struct path {
     /* recovery */
     struct space space;
     struct recovery rec;
+    uint32_t ack_via;                   /* path over which its last PATH_ACK came */
     struct cubic cc;
     struct pmtud pmtud;
     struct pacer pacer;
@@ -237,6 +240,7 @@ struct conn {
     struct cid_entry odcid_entry;
     bool have_peer_cid, have_params, peer_spoke;
     struct peer_params params;
+    struct address first_remote;        /* the address of the handshake */
     bool multipath, handshake_complete, handshake_confirmed, done_received;
     /* keys; 1-RTT has three generations to receive with */
     struct keys keys[3];
@@ -435,6 +439,7 @@ void keys_drop_previous(struct conn *c);
 /* recovery.c */
 uint64_t recovery_pto(const struct conn *c, const struct path *p);  /* without back-off */
 uint64_t conn_max_pto(const struct conn *c);
+void recovery_returned(struct path *p, uint32_t via);   /* an acknowledgement of p came over path via */
 uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int level, const struct frame_in *f, uint64_t now);
 void recovery_sent(struct path *p, struct space *s, struct sent *r, uint64_t now);   /* r->bytes and flags are set */
 void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t now);
@@ -453,6 +458,8 @@ void path_free(struct path *p);
 void path_state_set(struct path *p, int state, int reason);
 void path_validate_start(struct path *p, uint64_t now);
 void path_validated(struct path *p, uint64_t now);
+void path_challenge_answered(struct path *p, uint32_t number, uint64_t now);
+void path_status_tell(struct path *p, bool available);  /* sends PATH_STATUS_* */
 void path_answered(struct path *p);                     /* the peer acknowledged something on it */
 void path_pto(struct path *p, uint64_t now);
 /* PATH_ABANDON is sent (reason: why) or was received. */

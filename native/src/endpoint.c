@@ -342,7 +342,7 @@ static size_t receive_long(endpoint *e, uint32_t link, const struct address *rem
 
 static bool reset_received(endpoint *e, const uint8_t *p, size_t n)
 {
-    struct conn *c = n >= 21 ? token_find(e, p + n - 16) : NULL;
+    struct conn *c = n >= 21 ? RULE(MP_61, token_find(e, p + n - 16)) : NULL;
     if (!c)
         return false;
     COUNT(e, stateless_reset);

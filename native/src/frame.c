@@ -3,8 +3,15 @@
 
 enum { I = 1, H = 2, O = 4 };           /* levels a frame may stand in (RFC 9000 §12.4) */
 
+static bool is_multipath(uint64_t type)
+{
+    return type == F_PATH_ACK || type == F_PATH_ACK_ECN || (type >= F_PATH_ABANDON && type <= F_PATH_CIDS_BLOCKED);
+}
+
 static int allowed_levels(uint64_t type)
 {
+    if (is_multipath(type))
+        return RULE(MP_65, true) ? O : I | H | O;
     switch (type) {
     case F_PADDING: case F_PING: case F_ACK: case F_ACK_ECN: case F_CRYPTO: case F_CLOSE:
         return I | H | O;
@@ -17,8 +24,7 @@ static bool known_type(uint64_t type, bool multipath)
 {
     if (type <= F_HANDSHAKE_DONE || type == F_DATAGRAM || type == F_DATAGRAM_LENGTH)
         return true;
-    return multipath && (type == F_PATH_ACK || type == F_PATH_ACK_ECN ||
-                         (type >= F_PATH_ABANDON && type <= F_PATH_CIDS_BLOCKED));
+    return multipath && is_multipath(type);
 }
 
 /* RFC 9000 §19.3.1: no range may reach below 0. */
@@ -49,7 +55,7 @@ static bool cid_read(struct reader *r, struct frame_in *f)
     f->sequence = read_varint(r);
     f->retire_prior_to = read_varint(r);
     const uint8_t *n = read_bytes(r, 1);
-    if (!n || *n < 1 || *n > 20 || f->retire_prior_to > f->sequence)
+    if (!n || *n > 20 || RULE(MP_76, *n < 1 || f->retire_prior_to > f->sequence))
         return false;
     f->data_length = *n;
     f->data = read_bytes(r, *n);
@@ -141,7 +147,8 @@ uint64_t frame_parse(const uint8_t *p, size_t n, int level, bool multipath, stru
     memset(f, 0, sizeof *f);
     f->start = p;
     f->type = read_varint(&r);
-    if (r.bad || !known_type(f->type, multipath))
+    /* before 1-RTT the peer's parameters may be on their way: a multipath frame is known, and wrong there (RFC 10069 §4) */
+    if (r.bad || !known_type(f->type, multipath || level != LEVEL_1RTT))
         return FRAME_ENCODING_ERROR;
     if ((size_t)(r.p - p) != varint_size(f->type))
         return PROTOCOL_VIOLATION;                          /* RFC 9000 §12.4: shortest form of the type */

@@ -73,8 +73,8 @@ void keys_drop_previous(struct conn *c)
 /* RFC 9001 §6.1 and §6.5, RFC 10069 §2.5: confirmed, the current phase acknowledged, 3 PTO of the slowest path past. */
 bool keys_may_update(struct conn *c, uint64_t now)
 {
-    return c->state == CONN_OPEN && c->handshake_confirmed && c->phase_acked && !c->previous.receive && now >= c->update_from &&
-           c->next.send && c->next.receive;
+    return c->state == CONN_OPEN && c->handshake_confirmed && !RULE(MP_18, !c->phase_acked) && !c->previous.receive &&
+           !RULE(MP_16, now < c->update_from) && c->next.send && c->next.receive;
 }
 
 bool keys_advance(struct conn *c, bool by_peer, uint64_t now)

@@ -12,6 +12,7 @@
 #define LIMIT_FRAMES_EARLY 64           /* the same, Initial and Handshake level */
 #define LIMIT_DATAGRAMS_QUEUED 64       /* Python's own HTTP datagrams */
 #define LIMIT_PATH_RESPONSES 4
+#define LIMIT_VALIDATIONS 8             /* paths of the peer that are being validated at a time */
 #define LIMIT_UNDECRYPTABLE 8           /* packets kept until their keys come */
 #define LIMIT_BINDINGS 8                /* tunnels carried by one connection */
 #define LIMIT_TUNNELS 4096

@@ -35,6 +35,8 @@ struct path *path_create(struct conn *c, uint32_t id)
     p->reason = REASON_NOT_VALIDATED;
     p->free_at = p->challenge_at = NEVER;
     p->phase_first_recv = NONE;
+    p->ack_via = id;
+    p->local_next = !RULE(MP_40, true);  /* CIDs are numbered from 0 on, for each path: RFC 10069 §3.2 */
     p->queue_tail = &p->queue_head;
     space_init(&p->space);
     recovery_reset(p);
@@ -58,7 +60,8 @@ void path_free(struct path *p)
             c->path_count--;
             break;
         }
-    space_discard(c, p, &p->space);
+    if (RULE(MP_63, true))              /* what it had in flight is lost: RFC 10069 §3.4.3 */
+        space_discard(c, p, &p->space);
     free(p->space.ring);
     cids_forget_local(p);
     cids_forget_peer(p);
@@ -73,21 +76,26 @@ bool path_usable(const struct path *p)
 
 bool path_speaks(const struct path *p)
 {
-    return p->state != PATH_UNUSED && p->state != PATH_ABANDONED && p->dcid;
+    return p->state != PATH_UNUSED && !RULE(MP_53, p->state == PATH_ABANDONED) && p->dcid;
 }
 
-/* Where frames of no path in particular go: the validated path that answers, with the lowest RTT. */
+static unsigned path_rank(const struct path *p)
+{
+    static const uint8_t rank_of[] = { [PATH_ACTIVE] = 0, [PATH_SUSPECT] = 2, [PATH_FAILED] = 3, [PATH_VALIDATING] = 4,
+                                       [PATH_UNUSED] = 9, [PATH_STANDBY] = 9, [PATH_ABANDONED] = 9 };
+    return rank_of[p->state] + (p->state == PATH_ACTIVE && RULE(MP_50, p->peer_backup));
+}
+
+/* Where frames of no path in particular go: a validated path that answers, no backup (RFC 10069 §3.3), with the lowest RTT. */
 struct path *conn_best_path(struct conn *c)
 {
-    static const uint8_t rank_of[] = { [PATH_ACTIVE] = 0, [PATH_SUSPECT] = 1, [PATH_FAILED] = 2, [PATH_VALIDATING] = 3,
-                                       [PATH_UNUSED] = 9, [PATH_STANDBY] = 9, [PATH_ABANDONED] = 9 };
     struct path *best = NULL;
     for (uint32_t i = 0; i < c->path_count; i++) {
         struct path *p = c->paths[i];
         if (!path_speaks(p))
             continue;
-        if (!best || rank_of[p->state] < rank_of[best->state] ||
-            (p->state == best->state && p->rec.smoothed < best->rec.smoothed))
+        if (!best || path_rank(p) < path_rank(best) ||
+            (path_rank(p) == path_rank(best) && p->rec.smoothed < best->rec.smoothed))
             best = p;
     }
     return best;
@@ -105,7 +113,7 @@ void path_state_set(struct path *p, int state, int reason)
 
 uint64_t path_amplification_left(const struct path *p)
 {
-    if (p->address_validated || !p->conn->server)
+    if (!RULE(MP_27, !p->address_validated && p->conn->server))
         return 1u << 20;
     return 3 * p->amp_received > p->amp_sent ? 3 * p->amp_received - p->amp_sent : 0;   /* RFC 9000 §8.1 */
 }
@@ -115,9 +123,21 @@ uint64_t path_amplification_left(const struct path *p)
 void path_validate_start(struct path *p, uint64_t now)
 {
     p->challenge_live = p->challenge_due = true;
-    p->challenge_tries = 0;
+    p->challenge_tries = p->challenges_full = 0;
     p->challenge_at = now + VALIDATION_INTERVAL_NS;
     conn_ready(p->conn);
+}
+
+/* PATH_RESPONSE to challenge `number`. If the 3x limit had kept that one small, the address is known now, but not that the path
+ * carries 1200 octets: one more challenge (RFC 9000 §8.2.1, RFC 10069 §3.1). */
+void path_challenge_answered(struct path *p, uint32_t number, uint64_t now)
+{
+    if (!RULE(MP_30, !(p->challenges_full >> number & 1))) {
+        path_validated(p, now);
+        return;
+    }
+    p->address_validated = true;
+    path_validate_start(p, now);
 }
 
 void path_validated(struct path *p, uint64_t now)
@@ -127,7 +147,8 @@ void path_validated(struct path *p, uint64_t now)
     p->address_validated = true;
     if (p->migrating) {                 /* RFC 9000 §9.4: a new address has its own RTT and congestion */
         p->migrating = false;
-        recovery_reset(p);
+        if (RULE(MP_85, true))
+            recovery_reset(p);
         pmtud_start(p, now);
         new_token_queue(p->conn);
         event_simple(p->conn, EVENT_PATH_REMOTE_CHANGED, p->id, p->link, 0);
@@ -137,7 +158,8 @@ void path_validated(struct path *p, uint64_t now)
     if (p->validated)
         return;
     p->validated = true;
-    new_token_queue(p->conn);           /* it is good from this address, too: RFC 10069 §3.1.3 */
+    if (RULE(MP_37, true))
+        new_token_queue(p->conn);       /* it is good from this address, too: RFC 10069 §3.1.3 */
     event_simple(p->conn, EVENT_PATH_VALIDATED, p->id, p->link, p->rec.sampled ? p->rec.smoothed : now - p->challenge_sent);
     if (p->state == PATH_VALIDATING)
         path_state_set(p, PATH_ACTIVE, REASON_NONE);
@@ -164,7 +186,8 @@ static void validation_timeout(struct path *p, uint64_t now)
         p->address_validated = true;
         return;
     }
-    path_drop(p, ABANDON_UNSTABLE_OR_POOR, false, REASON_VALIDATION_FAILED, now);   /* RFC 10069 §3.1 */
+    if (RULE(MP_34, true))
+        path_drop(p, ABANDON_UNSTABLE_OR_POOR, false, REASON_VALIDATION_FAILED, now);   /* RFC 10069 §3.1 */
 }
 
 static bool tuple_validated(const struct path *p)
@@ -181,13 +204,21 @@ static bool tuple_validated(const struct path *p)
 
 void path_peer_opens(struct path *p, uint32_t link, const struct address *remote, uint64_t now)
 {
+    uint32_t validating = 0;
+    for (uint32_t i = 0; i < p->conn->path_count; i++)
+        validating += p->conn->paths[i]->state == PATH_VALIDATING;
+    if (RULE(MP_91, validating >= LIMIT_VALIDATIONS)) {     /* RFC 10069 §7.1; refused as §3.1 says */
+        if (RULE(MP_31, true))
+            path_drop(p, ABANDON_RESOURCE_LIMIT, false, REASON_NOT_VALIDATED, now);
+        return;
+    }
     p->link = link;
     p->remote = *remote;
     p->peer_opened = true;
     path_choose_dcid(p);
     event_simple(p->conn, EVENT_PATH_PEER_OPENED, p->id, link, 0);
     path_state_set(p, PATH_VALIDATING, REASON_NOT_VALIDATED);
-    if (tuple_validated(p))
+    if (!RULE(MP_26, !tuple_validated(p)))
         path_validated(p, now);         /* RFC 10069 §3.1 */
     else
         path_validate_start(p, now);
@@ -219,7 +250,7 @@ void path_received(struct path *p, uint32_t link, const struct address *remote, 
 {
     struct conn *c = p->conn;
     if (c->server && largest && !probing && c->handshake_confirmed && p->state != PATH_ABANDONED &&
-             (p->link != link || !address_equal(&p->remote, remote)))
+             RULE(MP_36, p->link != link || !address_equal(&p->remote, remote)))
         migrate(p, link, remote, now);  /* RFC 10069 §3.1.2: of this path alone */
     if (!p->address_validated) {
         p->amp_received += length;
@@ -260,10 +291,32 @@ void path_queue_clear(struct path *p, int counter)
     }
 }
 
+void path_status_tell(struct path *p, bool available)
+{
+    uint8_t b[24], *q = put_varint(b, available ? F_PATH_STATUS_AVAILABLE : F_PATH_STATUS_BACKUP);
+    q = put_varint(q, p->id);
+    q = put_varint(q, RULE(MP_71, p->status_sent++));       /* one sequence for both frames: RFC 10069 §4.3 */
+    conn_queue(p->conn, LEVEL_1RTT, ENGINE_PATH_ANY, b, (size_t)(q - b), FRAME_ENGINE);
+}
+
+/* The path is broken and a backup carries its traffic: the peer should avoid it too (RFC 10069 §3.3). Taken back when it answers. */
+static void failure_tell(struct path *p)
+{
+    const struct path *best = conn_best_path(p->conn);
+    if (p->conn->multipath && !p->told_failed && !p->own_backup && !p->peer_backup && best && path_usable(best) && best->peer_backup) {
+        p->told_failed = true;
+        path_status_tell(p, false);
+    }
+}
+
 void path_answered(struct path *p)
 {
     if (p->state == PATH_SUSPECT || p->state == PATH_FAILED)
         path_state_set(p, PATH_ACTIVE, REASON_NONE);
+    if (p->told_failed) {
+        p->told_failed = false;
+        path_status_tell(p, true);
+    }
 }
 
 void path_pto(struct path *p, uint64_t now)
@@ -275,7 +328,10 @@ void path_pto(struct path *p, uint64_t now)
         path_state_set(p, PATH_FAILED, REASON_NO_ANSWER);
     else if (was_active)
         path_state_set(p, PATH_SUSPECT, REASON_NO_ANSWER);
-    frames_repeat(c, &p->space, LEVEL_1RTT, LIMIT_FRAMES_EARLY);    /* RFC 10069 §5.7 */
+    if (RULE(MP_51, p->state == PATH_FAILED))
+        failure_tell(p);
+    if (RULE(MP_88, true))
+        frames_repeat(c, &p->space, LEVEL_1RTT, LIMIT_FRAMES_EARLY);    /* RFC 10069 §5.7 */
     if (was_active || p->state == PATH_FAILED)
         path_resteer(p, now);
 }
@@ -288,32 +344,38 @@ void path_drop(struct path *p, uint64_t code, bool by_peer, int reason, uint64_t
     uint64_t keep = 3 * conn_max_pto(c);
     if (by_peer && !p->abandon_received) {
         p->abandon_received = true;
-        p->free_at = now + keep;
+        p->free_at = now + RULE(MP_56, keep);
         conn_touch(c);
     }
     if (p->state == PATH_ABANDONED)
         return;
+    bool other = false;
+    for (uint32_t i = 0; i < c->path_count; i++)
+        other |= c->paths[i] != p && path_speaks(c->paths[i]);
+    if (RULE(MP_60, !other)) {          /* the last one: CONNECTION_CLOSE goes out on it instead */
+        event_simple(c, EVENT_PATH_ABANDONED, p->id, code, by_peer);
+        conn_fail(c, NO_VIABLE_PATH, F_PATH_ABANDON, "no path is left");
+        return;
+    }
     if (!by_peer)
-        p->free_at = now + 3 * keep;    /* a peer that never mirrors it */
+        p->free_at = now + RULE(MP_58, 3 * keep);       /* a peer that never mirrors it */
     bool used = p->state != PATH_UNUSED;
     path_state_set(p, PATH_ABANDONED, reason);
     p->challenge_live = p->challenge_due = false;
     p->challenge_at = NEVER;
     p->response_count = 0;
     p->abandon_sent = true;
+    if (p->space.ack_at != NEVER)
+        p->space.ack_at = now;          /* what came on it is acknowledged at once, elsewhere (§3.4.3) */
     uint8_t b[24], *q = put_varint(b, F_PATH_ABANDON);
     q = put_varint(q, p->id);
     q = put_varint(q, code);
-    cids_forget_peer(p);
-    event_simple(c, EVENT_PATH_ABANDONED, p->id, code, by_peer);
-    bool other = false;
-    for (uint32_t i = 0; i < c->path_count; i++)
-        other |= path_speaks(c->paths[i]);
-    if (!other) {
-        conn_fail(c, NO_VIABLE_PATH, F_PATH_ABANDON, "no path is left");
-        return;
-    }
-    if (!conn_queue(c, LEVEL_1RTT, ENGINE_PATH_ANY, b, (size_t)(q - b), FRAME_ENGINE))
+    if (RULE(MP_53, true))
+        cids_forget_peer(p);
+    event_simple(c, EVENT_PATH_ABANDONED, p->id, RULE(MP_70, code), by_peer);
+    bool tell = by_peer ? RULE(MP_55, true) : RULE(MP_52, true);
+    uint32_t over = RULE(MP_54, true) ? ENGINE_PATH_ANY : p->id;        /* another path: this one is silent from now on */
+    if (tell && !conn_queue(c, LEVEL_1RTT, over, b, (size_t)(q - b), FRAME_ENGINE))
         return;
     if (used) {
         frames_repeat(c, &p->space, LEVEL_1RTT, LIMIT_FRAMES_QUEUED);
@@ -415,7 +477,7 @@ void path_info_fill(struct path *p, struct path_info *o)
     o->max_udp_payload = p->pmtud.size;
     o->rtt_latest = p->rec.latest;
     o->rtt_smoothed = p->rec.smoothed;
-    o->rtt_min = p->rec.sampled ? p->rec.min : 0;
+    o->rtt_min = p->rec.min != NEVER ? p->rec.min : 0;
     o->rtt_var = p->rec.var;
     o->pto = recovery_pto(c, p);
     o->cwnd = p->cc.cwnd;

@@ -24,6 +24,14 @@ uint64_t conn_max_pto(const struct conn *c)
     return most ? most : 3 * INITIAL_RTT_NS;
 }
 
+void recovery_returned(struct path *p, uint32_t via)
+{
+    if (!RULE(MP_87, p->ack_via != via))
+        return;
+    p->ack_via = via;                   /* a sample is the sum of both ways: another way back, another minimum (RFC 10069 §5.4) */
+    p->rec.min = NEVER;
+}
+
 static void rtt_sample(struct conn *c, struct path *p, uint64_t latest, uint64_t delay)
 {
     struct recovery *r = &p->rec;
@@ -65,11 +73,13 @@ static bool frame_relevant(struct conn *c, const struct frame *f)
     struct frame_in in;
     if (f->flags & FRAME_NO_RESEND || frame_parse(f->bytes, f->length, f->level, true, &in))
         return false;
-    const struct path *p = path_find(c, in.path);
+    struct path *p = path_find(c, in.path);
     switch (in.type) {
-    case F_MAX_PATH_ID: return in.path == c->max_path_local;
-    case F_PATHS_BLOCKED: return in.path == c->max_path_remote;
-    case F_PATH_STATUS_AVAILABLE: case F_PATH_STATUS_BACKUP: return p && in.sequence + 1 == p->status_sent;
+    case F_MAX_PATH_ID: return !RULE(MP_81, in.path != c->max_path_local);
+    case F_PATHS_BLOCKED: return !RULE(MP_84, in.path != c->max_path_remote);
+    case F_PATH_CIDS_BLOCKED: return !RULE(MP_84, !p || p->state != PATH_UNUSED || path_choose_dcid(p));
+    case F_PATH_STATUS_AVAILABLE: case F_PATH_STATUS_BACKUP: return !RULE(MP_73, !p || in.sequence + 1 != p->status_sent);
+    case F_PATH_ABANDON: return RULE(MP_69, true);
     case F_PATH_NEW_CONNECTION_ID: case F_PATH_RETIRE_CONNECTION_ID: return p && p->state != PATH_ABANDONED;
     default: return true;
     }
@@ -167,8 +177,11 @@ void space_discard(struct conn *c, struct path *p, struct space *s)
         struct sent *r = sent_get(s, pn);
         if (!r)
             continue;
-        if (r->flags & SENT_OUTSTANDING)
+        if (r->flags & SENT_OUTSTANDING) {
             packet_out(p, s, r);
+            c->stats.packets_lost += !silent;
+            c->stats.datagrams_lost += silent ? 0 : r->datagrams;
+        }
         frames_each(c, r, silent ? frame_drop : frame_lost);
     }
     s->base = s->next_pn;
@@ -291,7 +304,7 @@ static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64
 
 uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int level, const struct frame_in *f, uint64_t now)
 {
-    if (f->largest >= s->next_pn)
+    if (RULE(MP_67, f->largest >= s->next_pn))
         return PROTOCOL_VIOLATION;      /* RFC 9000 §13.1 */
     if (s->lost_low != NONE && now - s->lost_time > 3 * recovery_pto(c, p))
         s->lost_low = NONE;

@@ -30,7 +30,7 @@ enum grade { GRADE_GOOD, GRADE_BACKUP, GRADE_SUSPECT, GRADE_NONE };
 static enum grade grade_of(const struct path *p)
 {
     if (path_usable(p))
-        return p->peer_backup ? GRADE_BACKUP : GRADE_GOOD;
+        return RULE(MP_50, p->peer_backup) ? GRADE_BACKUP : GRADE_GOOD;
     return p->state == PATH_SUSPECT && p->dcid ? GRADE_SUSPECT : GRADE_NONE;
 }
 

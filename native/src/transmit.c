@@ -101,7 +101,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         size_t header = (size_t)1 + p->dcid->length + PN_LENGTH;
         s.sealed[s.n] = (struct aead_packet){ .data = k->buffer + k->offset, .header_length = (uint16_t)header,
             .pn_length = PN_LENGTH, .payload_length = (uint32_t)(k->length - header), .packet_number = pn,
-            .path_id = c->multipath ? p->id : 0 };
+            .path_id = RULE(MP_14, c->multipath) ? p->id : 0 };
         k->length = (uint16_t)length;
         b->packets[s.n] = k;
         b->iov[s.n] = (struct iovec){ k->buffer + k->offset, length };
@@ -120,7 +120,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         for (uint32_t i = 0; i < s.n; i++)
             sent_get(&p->space, p->space.next_pn - 1 - i)->flags |= SENT_APP_LIMITED;
     aead_seal(c->keys[LEVEL_1RTT].send, s.sealed, s.n);
-    c->packets_under_key += s.n;
+    c->packets_under_key += RULE(MP_92, s.n);
     b->link = p->link;
     b->remote = p->remote;
     b->ecn = 0;
