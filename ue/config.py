@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Literal
 
+from mpquic.psk import Psk, PskMode
 from node.config import parse, strict_json
 from node.errors import ConfigError
 from node.secrets import Secret, read_secret_file
@@ -123,6 +124,10 @@ class UeConfig:
             raise ValueError("tun_mtu: 1280 to 1500")
         if not self.suites:
             raise ValueError("suites: at least one")
+        try:  # what the first key would meet
+            Psk(bytes(32), b"trial", PskMode(self.psk_mode), self.suites)
+        except ValueError as error:
+            raise ValueError(f"suites: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Literal
 
+from mpquic.psk import Psk, PskMode
+
 MAX_ACCESSES = 4
 """Each access has two sockets, one per IP version, and the engine has eight links."""
 
@@ -102,6 +104,10 @@ class UpfConfig:
             raise ValueError("tun_mtu: 1280 to 1500")
         if not self.suites:
             raise ValueError("suites: at least one")
+        try:  # what the first key would meet
+            Psk(bytes(32), b"trial", PskMode(self.psk_mode), self.suites)
+        except ValueError as error:
+            raise ValueError(f"suites: {error}") from None
 
     def access(self, name: str) -> AccessConfig | None:
         return next((a for a in self.accesses if a.name == name), None)

@@ -1,8 +1,10 @@
 """What can go wrong in the UPF beyond PFCP itself."""
 
+from node.errors import NodeError
 
-class UpfError(Exception):
-    """Base of all errors of this package."""
+
+class UpfError(NodeError):
+    """Base of all errors of this package. Never holds a key."""
 
 
 class DatapathError(UpfError):

@@ -24,6 +24,8 @@ class State(Enum):
 
 class Event(Enum):
     NEED = auto()
+    NEED_SOON = auto()
+    """the last request was a moment ago: its key did not last"""
     ACCEPTED = auto()
     REFUSED = auto()
     KEY = auto()
@@ -40,6 +42,7 @@ class Action(Enum):
 
 TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     (State.IDLE, Event.NEED): (State.ASKING, Action.ASK),
+    (State.IDLE, Event.NEED_SOON): (State.BACKOFF, Action.BACK_OFF),
     (State.ASKING, Event.ACCEPTED): (State.WAITING, Action.AWAIT),
     (State.ASKING, Event.REFUSED): (State.BACKOFF, Action.BACK_OFF),
     (State.ASKING, Event.KEY): (State.IDLE, Action.DONE),
@@ -59,17 +62,21 @@ class KeyRequester:
         self.reason = KeyReason.INITIAL
         self.due: float | None = None
         self._backoff = BACKOFF_FIRST
+        self._asked: float | None = None
 
     def need(self, reason: KeyReason, now: float) -> bool:
         if self.state is State.IDLE:
             self.reason = reason
-        return self.step(Event.NEED, now)
+        passed = None if self._asked is None else now - self._asked
+        if passed is None or passed > BACKOFF_LONGEST:
+            self._backoff = BACKOFF_FIRST
+        return self.step(Event.NEED if passed is None or passed >= self._backoff else Event.NEED_SOON, now)
 
     def step(self, event: Event, now: float) -> bool:
         self.state, action = TABLE.get((self.state, event), (self.state, Action.NONE))
         match action:
             case Action.ASK:
-                self.due = None
+                self.due, self._asked = None, now
             case Action.AWAIT:
                 self.due = now + KEY_WAIT
             case Action.BACK_OFF:
@@ -77,7 +84,6 @@ class KeyRequester:
                 self._backoff = min(2 * self._backoff, BACKOFF_LONGEST)
             case Action.DONE:
                 self.due = None
-                self._backoff = BACKOFF_FIRST
             case Action.NONE:
                 pass
         return action is Action.ASK

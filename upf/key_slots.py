@@ -62,10 +62,7 @@ class KeySlots:
         slot = self.next
         if slot is None or not hmac.compare_digest(slot.identity, identity):
             return None
-        if now >= slot.expires_at:
-            self._drop_next()
-            return None
-        return slot
+        return None if now >= slot.expires_at else slot  # `expire` wipes it, and its caller tells everybody
 
     def is_spent(self, identity: bytes) -> bool:
         return any(hmac.compare_digest(identity, spent) for spent in self._spent)

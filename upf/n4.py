@@ -4,30 +4,52 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fiveg.pfcp.transaction import Transactions
+from node.counters import Counters
+from node.events import Events
 from upf.pfcp_agent import PfcpAgent
+
+LEAST_WAIT = 0.001
+"""Seconds: a deadline that stays in the past, by a fault of ours, does not spin."""
 
 
 class N4(asyncio.DatagramProtocol):
-    """Every datagram is handled to its end before the next; what the agent wants sent leaves at once."""
+    """Every datagram is handled to its end before the next; what the agent wants sent leaves at once. A fault of ours is
+    counted and named, and costs the peer no more than its answer: the timers and the other sessions go on."""
 
     def __init__(
-        self, agent: PfcpAgent, transactions: Transactions, clock: Callable[[], float] = time.monotonic
+        self,
+        agent: PfcpAgent,
+        transactions: Transactions,
+        events: Events,
+        counters: Counters,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agent = agent
         self._transactions = transactions
+        self._events = events
+        self._counters = counters
         self._clock = clock
         self._transport: asyncio.DatagramTransport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
-    async def open(cls, agent: PfcpAgent, transactions: Transactions, address: str, port: int) -> N4:
+    async def open(
+        cls,
+        agent: PfcpAgent,
+        transactions: Transactions,
+        events: Events,
+        counters: Counters,
+        address: str,
+        port: int,
+    ) -> N4:
         loop = asyncio.get_running_loop()
         _, protocol = await loop.create_datagram_endpoint(
-            lambda: cls(agent, transactions), local_addr=(address, port)
+            lambda: cls(agent, transactions, events, counters), local_addr=(address, port)
         )
         return protocol
 
@@ -35,8 +57,17 @@ class N4(asyncio.DatagramProtocol):
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
-        self._agent.receive(data, (str(addr[0]), int(addr[1])), self._clock())
+        with self._guarded("receive"):
+            self._agent.receive(data, (str(addr[0]), int(addr[1])), self._clock())
         self.flush()
+
+    @contextmanager
+    def _guarded(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._counters.inc("n4.internal_error")
+            self._events.emit("n4_internal_error", what=what, error=type(error).__name__)
 
     def flush(self) -> None:
         """Send what waits and set the timer anew; also after the agent was told something by the data path."""
@@ -49,12 +80,13 @@ class N4(asyncio.DatagramProtocol):
             self._timer = None
         deadline = self._agent.deadline()
         if deadline is not None:
-            delay = max(0.0, deadline - self._clock())
+            delay = max(LEAST_WAIT, deadline - self._clock())
             self._timer = asyncio.get_running_loop().call_later(delay, self._advance)
 
     def _advance(self) -> None:
         self._timer = None
-        self._agent.advance(self._clock())
+        with self._guarded("advance"):
+            self._agent.advance(self._clock())
         self.flush()
 
     def close(self) -> None:

@@ -3,6 +3,7 @@ session has a route for its address there; towards `dn` the namespace routes by 
 
 from __future__ import annotations
 
+import contextlib
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 from node.netns import Netns
@@ -42,12 +43,20 @@ class N6:
                 added.append(destination)
         except Exception as error:
             for destination in added:
-                self._netns.call_sync(self._route, "del", destination)
+                with contextlib.suppress(Exception):
+                    self._netns.call_sync(self._route, "del", destination)
             raise DatapathError(f"route of the session: {error}") from error
 
     def route_remove(self, ipv4: IPv4Address | None, ipv6: IPv6Address | None) -> None:
+        """DatapathError when one could not be removed; the other one is gone all the same."""
+        failed: list[str] = []
         for destination in _routes(ipv4, ipv6):
-            self._netns.call_sync(self._route, "del", destination)
+            try:
+                self._netns.call_sync(self._route, "del", destination)
+            except Exception as error:
+                failed.append(f"{destination}: {error}")
+        if failed:
+            raise DatapathError(f"route of the session: {', '.join(failed)}")
 
     def _route(self, command: str, destination: str) -> None:
         self._netns.ipr.route(command, dst=destination, oif=self._index)

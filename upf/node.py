@@ -49,7 +49,7 @@ class Upf:
         self._endpoint = QuicEndpoint(self._config, self._proxy.psk_lookup, self._proxy.connected)
         self._n6 = N6(self._config.tun, self._config.tun_mtu)
         self._n6.up()
-        self._proxy.attach(self._endpoint, self._n6, self._agent, self._flush)
+        self._proxy.attach(self._endpoint, self._n6, self._agent.keys, self._flush)
         self._endpoint.start()
         for access in self._config.accesses:
             path = AccessPath(access, self._config.proxy)
@@ -57,7 +57,12 @@ class Upf:
             path.prepare()
             self._context.channel.hand_over_netns(access.name, path.netns.fd)
         self._n4 = await N4.open(
-            self._agent, self._transactions, self._config.n4.address, self._config.n4.port
+            self._agent,
+            self._transactions,
+            self._context.events,
+            self._context.counters,
+            self._config.n4.address,
+            self._config.n4.port,
         )
 
     async def stop(self) -> None:
@@ -83,11 +88,9 @@ class Upf:
         path = self._accesses.get(name) if isinstance(name, str) else None
         if path is None:
             raise VerbError("unknown_access", f"there is no such access; there are {', '.join(self._accesses)}")
-        first = not path.sockets
         try:
             sockets = path.ready()
-            if first:
-                self._proxy.access_add(path.config, sockets)
+            self._proxy.access_add(path.config, sockets)
         except UpfError as error:
             raise VerbError("access_not_ready", str(error)) from error
         return {"sockets": [str(s.getsockname()[0]) for s in sockets]}

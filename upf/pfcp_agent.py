@@ -12,20 +12,16 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
-from fiveg.keys import fingerprint, psk_identity
 from fiveg.pfcp.codes import (
     PORT,
     Cause,
     IeType,
     KeyCapabilityFlags,
     KeyEvent,
-    KeyFlags,
     KeyReason,
     MessageType,
     MpquicControl,
     ProxyType,
-    ReportFlags,
-    ReportType,
     UpFeature,
 )
 from fiveg.pfcp.errors import (
@@ -38,7 +34,7 @@ from fiveg.pfcp.errors import (
     SessionNotFound,
     SystemFailure,
 )
-from fiveg.pfcp.keywrap import N4KeyWrap, UnwrapFailed
+from fiveg.pfcp.keywrap import UnwrapFailed
 from fiveg.pfcp.message import (
     AssociationReleaseRequest,
     AssociationReleaseResponse,
@@ -54,11 +50,10 @@ from fiveg.pfcp.message import (
     SessionEstablishmentResponse,
     SessionModificationRequest,
     SessionModificationResponse,
-    SessionReportRequest,
     SessionReportResponse,
     rejection,
 )
-from fiveg.pfcp.mpquic_ies import MpquicKey, MpquicKeyCapability, MpquicKeyReport, MpquicKeyRequest
+from fiveg.pfcp.mpquic_ies import MpquicKeyCapability, MpquicKeyReport
 from fiveg.pfcp.rules import AtsssControlParameters, MpquicParameters
 from fiveg.pfcp.transaction import (
     Event,
@@ -77,9 +72,8 @@ from node.counters import Counters
 from node.events import Events
 from node.secrets import Secret
 from upf.config import UpfConfig
-from upf.errors import DatapathError, KeyRefused
-from upf.key_request import Event as RequestEvent
-from upf.key_slots import KeySlot
+from upf.errors import DatapathError
+from upf.pfcp_keys import KeyAsked, SessionKeys
 from upf.rules import RuleSet
 from upf.session import Association, Datapath, Session
 from upf.steering import steering_of
@@ -87,17 +81,6 @@ from upf.steering import steering_of
 MAX_ASSOCIATIONS = 4
 MAX_SESSIONS = 1024
 HEARTBEAT_INTERVAL = 10.0
-LIMITS_INTERVAL = 1.0
-"""How often lifetimes and packet counts are looked at."""
-LIFETIME_LEAD = 30.0
-"""Seconds before the end of a key's lifetime at which the next one is asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class _KeyAsked:
-    """Token of a session report that asks for a key."""
-
-    seid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +101,6 @@ class PfcpAgent:
         random: Callable[[int], bytes],
     ) -> None:
         self._config = config
-        self._k_n4 = k_n4
         self._recovery = recovery
         self._transactions = transactions
         self._datapath = datapath
@@ -127,9 +109,9 @@ class PfcpAgent:
         self._random = random
         self._node_id = NodeId(IPv4Address(config.n4.address))
         self._accesses = {a.name: a.type for a in config.accesses}
-        self._limits_due = 0.0
         self.associations: dict[str, Association] = {}
         self.sessions: dict[int, Session] = {}
+        self.keys = SessionKeys(k_n4, recovery, config.rekey.packets, self.sessions, datapath, events, counters, self._send)
 
     # ---- driving
 
@@ -140,25 +122,16 @@ class PfcpAgent:
     def advance(self, now: float) -> None:
         for event in self._transactions.advance(now):
             self._event(event, now)
-        for session in list(self.sessions.values()):
-            if session.request.due is not None and session.request.due <= now and session.request.step(RequestEvent.TIMER, now):
-                self._key_ask(session, now)
         for association in self.associations.values():
             if association.heartbeat_due <= now:
                 association.heartbeat_due = now + HEARTBEAT_INTERVAL
                 beat = HeartbeatRequest(recovery_time_stamp=self._recovery)
                 self._send(association, beat, None, now, _Heartbeat(association.host))
-        if self._limits_due <= now:
-            self._limits_due = now + LIMITS_INTERVAL
-            for session in self.sessions.values():
-                self._limits_check(session, now)
+        self.keys.advance(now)
 
     def deadline(self) -> float | None:
-        due = [d for d in (self._transactions.deadline(),) if d is not None]
-        due += [s.request.due for s in self.sessions.values() if s.request.due is not None]
+        due = [d for d in (self._transactions.deadline(), self.keys.deadline()) if d is not None]
         due += [a.heartbeat_due for a in self.associations.values()]
-        if self.sessions:
-            due.append(self._limits_due)
         return min(due, default=None)
 
     def _event(self, event: Event, now: float) -> None:
@@ -185,7 +158,7 @@ class PfcpAgent:
         self._transactions.respond(event.transaction, answer, answer_seid, now)
         if isinstance(event.message, SessionEstablishmentRequest) and isinstance(answer, SessionEstablishmentResponse):
             assert answer.up_f_seid is not None
-            self._key_need(self.sessions[answer.up_f_seid.seid], KeyReason.INITIAL, now)
+            self.keys.need(self.sessions[answer.up_f_seid.seid], KeyReason.INITIAL, now)
 
     def _handle(self, message: Message, host: str, seid: int, now: float) -> tuple[Message, int | None]:
         match message:
@@ -215,9 +188,7 @@ class PfcpAgent:
         self, transaction: Transaction, seid: int | None, error: PfcpError, now: float, request: Message | None = None
     ) -> None:
         self._counters.inc(f"pfcp.refused.{error.cause.name.lower()}")
-        self._events.emit(
-            "pfcp_refused", message=transaction.type.name.lower(), cause=error.cause.name.lower(), detail=error.text
-        )
+        self._events.emit("pfcp_refused", message=transaction.type.name.lower(), cause=error.cause.name.lower(), detail=error.text)
         answer = rejection(transaction.type, error, self._node_id, self._recovery)
         if isinstance(request, SessionModificationRequest) and request.key is not None and isinstance(error, UnwrapFailed):
             assert isinstance(answer, SessionModificationResponse)
@@ -240,11 +211,11 @@ class PfcpAgent:
             self._association_drop(old, "restarted")  # §6.2.6.2.2: what belonged to the old one is gone at the peer
             old = None
         if old is None and len(self.associations) >= MAX_ASSOCIATIONS:
-            raise NoResources(f"{MAX_ASSOCIATIONS} associations are possible")
+            self._association_make_room()
         keys = request.key_capability is not None and bool(request.key_capability.flags & KeyCapabilityFlags.AES_KW_256)
         if old is None:
             association = Association(host, request.node_id, request.recovery_time_stamp, keys)
-            association.heartbeat_due = now + HEARTBEAT_INTERVAL
+            association.heartbeat_due = now  # at once: is anybody there, at the port that heartbeats go to?
             self.associations[host] = association
             self._events.emit("association_up", peer=host, keys=keys)
         return AssociationSetupResponse(
@@ -254,6 +225,15 @@ class PfcpAgent:
             up_features=frozenset({UpFeature.MPQUIC_IP}),
             key_capability=MpquicKeyCapability(),
         )
+
+    def _association_make_room(self) -> None:
+        """Whoever does not answer and has no session gives way: setting up is free, and must not keep the SMF out."""
+        owners = {id(s.association) for s in self.sessions.values()}
+        for association in self.associations.values():
+            if not association.reachable and id(association) not in owners:
+                self._association_drop(association, "displaced")
+                return
+        raise NoResources(f"{MAX_ASSOCIATIONS} associations are possible")
 
     def _association(self, host: str, node_id: NodeId | None = None) -> Association:
         association = self.associations.get(host)
@@ -269,9 +249,10 @@ class PfcpAgent:
         self._events.emit("association_down", peer=association.host, reason=reason)
 
     def _recovery_seen(self, host: str, recovery: int) -> None:
-        """A later recovery time stamp: the peer started again and knows nothing of its sessions (TS 23.527 §4.3)."""
+        """A later recovery time stamp: the peer started again and knows nothing of its sessions (TS 23.527 §4.3). An earlier
+        one is a heartbeat from before that came late."""
         association = self.associations.get(host)
-        if association is not None and association.recovery != recovery:
+        if association is not None and 0 < (recovery - association.recovery) % (1 << 32) < 1 << 31:
             self._association_drop(association, "restarted")
 
     # ---- sessions
@@ -287,15 +268,15 @@ class PfcpAgent:
         if len(self.sessions) >= MAX_SESSIONS:
             raise NoResources(f"{MAX_SESSIONS} sessions are possible")
         cp_seid = request.cp_f_seid.seid
+        if str(request.cp_f_seid.ipv4) != host:
+            raise IeIncorrect("the CP F-SEID is at another address: reports go to the association's", ie=IeType.F_SEID)
         if any(s.cp_seid == cp_seid and s.association is association for s in self.sessions.values()):
             raise IeIncorrect("a session with this CP F-SEID exists", ie=IeType.F_SEID)
         if request.key is not None:
             # The KEK is bound to our SEID, which the peer cannot know yet.
             raise IeIncorrect("a key cannot come before the session has a SEID", ie=IeType.MPQUIC_KEY)
         rules = RuleSet(self._accesses).established(request)
-        wanted = request.provide_atsss.mpquic if request.provide_atsss else None
-        if wanted is not None and wanted & ~MpquicControl.CONNECT_IP:
-            raise ServiceNotSupported("of MPQUIC only connect-ip is supported", ie=IeType.MPQUIC_CONTROL)
+        wanted = _mpquic_wanted(request)
         if rules.steered_by_mpquic and not association.keys:
             raise ServiceNotSupported("MPQUIC without keys: the peer announced no key capability")
         self._address_check(rules, None)
@@ -311,21 +292,22 @@ class PfcpAgent:
         )
 
     def _modify(self, session: Session, request: SessionModificationRequest, now: float) -> Message:
+        wanted = _mpquic_wanted(request)
         if request.cp_f_seid is not None and request.cp_f_seid.seid != session.cp_seid:
             raise IeIncorrect("the CP F-SEID of a session does not change here", ie=IeType.F_SEID)
         rules = session.rules.modified(request)
-        slot = None if request.key is None else self._key_check(session, request.key, now)
+        slot = None if request.key is None else self.keys.check(session, request.key, now)
         if rules != session.rules:
             self._address_check(rules, session)
             if rules.ue_address != session.rules.ue_address:
                 raise RuleFailure("the address of a session does not change")
             self._apply(lambda: self._datapath.session_change(session, rules, steering_of(rules)))
             session.rules = rules
-        report = None if request.key is None else self._key_take(session, request.key, slot, now)
+        report = None if request.key is None else self.keys.take(session, request.key, slot, now)
         return SessionModificationResponse(
             cause=Cause.ACCEPTED,
             key_report=report,
-            atsss_parameters=self._atsss_parameters() if request.provide_atsss else None,
+            atsss_parameters=self._atsss_parameters() if wanted else None,
         )
 
     def _session_drop(self, session: Session, reason: str) -> None:
@@ -341,10 +323,14 @@ class PfcpAgent:
             raise SystemFailure(str(error)) from error
 
     def _address_check(self, rules: RuleSet, own: Session | None) -> None:
-        """No two sessions have the same address: the address says whose a packet is."""
+        """No two sessions have the same address: the address says whose a packet is. And none has an address that we need:
+        the route to the session would take it away."""
         address = rules.ue_address
         if address is None:
             return
+        ours = (self._config.n4.address, self._config.proxy.ipv4, *self.associations)
+        if str(address.ipv4) in ours:
+            raise RuleFailure("the UE address is one of the control plane or the proxy", ie=IeType.UE_IP_ADDRESS)
         for other in self.sessions.values():
             theirs = other.rules.ue_address
             if other is own or theirs is None:
@@ -377,115 +363,12 @@ class PfcpAgent:
             )
         )
 
-    # ---- keys
-
-    def _key_check(self, session: Session, ie: MpquicKey, now: float) -> KeySlot | None:
-        """The key of a delivery, ready to be installed; nothing of the session changes here."""
-        if ie.flags & KeyFlags.REVOKE:
-            return None
-        wrap = N4KeyWrap(self._k_n4.reveal(), session.association.recovery, self._recovery, session.seid)
-        try:
-            session.keys.check(ie.generation)
-            key = wrap.unwrap(ie.wrapped, ie.generation)
-        except KeyRefused as error:
-            self._key_refused(session, ie.generation, error.reason)
-            raise IeIncorrect(str(error), ie=IeType.MPQUIC_KEY) from None
-        except UnwrapFailed as error:
-            self._key_refused(session, ie.generation, "unwrap_failed")
-            raise error.within(IeType.MPQUIC_KEY) from None
-        return KeySlot(
-            ie.generation, self._events.register_secret(Secret(key)), psk_identity(key), fingerprint(key), ie.lifetime, now
-        )
-
-    def _key_refused(self, session: Session, generation: int, reason: str) -> None:
-        self._counters.inc(f"key.refused.{reason}")
-        self._events.emit("key_refused", seid=session.name, generation=generation, reason=reason)
-
-    def _key_take(self, session: Session, ie: MpquicKey, slot: KeySlot | None, now: float) -> MpquicKeyReport:
-        current = session.keys.current
-        if slot is None:
-            session.keys.revoke(ie.generation)
-            if current is not None and current.generation == ie.generation:
-                self._datapath.connection_end(session, ie.generation)
-            self._events.emit("key_revoked", seid=session.name, generation=ie.generation)
-            return MpquicKeyReport(KeyEvent.SPENT, ie.generation)
-        session.keys.install(slot)
-        session.request.step(RequestEvent.KEY, now)
-        self._datapath.key_installed(session, slot)
-        self._events.emit(
-            "key_installed", seid=session.name, generation=slot.generation, fingerprint=slot.fingerprint
-        )
-        if ie.flags & KeyFlags.END_OLD_NOW and current is not None:
-            self._datapath.connection_end(session, current.generation)
-        return MpquicKeyReport(KeyEvent.INSTALLED, slot.generation)
-
-    def _key_need(self, session: Session, reason: KeyReason, now: float) -> None:
-        if session.rules.steered_by_mpquic and session.request.need(reason, now):
-            self._key_ask(session, now)
-
-    def _key_ask(self, session: Session, now: float) -> None:
-        reason = session.request.reason
-        held = session.keys.highest
-        report = SessionReportRequest(
-            report_type=ReportType.UISR, flags=ReportFlags(0), key_request=MpquicKeyRequest(reason, held)
-        )
-        self._events.emit("key_requested", seid=session.name, reason=reason.name.lower())
-        self._send(session.association, report, session.cp_seid, now, _KeyAsked(session.seid))
-
-    def _key_report(self, session: Session, now: float, *reports: MpquicKeyReport) -> None:
-        request = SessionReportRequest(report_type=ReportType.UISR, flags=ReportFlags(0), key_reports=reports)
-        self._send(session.association, request, session.cp_seid, now, None)
-
-    def key_used(self, session: Session, slot: KeySlot, now: float) -> None:
-        """A connection was made from this key: it is spent (the slots have wiped it)."""
-        self._events.emit("key_spent", seid=session.name, generation=slot.generation, fingerprint=slot.fingerprint)
-        self._key_report(
-            session,
-            now,
-            MpquicKeyReport(KeyEvent.IN_USE, slot.generation),
-            MpquicKeyReport(KeyEvent.SPENT, slot.generation),
-        )
-
-    def connection_ended(self, session: Session, generation: int, now: float) -> None:
-        """A connection is over. With no other one, and no key for one, the session needs a key to go on."""
-        session.keys.ended(generation)
-        if session.seid not in self.sessions:
-            return
-        self._key_report(session, now, MpquicKeyReport(KeyEvent.CONNECTION_ENDED, generation))
-        if session.keys.current is None and session.keys.next is None:
-            self._key_need(session, KeyReason.RESTART, now)
-
-    def _limits_check(self, session: Session, now: float) -> None:
-        expired = session.keys.expire(now)
-        if expired is not None:
-            self._events.emit("key_expired", seid=session.name, generation=expired)
-            self._key_report(session, now, MpquicKeyReport(KeyEvent.SPENT, expired))
-            if session.keys.current is None:
-                self._key_need(session, KeyReason.LIFETIME, now)
-        current = session.keys.current
-        if current is None or session.keys.next is not None or session.lifetime_asked == current.generation:
-            return
-        if now >= current.expires_at - min(LIFETIME_LEAD, current.lifetime / 2):
-            self._limit_near(session, current, KeyReason.LIFETIME, KeyEvent.LIFETIME_NEAR, now)
-        elif self._datapath.packets(session) >= self._config.rekey.packets:
-            self._limit_near(session, current, KeyReason.PACKET_LIMIT, KeyEvent.PACKET_LIMIT_NEAR, now)
-
-    def _limit_near(self, session: Session, slot: KeySlot, reason: KeyReason, event: KeyEvent, now: float) -> None:
-        session.lifetime_asked = slot.generation
-        self._key_report(session, now, MpquicKeyReport(event, slot.generation))
-        self._key_need(session, reason, now)
-
     # ---- responses
 
     def _response(self, event: ResponseReceived, now: float) -> None:
         match event.message, event.token:
-            case SessionReportResponse(), _KeyAsked(seid):
-                session = self.sessions.get(seid)
-                if session is not None:
-                    accepted = event.message.cause.accepted
-                    if not accepted:
-                        self._counters.inc(f"key.request_refused.{event.message.cause.name.lower()}")
-                    session.request.step(RequestEvent.ACCEPTED if accepted else RequestEvent.REFUSED, now)
+            case SessionReportResponse(), KeyAsked() as asked:
+                self.keys.answered(asked, event.message.cause, now)
             case HeartbeatResponse(), _Heartbeat(host):
                 association = self.associations.get(host)
                 if association is not None:
@@ -496,10 +379,8 @@ class PfcpAgent:
         """A request of ours got no proper response."""
         self._counters.inc("pfcp.request_failed")
         match token:
-            case _KeyAsked(seid):
-                session = self.sessions.get(seid)
-                if session is not None:
-                    session.request.step(RequestEvent.REFUSED, now)
+            case KeyAsked():
+                self.keys.unanswered(token, now)
             case _Heartbeat(host):
                 association = self.associations.get(host)
                 if association is not None and association.reachable:
@@ -534,6 +415,13 @@ class PfcpAgent:
                 for s in self.sessions.values()
             ],
         }
+
+
+def _mpquic_wanted(request: SessionEstablishmentRequest | SessionModificationRequest) -> bool:
+    wanted = request.provide_atsss.mpquic if request.provide_atsss else None
+    if wanted is not None and wanted & ~MpquicControl.CONNECT_IP:
+        raise ServiceNotSupported("of MPQUIC only connect-ip is supported", ie=IeType.MPQUIC_CONTROL)
+    return wanted is not None
 
 
 def _prefix(address: IPv6Address) -> bytes:

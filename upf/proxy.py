@@ -35,9 +35,9 @@ OK, FORBIDDEN, CONFLICT = 200, 403, 409
 
 
 class Keys(Protocol):
-    """What the proxy tells the PFCP agent."""
+    """What the proxy tells of the keys."""
 
-    def key_used(self, session: Session, slot: KeySlot, now: float) -> None: ...
+    def used(self, session: Session, slot: KeySlot, now: float) -> None: ...
 
     def connection_ended(self, session: Session, generation: int, now: float) -> None: ...
 
@@ -101,9 +101,19 @@ class Proxy:
             self._identity_drop(identity)
 
     def access_add(self, access: AccessConfig, sockets: list[socket]) -> None:
-        for sock in sockets:
-            self._endpoint.socket_add(len(self._links), sock, access.type)
-            self._links.append(access)
+        """All of its sockets, or none; once, however often the supervisor plugs the wire in."""
+        if access in self._links:
+            return
+        first = len(self._links)
+        try:
+            for link, sock in enumerate(sockets, first):
+                self._endpoint.socket_add(link, sock, access.type)
+                self._links.append(access)
+        except DatapathError:
+            for link in range(first, len(self._links)):
+                self._endpoint.socket_remove(link)
+            del self._links[first:]
+            raise
 
     # ---- Datapath: what the PFCP agent wants done
 
@@ -142,13 +152,24 @@ class Proxy:
         carried.tunnel.free()
         address = session.rules.ue_address
         if address is not None:
-            self._routes.route_remove(address.ipv4, address.ipv6)
+            try:
+                self._routes.route_remove(address.ipv4, address.ipv6)
+            except DatapathError as error:  # the session is over all the same
+                self._counters.inc("proxy.route_not_removed")
+                self._events.emit("route_not_removed", seid=session.name, reason=str(error))
 
-    def key_installed(self, session: Session, slot: KeySlot) -> None:
-        for identity in [i for i, s in self._identities.items() if s is session and not session.keys.is_known(i)]:
-            self._identity_drop(identity)
-        self._identities[slot.identity] = session
-        self._psks[slot.identity] = Psk(slot.key.reveal(), slot.identity, PskMode(self._config.psk_mode), self._config.suites)
+    def keys_changed(self, session: Session) -> None:
+        """The one key that waits is held here too; of the others no more than that they are known."""
+        waiting = session.keys.next
+        for identity in [i for i, s in self._identities.items() if s is session]:
+            if not session.keys.is_known(identity):
+                self._identity_drop(identity)
+            elif waiting is None or identity != waiting.identity:
+                self._psk_drop(identity)
+        if waiting is not None and waiting.identity not in self._psks:
+            self._identities[waiting.identity] = session
+            mode = PskMode(self._config.psk_mode)
+            self._psks[waiting.identity] = Psk(waiting.key.reveal(), waiting.identity, mode, self._config.suites)
 
     def connection_end(self, session: Session, generation: int) -> None:
         bound = self._bound(session, generation)
@@ -210,7 +231,7 @@ class Proxy:
             fingerprint=slot.fingerprint,
             client_random=connection.client_random,
         )
-        self._keys.key_used(session, slot, self._clock())
+        self._keys.used(session, slot, self._clock())
         self._flush()
         self._task(partial(self._watch, bound), "watch")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from mpquic.connect_ip import Target
 from mpquic.connection import Connection
 from mpquic.endpoint import Endpoint, EndpointConfig, Tunnel
-from mpquic.errors import MpquicError
+from mpquic.errors import EngineError, MpquicError
 from mpquic.psk_choice import PskLookup
 from mpquic.steering import SteeringRule
 from mpquic.suites import suite_named
@@ -31,7 +32,7 @@ class TextFile:
     """A file that only its owner can read, appended to line by line: key log, qlog."""
 
     def __init__(self, path: Path) -> None:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._file = os.fdopen(fd, "a", encoding="utf-8", buffering=1)
 
     def write(self, text: str) -> None:
@@ -84,11 +85,17 @@ class QuicConnection:
         return str(await self.connection.closed)
 
     def packets(self) -> int:
-        stats = self.connection.stats()
+        try:
+            stats = self.connection.stats()
+        except EngineError:  # the engine has let it go, and nobody has told us yet
+            return 0
         return stats.get("packets_sent", 0) + stats.get("packets_received", 0)
 
     def paths(self) -> list[dict[str, Any]]:
-        return self.connection.paths()
+        try:
+            return self.connection.paths()
+        except EngineError:
+            return []
 
 
 class QuicTunnel:
@@ -176,6 +183,10 @@ class QuicEndpoint:
             self._endpoint.add_socket(link, sock, access)
         except MpquicError as error:
             raise DatapathError(f"socket of link {link}: {error}") from error
+
+    def socket_remove(self, link: int) -> None:
+        with contextlib.suppress(MpquicError):  # it was never added
+            self._endpoint.engine.io_socket_remove(link)
 
     def counters(self) -> dict[str, int]:
         return self._endpoint.all_counters()

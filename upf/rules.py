@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Literal, TypeVar
 
 from fiveg.pfcp.codes import (
     ApplyAction,
@@ -57,6 +58,7 @@ INTERFACES = {
     "non-3gpp": (InterfaceType.N3_UNTRUSTED_NON_3GPP, InterfaceType.N3_TRUSTED_NON_3GPP),
 }
 
+Access = Literal["3gpp", "non-3gpp"]
 R = TypeVar("R", CreatePdr, CreateFar, CreateMar, CreateQer, CreateSrr)
 
 
@@ -73,7 +75,7 @@ class RuleSet:
 
     @property
     def steered_by_mpquic(self) -> bool:
-        return any(m.functionality.mpquic for m in self.mars.values())
+        return any(self.mars[p.mar_id or 0].functionality.mpquic for p in self.downlink)
 
     @property
     def ue_address(self) -> UeIpAddress | None:
@@ -84,6 +86,22 @@ class RuleSet:
     def downlink(self) -> list[CreatePdr]:
         """Downlink rules that a MAR steers, the one that is looked at first in front (lower precedence value wins)."""
         return sorted((p for p in self.pdrs.values() if p.mar_id is not None), key=lambda p: (p.precedence, p.pdr_id))
+
+    def usable(self, mar: CreateMar) -> dict[Access, AccessForwarding]:
+        """The accesses over which a MAR sends now: those whose FAR forwards. A lone access in reserve that is never to be
+        used is none."""
+        found: dict[Access, AccessForwarding] = {}
+        if mar.access_3gpp is not None and self._forwards(mar.access_3gpp.far_id):
+            found["3gpp"] = mar.access_3gpp
+        if mar.access_non_3gpp is not None and self._forwards(mar.access_non_3gpp.far_id):
+            found["non-3gpp"] = mar.access_non_3gpp
+        alone = len(found) == 1 and mar.mode is SteeringMode.ACTIVE_STANDBY
+        if alone and next(iter(found.values())).priority is Priority.NO_STANDBY:
+            return {}
+        return found
+
+    def _forwards(self, far_id: int) -> bool:
+        return bool(self.fars[far_id].apply_action & ApplyAction.FORW)
 
     def established(self, request: SessionEstablishmentRequest) -> RuleSet:
         return self._created(request).checked()
@@ -132,7 +150,25 @@ class RuleSet:
             raise RuleFailure("downlink rules of one session with different UE addresses")
         if sum(max(1, len(p.pdi.sdf_filters)) for p in self.downlink) > MAX_STEERING:
             raise NoResources(f"more than {MAX_STEERING} flows to steer")
+        self._whole_check()
         return self
+
+    def _whole_check(self) -> None:
+        """What the data path cannot do rule by rule: it would forward what the rules drop."""
+        open_ = [p for p in self.downlink if self.usable(self.mars[p.mar_id or 0])]
+        for pdr in self.downlink:
+            if open_ and pdr not in open_:
+                text = "a rule that drops its packets beside one that forwards is not supported"
+                raise RuleFailure(text, rule=(RuleKind.PDR, pdr.pdr_id))
+        uplinks = [p for p in self.pdrs.values() if p.pdi.source_interface is SourceInterface.ACCESS]
+        covered = {self.accesses[p.pdi.network_instance or ""] for p in uplinks}
+        for kind in set(self.accesses.values()) - covered if self.downlink else ():
+            raise RuleFailure(f"no uplink rule for the {kind} access: it could not be closed")
+        address = self.ue_address
+        for pdr in uplinks:
+            source = pdr.pdi.ue_ip_address
+            if source is not None and address is not None and (source.ipv4, source.ipv6) != (address.ipv4, address.ipv6):
+                raise RuleFailure("the UE address of an uplink rule is another one", rule=(RuleKind.PDR, pdr.pdr_id))
 
     def _pdr_check(self, pdr: CreatePdr) -> None:
         pdr.check()
@@ -140,6 +176,7 @@ class RuleSet:
             _require(qer_id in self.qers, f"QER {qer_id} does not exist")
         _require(pdr.far_id is None or pdr.far_id in self.fars, f"FAR {pdr.far_id} does not exist")
         _require(pdr.mar_id is None or pdr.mar_id in self.mars, f"MAR {pdr.mar_id} does not exist")
+        _require(pdr.pdi.qfi is None, "there is no N3 here, so no QFI in a packet")
         _require(pdr.pdi.f_teid is None and pdr.outer_header_removal is None, "there is no N3 here, so no F-TEID")
         if pdr.pdi.source_interface is SourceInterface.ACCESS:
             self._uplink_check(pdr)
@@ -163,7 +200,14 @@ class RuleSet:
             pdi.interface_type is None or pdi.interface_type in INTERFACES[kind],
             f"interface type does not fit an access of type {kind}",
         )
-        _require(pdr.far_id is not None, "an uplink rule names a FAR")
+        far = self.fars.get(pdr.far_id or 0) if pdr.far_id is not None else None
+        if far is None:
+            raise RuleFailure("an uplink rule names a FAR")
+        _require(bool(far.apply_action & ApplyAction.FORW), "uplink packets cannot be dropped by rule")
+        to = None if far.forwarding is None else far.forwarding.destination_interface
+        _require(to is not DestinationInterface.ACCESS, "an uplink rule leads back to an access")
+        source = pdi.ue_ip_address
+        _require(source is None or not source.destination, "the UE address of an uplink rule is the source")
         _require(not pdi.sdf_filters, "uplink rules with SDF filters are not supported")
 
     def _downlink_check(self, pdr: CreatePdr) -> None:
@@ -172,6 +216,8 @@ class RuleSet:
         if address is None or not address.destination:
             raise RuleFailure("a downlink rule has the UE address as destination")
         _require(not (address.choose_ipv4 or address.choose_ipv6), "the UPF allocates no addresses")
+        for given in (address.ipv4, address.ipv6):
+            _require(given is None or _is_unicast(given), f"{given} is no address of a UE")
         if address.ipv6 is not None:
             length = IPV6_PREFIX if address.prefix_length is None else address.prefix_length
             _require(length == IPV6_PREFIX, f"the IPv6 prefix of a session is a /{IPV6_PREFIX}")
@@ -179,7 +225,7 @@ class RuleSet:
 
     def _far_check(self, far: CreateFar) -> None:
         far.check()
-        _require(not far.apply_action & (ApplyAction.BUFF | ApplyAction.DUPL), "buffering and duplicating are not supported")
+        _require(not far.apply_action & ~(ApplyAction.DROP | ApplyAction.FORW), "only dropping and forwarding are supported")
         if far.forwarding is None:
             return
         to = far.forwarding.destination_interface
@@ -219,6 +265,11 @@ class RuleSet:
         _require(self.accesses.get(name) == kind, f"FAR {access.far_id} leads to no access of type {kind}")
 
 
+def _is_unicast(address: IPv4Address | IPv6Address) -> bool:
+    reserved = isinstance(address, IPv4Address) and address.is_reserved
+    return not (reserved or address.is_multicast or address.is_loopback or address.is_unspecified or address.is_link_local)
+
+
 def _require(condition: bool, text: str) -> None:
     if not condition:
         raise RuleFailure(text)
@@ -241,9 +292,7 @@ def _qer_check(qer: CreateQer) -> None:
     _require(qer.mbr is None and qer.gbr is None, "bit rates are not enforced here")
 
 
-def _added(
-    old: Mapping[int, R], kind: RuleKind, new: Iterable[R], key: Callable[[R], int], limit: int
-) -> Mapping[int, R]:
+def _added(old: Mapping[int, R], kind: RuleKind, new: Iterable[R], key: Callable[[R], int], limit: int) -> Mapping[int, R]:
     rules = dict(old)
     for rule in new:
         if key(rule) in rules:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fiveg.pfcp.values import NodeId
 from upf.key_request import KeyRequester
-from upf.key_slots import KeySlot, KeySlots
+from upf.key_slots import KeySlots
 from upf.rules import RuleSet
 from upf.steering import Steering
 
@@ -49,8 +49,8 @@ class Datapath(Protocol):
 
     def session_close(self, session: Session) -> None: ...
 
-    def key_installed(self, session: Session, slot: KeySlot) -> None:
-        """A key waits for its connection."""
+    def keys_changed(self, session: Session) -> None:
+        """Which key waits for its connection, if one does, has changed: `session.keys.next`. No other one is kept."""
 
     def connection_end(self, session: Session, generation: int) -> None:
         """Close the session's connection of this generation now."""

@@ -5,14 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import Literal
 
-from fiveg.pfcp.codes import ApplyAction, Priority, SteeringMode
-from fiveg.pfcp.rules import AccessForwarding, CreateMar
+from fiveg.pfcp.codes import Priority, SteeringMode
+from fiveg.pfcp.rules import CreateMar
 from fiveg.pfcp.sdf import FlowDescription
-from upf.rules import RuleSet
-
-Access = Literal["3gpp", "non-3gpp"]
+from upf.rules import Access, RuleSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,7 @@ class Steering:
 
 
 def steering_of(rules: RuleSet) -> list[Steering]:
-    """A rule whose accesses all drop steers nothing: it is left out, and its packets meet a later rule or none."""
+    """While all rules drop there is none here, and every packet is dropped by name."""
     out: list[Steering] = []
     for pdr in rules.downlink:
         mar = rules.mars[pdr.mar_id or 0]
@@ -45,27 +42,15 @@ def steering_of(rules: RuleSet) -> list[Steering]:
 
 
 def _steering(rule_id: int, precedence: int, flow: FlowDescription, mar: CreateMar, rules: RuleSet) -> Steering | None:
-    usable: dict[Access, AccessForwarding] = {}
-    if mar.access_3gpp is not None and _forwards(mar.access_3gpp, rules):
-        usable["3gpp"] = mar.access_3gpp
-    if mar.access_non_3gpp is not None and _forwards(mar.access_non_3gpp, rules):
-        usable["non-3gpp"] = mar.access_non_3gpp
+    usable = rules.usable(mar)
     if not usable:
         return None
     if len(usable) == 1:
         (only,) = usable
-        if mar.mode is SteeringMode.ACTIVE_STANDBY and usable[only].priority is Priority.NO_STANDBY:
-            return None
         return Steering(rule_id, precedence, flow, active=only)
     if mar.mode is SteeringMode.LOAD_BALANCING:
         weights: dict[Access, int] = {name: access.weight or 0 for name, access in usable.items()}
         return Steering(rule_id, precedence, flow, weights=weights)
     active: Access = "3gpp" if usable["3gpp"].priority is Priority.ACTIVE else "non-3gpp"
     other: Access = "non-3gpp" if active == "3gpp" else "3gpp"
-    return Steering(
-        rule_id, precedence, flow, active=active, standby=other if usable[other].priority is Priority.STANDBY else None
-    )
-
-
-def _forwards(access: AccessForwarding, rules: RuleSet) -> bool:
-    return bool(rules.fars[access.far_id].apply_action & ApplyAction.FORW)
+    return Steering(rule_id, precedence, flow, active=active, standby=other if usable[other].priority is Priority.STANDBY else None)

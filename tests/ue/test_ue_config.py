@@ -32,6 +32,8 @@ def test_a_good_one():
         {"session": {"type": "Ethernet"}},
         {"tun_mtu": 1279},
         {"suites": []},
+        {"suites": ["TLS_NULL"]},
+        {"suites": ["TLS_AES_256_GCM_SHA384"]},
         {"key": {"fc": "ff"}},
         {"plmn": {"mcc": "1", "mnc": "01"}},
         {"unknown": 1},

@@ -109,7 +109,7 @@ class Rekey:
         """The session's tunnel, made anew on a real endpoint."""
         endpoint = upf_quic.QuicEndpoint.__new__(upf_quic.QuicEndpoint)
         endpoint._endpoint, endpoint._tun = server, 0
-        self.upf.proxy.attach(endpoint, self.upf.routes, self.upf.agent, lambda: None)
+        self.upf.proxy.attach(endpoint, self.upf.routes, self.upf.agent.keys, lambda: None)
         self.upf.proxy.session_close(self.session)
         self.upf.proxy.session_open(self.session, self.session.rules, steering_of(self.session.rules))
 

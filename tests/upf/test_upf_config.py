@@ -62,6 +62,8 @@ def test_documented_file_is_taken(tmp_path: Path) -> None:
         ({"n4": {"address": "10.90.0.20"}}, "n4.key"),
         ({"psk_mode": "both"}, "psk_mode"),
         ({"suites": []}, "suites"),
+        ({"suites": ["TLS_NULL"]}, "suites"),
+        ({"suites": ["TLS_AES_256_GCM_SHA384"]}, "suites"),
         ({"more": 1}, "more"),
         ({"rekey": {"packets": 1}}, "packets"),
     ],

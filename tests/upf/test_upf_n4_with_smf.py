@@ -1,6 +1,6 @@
 """N4 as it runs: the SMF's N4 and session rules against the UPF's agent, over UDP in a namespace of their own.
 
-    SMF 10.90.0.11 ── lo ── 10.90.0.20 UPF
+SMF 10.90.0.11 ── lo ── 10.90.0.20 UPF
 """
 
 from __future__ import annotations
@@ -48,15 +48,13 @@ class Pair:
         self.datapath, self.events = Recorder(), EventList()
         self.reports: asyncio.Queue[SessionReportRequest] = asyncio.Queue()
         transactions = Transactions(1)
-        counters = Counters()
+        self.counters = Counters()
         self.agent = PfcpAgent(
-            config(), Secret(K_N4), UP_RECOVERY, transactions, self.datapath, Events(self.events), counters, os.urandom
+            config(), Secret(K_N4), UP_RECOVERY, transactions, self.datapath, Events(self.events), self.counters, os.urandom
         )
         self._transactions = transactions
         self.n4_config = N4Config("10.90.0.11", 8805, "10.90.0.20", 8805, Path("unused"))
-        self.smf = SmfN4(
-            self.n4_config, Secret(K_N4), Counters(), Events(EventList()), self._report, lambda: None, os.urandom
-        )
+        self.smf = SmfN4(self.n4_config, Secret(K_N4), Counters(), Events(EventList()), self._report, lambda: None, os.urandom)
 
     async def _report(self, seid: int, report: SessionReportRequest) -> tuple[SessionReportResponse, int]:
         assert seid == CP_SEID
@@ -64,7 +62,7 @@ class Pair:
         return SessionReportResponse(cause=Cause.ACCEPTED), next(iter(self.agent.sessions))
 
     async def run(self, work: Callable[[Pair], Awaitable[None]]) -> None:
-        upf = await UpfN4.open(self.agent, self._transactions, "10.90.0.20", 8805)
+        upf = await UpfN4.open(self.agent, self._transactions, Events(self.events), self.counters, "10.90.0.20", 8805)
         await self.smf.open()
         task = asyncio.create_task(self.smf.run())
         try:

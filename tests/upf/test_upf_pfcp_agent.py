@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import IPv4Address
-from itertools import pairwise
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from upf_rig import (
+    CP_RECOVERY,
     CP_SEID,
-    KEY,
     SMF,
     STRANGER,
     UP_RECOVERY,
@@ -33,8 +32,6 @@ from fiveg.pfcp.codes import (
     DestinationInterface,
     IeType,
     InterfaceType,
-    KeyEvent,
-    KeyFlags,
     KeyReason,
     MpquicControl,
     Priority,
@@ -45,11 +42,9 @@ from fiveg.pfcp.codes import (
     SteeringMode,
     TransportMode,
 )
-from fiveg.pfcp.keywrap import N4KeyWrap
-from fiveg.pfcp.mpquic_ies import MpquicKey, MpquicKeyReport, MpquicKeyRequest
-from upf.key_request import BACKOFF_LONGEST, KEY_WAIT
-from upf.pfcp_agent import LIFETIME_LEAD, MAX_ASSOCIATIONS
-from upf.session import Session
+from fiveg.pfcp.mpquic_ies import MpquicKeyRequest
+from upf import pfcp_agent
+from upf.pfcp_agent import MAX_ASSOCIATIONS
 
 
 def test_association_tells_features_and_capability() -> None:
@@ -131,11 +126,7 @@ WRONG = {
         (RuleKind.MAR, 1),
     ),
     "two active accesses": (
-        {
-            "create_mars": (
-                replace(standby(1), access_3gpp=r.AccessForwarding(far_id=2, priority=Priority.ACTIVE)),
-            )
-        },
+        {"create_mars": (replace(standby(1), access_3gpp=r.AccessForwarding(far_id=2, priority=Priority.ACTIVE)),)},
         (RuleKind.MAR, 1),
     ),
     "MAR of a PDR is missing": ({"create_pdrs": (*UPLINKS, downlink(3, 9))}, (RuleKind.PDR, 3)),
@@ -165,11 +156,7 @@ WRONG = {
         (RuleKind.PDR, 1),
     ),
     "UE address as source": (
-        {
-            "create_pdrs": (
-                replace(downlink(3, 1), pdi=replace(PDI, ue_ip_address=v.UeIpAddress(IPv4Address("10.45.0.2")))),
-            )
-        },
+        {"create_pdrs": (replace(downlink(3, 1), pdi=replace(PDI, ue_ip_address=v.UeIpAddress(IPv4Address("10.45.0.2")))),)},
         (RuleKind.PDR, 3),
     ),
     "same PDR twice": ({"create_pdrs": (*UPLINKS, downlink(3, 1), downlink(3, 1))}, (RuleKind.PDR, 3)),
@@ -186,6 +173,80 @@ WRONG = {
         {"create_fars": (*establishment().create_fars, far(7, DestinationInterface.CP_FUNCTION))},
         (RuleKind.FAR, 7),
     ),
+    "an access without an uplink rule": ({"create_pdrs": (UPLINKS[0], downlink(3, 1))}, None),
+    "uplink that drops": (
+        {
+            "create_fars": (
+                replace(far(1, DestinationInterface.N6_LAN), apply_action=ApplyAction.DROP),
+                *establishment().create_fars[1:],
+            )
+        },
+        (RuleKind.PDR, 1),
+    ),
+    "uplink that leads back": ({"create_pdrs": (replace(UPLINKS[0], far_id=2), UPLINKS[1], downlink(3, 1))}, (RuleKind.PDR, 1)),
+    "uplink of another address": (
+        {
+            "create_pdrs": (
+                replace(UPLINKS[0], pdi=replace(UPLINKS[0].pdi, ue_ip_address=v.UeIpAddress(IPv4Address("10.45.0.9")))),
+                UPLINKS[1],
+                downlink(3, 1),
+            )
+        },
+        (RuleKind.PDR, 1),
+    ),
+    "QFI in a packet": (
+        {"create_pdrs": (replace(UPLINKS[0], pdi=replace(UPLINKS[0].pdi, qfi=1)), UPLINKS[1], downlink(3, 1))},
+        (RuleKind.PDR, 1),
+    ),
+    **{
+        f"UE address {text}": (
+            {
+                "create_pdrs": (
+                    *UPLINKS,
+                    replace(
+                        downlink(3, 1),
+                        pdi=replace(PDI, ue_ip_address=v.UeIpAddress(IPv4Address(text), destination=True)),
+                    ),
+                )
+            },
+            rule,
+        )
+        for text, rule in (
+            ("0.0.0.0", (RuleKind.PDR, 3)),
+            ("127.0.0.1", (RuleKind.PDR, 3)),
+            ("224.0.0.5", (RuleKind.PDR, 3)),
+            ("169.254.0.1", (RuleKind.PDR, 3)),
+            ("255.255.255.255", (RuleKind.PDR, 3)),
+            ("10.90.0.20", None),  # our own on N4
+            ("10.90.0.11", None),  # the SMF's: its answers would go to a UE
+            ("10.100.0.1", None),  # the proxy's
+        )
+    },
+    "a rule that drops beside one that forwards": (
+        {
+            "create_fars": (
+                *establishment().create_fars,
+                *(
+                    replace(far(n, DestinationInterface.ACCESS, name), apply_action=ApplyAction.DROP)
+                    for n, name in ((5, "3gpp"), (6, "wifi"))
+                ),
+            ),
+            "create_mars": (
+                balancing(1),
+                mar(
+                    mar_id=2,
+                    access_3gpp=r.AccessForwarding(far_id=5, weight=30),
+                    access_non_3gpp=r.AccessForwarding(far_id=6, weight=70),
+                ),
+            ),
+            "create_pdrs": (
+                *UPLINKS,
+                downlink(3, 2, "permit out 6 from any 22 to assigned", precedence=1),
+                downlink(4, 1, precedence=9),
+            ),
+        },
+        (RuleKind.PDR, 3),
+    ),
     "closed gate": (
         {"create_qers": (r.CreateQer(qer_id=5, gate_status=v.GateStatus(True, False)),)},
         (RuleKind.QER, 5),
@@ -201,7 +262,7 @@ def test_wrong_rule_is_refused_at_set_up_and_leaves_no_trace(name: str) -> None:
     answer = rig.ask(establishment(**change), 0)
     assert isinstance(answer, m.SessionEstablishmentResponse)
     assert answer.cause is Cause.RULE_FAILURE and answer.up_f_seid is None
-    assert answer.failed_rule == v.FailedRule(*rule)
+    assert answer.failed_rule == (None if rule is None else v.FailedRule(*rule))
     assert rig.agent.sessions == {} and rig.datapath.sessions == {} and rig.requests == []
 
 
@@ -229,9 +290,7 @@ def change_ie(octets: bytes, path: tuple[IeType, ...], value: bytes) -> bytes:
         ((IeType.CREATE_MAR,), b"", Cause.MANDATORY_IE_MISSING),
     ],
 )
-def test_unknown_enumeration_or_bad_length_is_refused_at_set_up(
-    path: tuple[IeType, ...], value: bytes, cause: Cause
-) -> None:
+def test_unknown_enumeration_or_bad_length_is_refused_at_set_up(path: tuple[IeType, ...], value: bytes, cause: Cause) -> None:
     rig = Rig()
     rig.associate()
     data = m.encode(establishment(), 77, 0)
@@ -395,192 +454,61 @@ def test_associations_are_limited() -> None:
     assert isinstance(answer, m.AssociationSetupResponse) and answer.cause is Cause.NO_RESOURCES
 
 
-# ---- keys (R-137, R-141)
-
-
-def test_key_is_installed_and_reported() -> None:
+def test_associations_of_nobody_do_not_keep_the_smf_out() -> None:
+    """Setting one up costs a stranger one datagram, from any address; who does not answer a heartbeat gives way."""
     rig = Rig()
-    session = rig.establish()
-    answer = rig.modify(session, key=key_ie(session))
-    assert answer.key_report == MpquicKeyReport(KeyEvent.INSTALLED, 1)
-    assert session.keys.next is not None and session.keys.next.key.reveal() == KEY
-    (event,) = rig.events.of("key_installed")
-    assert event["generation"] == 1 and len(event["fingerprint"]) == 8
-    assert KEY.hex() not in str(rig.events.items)
-
-
-def test_flipped_bit_in_the_wrapped_key_is_refused_and_the_key_in_force_stays() -> None:
-    rig = Rig()
-    session = rig.establish()
-    rig.modify(session, key=key_ie(session))
-    held = session.keys.next
-    good = key_ie(session, 2, bytes(32))
-    for bit in range(0, 320, 7):
-        changed = bytearray(good.wrapped)
-        changed[bit // 8] ^= 1 << bit % 8
-        answer = rig.modify(session, key=replace(good, wrapped=bytes(changed)))
-        assert (answer.cause, answer.offending_ie) == (Cause.MANDATORY_IE_INCORRECT, IeType.MPQUIC_KEY)
-        assert answer.key_report == MpquicKeyReport(KeyEvent.UNWRAP_FAILED, 2)
-    assert session.keys.next is held and session.keys.highest == 1
-    assert rig.counters.get("key.refused.unwrap_failed") == 46
-    assert rig.modify(session, key=good).cause is Cause.ACCEPTED
-
-
-def test_key_wrapped_for_another_association_session_or_generation_is_refused() -> None:
-    rig = Rig()
-    session = rig.establish()
-    ours = N4KeyWrap(b"\x11" * 32, 0xE9A1B2C3, UP_RECOVERY, session.seid)
-    for wrap, generation in (
-        (replace(ours, k_n4=bytes(32)), 1),
-        (replace(ours, cp_recovery=1), 1),
-        (replace(ours, up_recovery=1), 1),
-        (replace(ours, up_seid=session.seid + 1), 1),
-        (ours, 2),
-    ):
-        answer = rig.modify(session, key=MpquicKey(1, 3600, bytes(8), wrap.wrap(KEY, generation)))
-        assert answer.cause is Cause.MANDATORY_IE_INCORRECT
-    assert session.keys.next is None and rig.datapath.installed == []
-
-
-def test_replayed_and_older_deliveries_are_refused() -> None:
-    rig = Rig()
-    session = rig.establish()
-    first = key_ie(session, 1)
-    rig.modify(session, key=first)
-    rig.modify(session, key=key_ie(session, 5, bytes(32)))
-    for old in (first, key_ie(session, 5, bytes(32)), key_ie(session, 4)):
-        answer = rig.modify(session, key=old)
-        assert (answer.cause, answer.offending_ie) == (Cause.MANDATORY_IE_INCORRECT, IeType.MPQUIC_KEY)
-    assert session.keys.next is not None and session.keys.next.generation == 5
-    assert rig.counters.get("key.refused.stale_generation") == 3
-
-
-def test_retransmitted_delivery_is_answered_from_the_cache_and_done_once() -> None:
-    rig = Rig()
-    session = rig.establish()
-    data = m.encode(m.SessionModificationRequest(key=key_ie(session)), 4242, session.seid)
-    first = rig.raw(data)
-    assert rig.raw(data) == first and len(first) == 1
-    assert rig.datapath.installed == [1]
-
-
-def test_key_with_a_wrong_rule_is_not_taken() -> None:
-    rig = Rig()
-    session = rig.establish()
-    answer = rig.modify(session, key=key_ie(session), remove_pdrs=(r.RemovePdr(pdr_id=99),))
-    assert answer.cause is Cause.RULE_FAILURE
-    assert session.keys.next is None and rig.datapath.installed == []
-
-
-def test_wrong_key_with_good_rules_applies_neither() -> None:
-    rig = Rig()
-    session = rig.establish()
-    before = session.rules
-    wrong = replace(key_ie(session), wrapped=bytes(40))
-    answer = rig.modify(session, key=wrong, update_pdrs=(r.UpdatePdr(pdr_id=3, precedence=7),))
-    assert answer.cause is Cause.MANDATORY_IE_INCORRECT and session.rules is before
-
-
-def use(rig: Rig, session: Session) -> list[m.Message]:
-    """A connection is made from the waiting key; what the UPF reports of it."""
-    assert session.keys.next is not None
-    slot = session.keys.spend(session.keys.next.identity)
-    assert slot is not None
-    rig.agent.key_used(session, slot, rig.now)
-    return rig.settle()
-
-
-def reports(sent: list[tuple[m.Header, m.Message]]) -> list[m.SessionReportRequest]:
-    return [message for _, message in sent if isinstance(message, m.SessionReportRequest)]
-
-
-def test_used_key_is_wiped_and_reported() -> None:
-    rig = Rig()
-    session = rig.establish()
-    rig.modify(session, key=key_ie(session))
-    (report,) = use(rig, session)
-    assert isinstance(report, m.SessionReportRequest)
-    assert [k.event for k in report.key_reports] == [KeyEvent.IN_USE, KeyEvent.SPENT]
-    assert session.keys.current is not None and len(session.keys.current.key) == 0
-
-
-def test_revocation_and_immediate_end_close_the_connection() -> None:
-    rig = Rig()
-    session = rig.establish()
-    rig.modify(session, key=key_ie(session))
-    use(rig, session)
-    rig.modify(session, key=key_ie(session, 2, bytes(32), flags=KeyFlags.END_OLD_NOW))
-    assert rig.datapath.ended == [1]
-    rig.modify(session, key=MpquicKey(2, 60, bytes(8), b"", flags=KeyFlags.REVOKE))
-    assert session.keys.next is None
-    assert rig.modify(session, key=key_ie(session, 2, bytes(32))).cause is Cause.MANDATORY_IE_INCORRECT
-
-
-def test_silent_smf_is_asked_again_ever_more_slowly() -> None:
-    rig = Rig()
-    rig.silent = True
     rig.establish()
-    asked: list[float] = []
-    for _ in range(4000):
-        rig.now += 0.25
-        if rig.agent.deadline() is not None:
-            rig.agent.advance(rig.now)
-        asked += [rig.now for e in rig.events.items if e[0] == "key_requested"][:1]
-        rig.events.items.clear()
-        rig.take()
-    gaps = [b - a for a, b in pairwise(asked)]
-    assert gaps == sorted(gaps) and len(asked) < 25
-    assert gaps[-1] >= BACKOFF_LONGEST
+    for n in range(MAX_ASSOCIATIONS - 1):
+        rig.associate(peer=(f"10.0.0.{n}", 8805))
+    refused = rig.associate(peer=STRANGER)
+    assert isinstance(refused, m.AssociationSetupResponse) and refused.cause is Cause.NO_RESOURCES
+    for _ in range(6):
+        rig.advance(1.0)
+    taken = rig.associate(peer=STRANGER)
+    assert isinstance(taken, m.AssociationSetupResponse) and taken.cause is Cause.ACCEPTED
+    assert SMF[0] in rig.agent.associations and len(rig.agent.sessions) == 1  # silent, too, but it has a session
+    assert rig.events.of("association_down") == [{"peer": "10.0.0.0", "reason": "displaced"}]
 
 
-def test_accepted_request_without_a_key_is_repeated_after_the_wait() -> None:
+@pytest.mark.parametrize(
+    ("stamp", "lost"),
+    [(CP_RECOVERY + 5, True), (CP_RECOVERY - 5, False), (CP_RECOVERY, False), ((CP_RECOVERY + (1 << 30)) % (1 << 32), True)],
+)
+def test_only_a_later_recovery_time_stamp_is_a_restart(stamp: int, lost: bool) -> None:
+    """A heartbeat from before the restart that comes late ends nothing; after 2036 stamps begin at 0 again."""
+    rig = Rig()
+    rig.establish()
+    rig.ask(m.HeartbeatRequest(recovery_time_stamp=stamp))
+    assert (rig.agent.sessions == {}) is lost
+
+
+def test_f_seid_at_another_address_is_refused() -> None:
+    """Reports go to who set the association up; what the F-SEID says of that would be ignored."""
     rig = Rig()
     rig.associate()
-    sent = rig.raw(m.encode(establishment(), 9, 0))
-    (header,) = [h for h, message in sent if isinstance(message, m.SessionReportRequest)]
-    rig.raw(m.encode(m.SessionReportResponse(cause=Cause.ACCEPTED), header.sequence, next(iter(rig.agent.sessions))))
-    assert reports(rig.advance(KEY_WAIT - 0.1)) == []
-    rig.advance(0.2)
-    assert len(reports(rig.advance(2.0))) == 1
+    for address in (v.FSeid(CP_SEID, IPv4Address("10.90.0.66")), v.FSeid(CP_SEID, None, IPv6Address("fd00::1"))):
+        answer = rig.ask(establishment(cp_f_seid=address), 0)
+        assert isinstance(answer, m.SessionEstablishmentResponse) and answer.cause is Cause.MANDATORY_IE_INCORRECT
+    assert rig.agent.sessions == {}
 
 
-@pytest.mark.parametrize("cause", ["lifetime", "packets"])
-def test_limit_near_asks_for_the_next_key_once(cause: str) -> None:
+def test_sessions_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pfcp_agent, "MAX_SESSIONS", 1)
+    rig = Rig()
+    first = rig.establish()
+    other = establishment(cp_f_seid=v.FSeid(CP_SEID + 1, IPv4Address(SMF[0])))
+    answer = rig.ask(other, 0)
+    assert isinstance(answer, m.SessionEstablishmentResponse) and answer.cause is Cause.NO_RESOURCES
+    assert list(rig.agent.sessions) == [first.seid]
+    rig.ask(m.SessionDeletionRequest(), first.seid)
+    assert rig.establish(other).cp_seid == CP_SEID + 1
+
+
+def test_a_modification_cannot_want_what_an_establishment_cannot() -> None:
     rig = Rig()
     session = rig.establish()
-    rig.modify(session, key=key_ie(session, lifetime=600))
-    use(rig, session)
-    if cause == "lifetime":
-        rig.now += 600 - LIFETIME_LEAD
-    else:
-        rig.datapath.carried = 5000
-    rig.now += 1.0
-    rig.agent.advance(rig.now)
-    sent = [s for s in rig.settle() if isinstance(s, m.SessionReportRequest)]
-    assert [s.key_request.reason for s in sent if s.key_request] == [
-        KeyReason.LIFETIME if cause == "lifetime" else KeyReason.PACKET_LIMIT
-    ]
-    assert [k.event for s in sent for k in s.key_reports] == [
-        KeyEvent.LIFETIME_NEAR if cause == "lifetime" else KeyEvent.PACKET_LIMIT_NEAR
-    ]
-    rig.modify(session, key=key_ie(session, 2, bytes(32)))
-    assert [s for s in reports(rig.advance(1.5)) if s.key_request] == []
-
-
-def test_unused_key_expires_and_connection_without_successor_asks_for_one() -> None:
-    rig = Rig()
-    session = rig.establish()
-    rig.modify(session, key=key_ie(session, lifetime=60))
-    slot = session.keys.next
-    assert slot is not None
-    rig.advance(61)
-    assert session.keys.next is None and len(slot.key) == 0
-    rig.modify(session, key=key_ie(session, 2, bytes(32)))
-    use(rig, session)
-    rig.agent.connection_ended(session, 2, rig.now)
-    asked = [s.key_request for s in reports(rig.take()) if s.key_request]
-    assert asked == [MpquicKeyRequest(KeyReason.RESTART, 2)]
-    assert session.keys.current is None
+    answer = rig.modify(session, provide_atsss=r.ProvideAtsssControl(mpquic=MpquicControl.CONNECT_UDP))
+    assert answer.cause is Cause.SERVICE_NOT_SUPPORTED
 
 
 def test_heartbeats_go_both_ways_and_silence_keeps_the_sessions() -> None:
@@ -600,4 +528,3 @@ def test_messages_for_a_control_plane_are_refused() -> None:
     session = rig.establish()
     answer = rig.ask(m.SessionReportRequest(report_type=ReportType.UISR), session.seid)
     assert isinstance(answer, m.SessionReportResponse) and answer.cause is Cause.SERVICE_NOT_SUPPORTED
-

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from socket import socket
 from typing import Any
@@ -15,8 +16,8 @@ from upf_rig import K_N4, KEY, UP_RECOVERY, Rig, balancing, config, establishmen
 from fiveg.keys import psk_identity
 from fiveg.pfcp import message as m
 from fiveg.pfcp import rules as r
-from fiveg.pfcp.codes import Cause
-from mpquic.errors import PskSpent
+from fiveg.pfcp.codes import Cause, KeyFlags
+from mpquic.errors import EngineError, PskSpent
 from node.events import Events
 from node.secrets import Secret
 from upf.carrier import DRAIN, TAKEOVER
@@ -24,6 +25,7 @@ from upf.errors import DatapathError
 from upf.pfcp_agent import PfcpAgent
 from upf.ports import Assignment, ConnectionPort, TunnelSpec
 from upf.proxy import Proxy
+from upf.quic import QuicConnection
 from upf.steering import Steering
 
 
@@ -89,12 +91,20 @@ class FakeEndpoint:
     def __init__(self) -> None:
         self.tunnels: list[FakeTunnel] = []
         self.fail = False
+        self.sockets: dict[int, str] = {}
+        self.refuse_link: int | None = None
 
     def tunnel_new(self, spec: TunnelSpec) -> FakeTunnel:
         self.tunnels.append(FakeTunnel(spec, fail=self.fail))
         return self.tunnels[-1]
 
-    def socket_add(self, link: int, sock: socket, access: str) -> None: ...
+    def socket_add(self, link: int, sock: socket, access: str) -> None:
+        if link == self.refuse_link:
+            raise DatapathError("told to fail")
+        self.sockets[link] = access
+
+    def socket_remove(self, link: int) -> None:
+        del self.sockets[link]
 
     def counters(self) -> dict[str, int]:
         return {}
@@ -113,6 +123,8 @@ class FakeRoutes:
         self.routes.append((ipv4, ipv6))
 
     def route_remove(self, ipv4: IPv4Address | None, ipv6: IPv6Address | None) -> None:
+        if self.fail:
+            raise DatapathError("told to fail")
         self.routes.remove((ipv4, ipv6))
 
 
@@ -134,7 +146,7 @@ class ProxyRig(Rig):
             self.counters,
             self.agent._random,
         )
-        self.proxy.attach(self.endpoint, self.routes, self.agent, lambda: None)
+        self.proxy.attach(self.endpoint, self.routes, self.agent.keys, lambda: None)
 
     @property
     def tunnel(self) -> FakeTunnel:
@@ -210,6 +222,36 @@ def test_only_a_held_key_is_found_and_a_spent_one_is_told_apart() -> None:
             rig.proxy.psk_lookup(psk_identity(KEY))
         rig.ask(m.SessionDeletionRequest(), session.seid)
         assert rig.proxy.psk_lookup(psk_identity(KEY)) is None
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("end", ["superseded", "expired", "revoked", "deleted", "lapsed"])
+def test_a_key_that_can_make_no_connection_is_nowhere_any_more(end: str) -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        rig.modify(session, key=key_ie(session, lifetime=60))
+        psk = rig.proxy.psk_lookup(psk_identity(KEY))
+        assert psk is not None and not psk.wiped
+        match end:
+            case "superseded":
+                rig.modify(session, key=key_ie(session, 2, SECOND))
+                assert rig.proxy.psk_lookup(psk_identity(SECOND)) is not None
+            case "expired":
+                rig.advance(61)
+            case "lapsed":  # a client names it before anybody has noticed its end
+                rig.now += 61
+                assert rig.proxy.psk_lookup(psk_identity(KEY)) is None
+                rig.advance(0)
+            case "revoked":
+                rig.modify(session, key=replace(key_ie(session), flags=KeyFlags.REVOKE))
+            case _:
+                rig.ask(m.SessionDeletionRequest(), session.seid)
+        assert psk.wiped
+        with contextlib.suppress(PskSpent):
+            assert rig.proxy.psk_lookup(psk_identity(KEY)) is None
+        if end in ("expired", "lapsed"):
+            assert [e["reason"] for e in rig.events.of("key_requested")] == ["initial", "lifetime"]
 
     run(scenario)
 
@@ -343,6 +385,7 @@ def test_last_connection_that_ends_makes_the_session_ask_for_a_key() -> None:
         session = rig.establish()
         rig.modify(session, key=key_ie(session))
         only = await rig.connect()
+        rig.now += 5
         only.over.set_result("idle")
         await settle()
         assert [e["reason"] for e in rig.events.of("key_requested")] == ["initial", "restart"]
@@ -365,3 +408,51 @@ def test_changed_weights_reach_the_tunnel_and_deletion_closes_the_connection() -
         assert rig.proxy.status() == []
 
     run(scenario)
+
+
+def test_a_route_that_cannot_be_removed_does_not_hold_the_end_of_a_session() -> None:
+    """Nor, when an association goes, of the sessions behind it."""
+
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        rig.routes.fail = True
+        answer = rig.ask(m.SessionDeletionRequest(), session.seid)
+        assert answer.cause is Cause.ACCEPTED  # type: ignore[union-attr]
+        assert rig.agent.sessions == {} and rig.tunnel.freed
+        assert rig.counters.get("proxy.route_not_removed") == 1
+
+    run(scenario)
+
+
+def test_an_access_is_added_whole_and_once() -> None:
+    async def scenario(rig: ProxyRig) -> None:
+        near, far = config().accesses
+        sockets = [socket(), socket()]
+        rig.endpoint.refuse_link = 1
+        with pytest.raises(DatapathError):
+            rig.proxy.access_add(near, sockets)
+        assert rig.endpoint.sockets == {} and rig.proxy._links == []
+        rig.endpoint.refuse_link = None
+        for _ in range(2):  # the supervisor may plug a new wire in
+            rig.proxy.access_add(near, sockets)
+            rig.proxy.access_add(far, sockets)
+        assert rig.endpoint.sockets == {0: "3gpp", 1: "3gpp", 2: "non-3gpp", 3: "non-3gpp"}
+        for sock in sockets:
+            sock.close()
+
+    run(scenario)
+
+
+def test_a_connection_that_the_engine_has_let_go_has_no_packets_and_no_paths() -> None:
+    """Its end is on the way to us; a look at the limits meanwhile must not fail."""
+
+    class Gone:
+        link = 0
+
+        def stats(self) -> dict[str, int]:
+            raise EngineError("conn_stats", 2, "no such connection")
+
+        paths = stats
+
+    connection = QuicConnection(Gone())  # type: ignore[arg-type]
+    assert connection.packets() == 0 and connection.paths() == []

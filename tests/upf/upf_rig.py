@@ -30,7 +30,6 @@ from node.events import EventList, Events
 from node.secrets import Secret
 from upf.config import AccessConfig, N4Config, ProxyConfig, RekeyConfig, UpfConfig
 from upf.errors import DatapathError
-from upf.key_slots import KeySlot
 from upf.pfcp_agent import PfcpAgent
 from upf.rules import RuleSet
 from upf.session import Session
@@ -67,6 +66,8 @@ class Recorder:
     carried: int = 0
     sessions: dict[int, list[Steering]] = field(default_factory=dict)
     installed: list[int] = field(default_factory=list)
+    dropped: int = 0
+    """how often it was told that no key waits any more"""
     ended: list[int] = field(default_factory=list)
 
     def session_open(self, session: Session, rules: RuleSet, steering: list[Steering]) -> None:
@@ -80,8 +81,11 @@ class Recorder:
     def session_close(self, session: Session) -> None:
         del self.sessions[session.seid]
 
-    def key_installed(self, session: Session, slot: KeySlot) -> None:
-        self.installed.append(slot.generation)
+    def keys_changed(self, session: Session) -> None:
+        if session.keys.next is None:
+            self.dropped += 1
+        else:
+            self.installed.append(session.keys.next.generation)
 
     def connection_end(self, session: Session, generation: int) -> None:
         self.ended.append(generation)
