@@ -69,6 +69,7 @@ class Amf:
         for ue in self._ues.values():
             for session in ue.sessions.values():
                 self.keys.forget(session)
+            ue.wipe()
         for subscriber in self.subscribers.values():
             subscriber.k.wipe()
             subscriber.opc.wipe()
@@ -141,13 +142,14 @@ class Amf:
         if old is not None:
             self._by_tmsi.pop(old.guti_tmsi, None)
             self.transport.release_all(old)
+            old.wipe()
             for other in list(old.connections.values()):
                 if other is not connection:
                     other.close()
             old.connections.clear()
         tmsi = self.random(4)
-        while tmsi in self._by_tmsi:
-            tmsi = self.random(4)
+        while tmsi in self._by_tmsi:  # counted on, not drawn again: a random source that is stuck must not stop us
+            tmsi = ((int.from_bytes(tmsi, "big") + 1) % (1 << 32)).to_bytes(4, "big")
         ue = UeContext(candidate.subscriber, candidate.security, candidate.secret, tmsi, candidate.request.capability or b"")
         self._ues[supi] = ue
         self._by_tmsi[tmsi] = ue
@@ -160,19 +162,24 @@ class Amf:
         if previous is not None and previous is not connection:
             previous.close()
 
+    def detach(self, connection: N1Connection, ue: UeContext) -> None:
+        """What is for this UE must not go out there any more."""
+        if ue.connections.get(connection.access) is connection:
+            del ue.connections[connection.access]
+
     def heard(self, connection: N1Connection, ue: UeContext) -> None:
         """A message with a right MAC: the UE is there."""
         connection.heard_at = self.clock()
         self.keys.came_back(ue)
 
-    def release(self, ue: UeContext, access: str) -> None:
-        """Deregistered over one access. With the last one its sessions end."""
-        connection = ue.connections.pop(access, None)
-        self.events.emit("deregistered", access=access)
-        if connection is not None:
-            connection.close()
+    def release(self, connection: N1Connection, ue: UeContext) -> None:
+        """Deregistered over this access. With the last one its sessions end."""
+        self.detach(connection, ue)
+        self.events.emit("deregistered", access=connection.access)
+        connection.close()
         if not ue.connections:
             self.transport.release_all(ue)
+            ue.wipe()
             if self._ues.get(ue.supi) is ue:
                 del self._ues[ue.supi]
             self._by_tmsi.pop(ue.guti_tmsi, None)

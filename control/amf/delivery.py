@@ -8,6 +8,7 @@ that the UE acknowledges a repetition and does not install it again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
@@ -57,18 +58,30 @@ class Delivery:
         self._back.set()
 
     async def run(self) -> Outcome:
-        """The rest after `first()`. Waiting without any access is bounded by the same schedule."""
+        """The rest after `first()`. A UE that cannot be reached is waited for as long as the schedule is; once the
+        container is out, the whole schedule counts from there."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(sum(self._schedule)):
+                await self._until_sent()
+        if self._access is None:
+            return self._answer.result() if self._answer.done() else Outcome.NOT_REACHABLE
         for number, wait in enumerate(self._schedule, 1):
-            self._back.clear()
-            back: asyncio.Future[Any] = asyncio.ensure_future(self._back.wait())
-            answer: asyncio.Future[Any] = self._answer
-            try:
-                waited = {answer, back} if self._access is None else {answer}
-                await asyncio.wait(waited, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                back.cancel()
+            await asyncio.wait({self._answer}, timeout=wait)
             if self._answer.done():
                 return self._answer.result()
             if number < len(self._schedule):
                 self._once()
         return Outcome.NOT_REACHABLE
+
+    async def _until_sent(self) -> None:
+        """Until the container is out once, or it is over (revoked, superseded)."""
+        while self._access is None and not self._answer.done():
+            self._back.clear()
+            back: asyncio.Future[Any] = asyncio.ensure_future(self._back.wait())
+            answer: asyncio.Future[Any] = self._answer
+            try:
+                await asyncio.wait({answer, back}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                back.cancel()
+            if not self._answer.done():
+                self._once()

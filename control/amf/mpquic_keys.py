@@ -237,9 +237,12 @@ class MpquicKeys:
         key.state = KeyState.REVOKED
         key.settled.set()
         self._events.emit("key_revoked", generation=generation, fingerprint=key.fingerprint)
-        revoke = KeyContainer(type=KeyContainerType.REVOKE, transaction=key.transaction, generation=generation)
-        self._host.send_container(ue, psi, revoke.encode(), None)
+        self._revoke(ue, session, key)
         return Response(204)
+
+    def _revoke(self, ue: UeContext, session: SmSession, key: SessionKey) -> None:
+        revoke = KeyContainer(type=KeyContainerType.REVOKE, transaction=key.transaction, generation=key.generation)
+        self._host.send_container(ue, session.pdu_session_id, revoke.encode(), None)
 
     # ---- delivery to the UE (5b)
 
@@ -307,7 +310,7 @@ class MpquicKeys:
             return
         match container.type:
             case KeyContainerType.ACK:
-                self._acknowledged(session, container)
+                self._acknowledged(ue, session, container)
             case KeyContainerType.REJECT:
                 self._rejected(session, container)
             case KeyContainerType.REQUEST:
@@ -315,9 +318,17 @@ class MpquicKeys:
             case _:
                 self._counters.inc("mpquic_key.unexpected_container")
 
-    def _acknowledged(self, session: SmSession, container: KeyContainer) -> None:
+    def _acknowledged(self, ue: UeContext, session: SmSession, container: KeyContainer) -> None:
         key = self._answered(session, container)
         if key is None or key.delivery is None:
+            return
+        if key.state in (KeyState.REVOKED, KeyState.REFUSED_BY_UE, KeyState.UNREACHABLE):
+            # Too late: the SMF has taken the key back, or is about to. The UE must not switch alone.
+            self._counters.inc("mpquic_key.late_ack")
+            self._revoke(ue, session, key)
+            return
+        if key.state is KeyState.HELD_BY_UE:
+            self._counters.inc("mpquic_key.repeated_ack")
             return
         if container.fingerprint is None or container.fingerprint.hex() != key.fingerprint:
             self._counters.inc("mpquic_key.wrong_fingerprint")

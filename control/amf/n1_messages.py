@@ -6,6 +6,7 @@ is counted by its reason and changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,8 @@ class N1Messages:
             self._counters.inc(f"nas.{e.name}")
         except NasError as e:
             self._counters.inc("nas.malformed")
-            self._status(connection, registration, e)
+            with contextlib.suppress(NasSecurityError):  # no COUNT is left to say it with
+                self._status(connection, registration, e)
 
     def _status(self, connection: N1Connection, registration: Registration, error: NasError) -> None:
         """5GMM STATUS says what was wrong (§5.4.6); protected once there is security."""
@@ -106,6 +108,9 @@ class N1Messages:
                 ue = None
         if ue is None and registration.state in SECURE:
             return  # somebody else's words on a connection that is secure
+        if ue is not None and ue.security.exhausting:  # R-112: not with these keys any more
+            self._counters.inc("nas.count_exhausted")
+            ue = None
         if ue is not None:
             self._amf.heard(connection, ue)
         registration.requested(message, ue)
@@ -131,6 +136,10 @@ class N1Messages:
             self._counters.inc("nas.no_context")
             return
         opened = ue.security.unprotect(pdu, connection.access)
+        if ue.security.exhausting:  # R-112: the UE comes back with its 5G-GUTI, and is authenticated anew
+            self._counters.inc("nas.count_exhausted")
+            connection.close()
+            return
         self._amf.heard(connection, ue)
         self._secured(connection, registration, ue, decode(opened.plain))
 

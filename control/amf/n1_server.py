@@ -16,6 +16,7 @@ from fiveg.nas.envelope import Deframer, EnvelopeBroken, envelope
 from node.counters import Counters
 
 MOST_CONNECTIONS = 512
+"""When it is reached, the oldest connection on which no MAC has verified yet makes room: strangers keep no UE out."""
 OUTPUT_LIMIT = 1 << 18
 """Octets that wait for a UE that is silent; a UE behind a dead access must not cost more."""
 MESSAGES_PER_S = 200.0
@@ -49,6 +50,7 @@ class N1Connection(asyncio.Protocol):
         self.access = access
         self.state: Any = None
         self.heard_at = 0.0
+        """when a MAC last verified here; 0: never"""
         self._deframer = Deframer()
         self._transport: asyncio.Transport | None = None
         self._tokens, self._filled = MESSAGES_BURST, server.clock()
@@ -72,7 +74,7 @@ class N1Connection(asyncio.Protocol):
                     return
                 self._server.counters.inc("n1.received")
                 self._server.handler.received(self, pdu)
-                if self._transport is None:
+                if not self.open:  # what else came with a message that ended the connection is not read
                     return
         except EnvelopeBroken:
             self._server.counters.inc("n1.bad_length")
@@ -124,7 +126,8 @@ class N1Server:
     ) -> None:
         self._listeners, self.handler, self.counters, self.clock = listeners, handler, counters, clock
         self._servers: list[asyncio.Server] = []
-        self._connections: set[N1Connection] = set()
+        self._connections: dict[N1Connection, None] = {}
+        """in order of arrival"""
         self.ports: dict[str, int] = {}
 
     async def start(self) -> None:
@@ -152,13 +155,19 @@ class N1Server:
 
     def admit(self, connection: N1Connection) -> bool:
         if len(self._connections) >= MOST_CONNECTIONS:
-            self.counters.inc("n1.too_many_connections")
-            return False
-        self._connections.add(connection)
+            stranger = next((c for c in self._connections if not c.heard_at), None)
+            if stranger is None:
+                self.counters.inc("n1.too_many_connections")
+                return False
+            self.counters.inc("n1.stranger_evicted")
+            stranger.abort()
+            self.discharge(stranger)
+            self.handler.lost(stranger)
+        self._connections[connection] = None
         return True
 
     def discharge(self, connection: N1Connection) -> bool:
         if connection not in self._connections:
             return False
-        self._connections.discard(connection)
+        del self._connections[connection]
         return True

@@ -36,6 +36,8 @@ from node.secrets import Secret
 T_N1 = 6.0
 """T3560, T3570, T3550: identity, authentication, security mode, accept."""
 REPETITIONS = 4
+T_SILENT = 30.0
+"""s that a connection may be open without a registration under way; then it is only a place in the pool"""
 SQN_STEP = 32
 """SEQ counts above the five bits of IND (TS 33.102 C.1.1.1)."""
 SQN_LIMIT = 1 << 48
@@ -66,7 +68,8 @@ class RegistrationHost(Protocol):
     def ue(self, supi: str) -> UeContext | None: ...
     def adopt(self, connection: N1Connection, candidate: Candidate) -> UeContext: ...
     def attach(self, connection: N1Connection, ue: UeContext) -> None: ...
-    def release(self, ue: UeContext, access: str) -> None: ...
+    def detach(self, connection: N1Connection, ue: UeContext) -> None: ...
+    def release(self, connection: N1Connection, ue: UeContext) -> None: ...
 
 
 class Registration:
@@ -86,15 +89,18 @@ class Registration:
         self.candidate: Candidate | None = None
         self._request: RegistrationRequest | None = None
         self._repeat: Callable[[], None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._left = 0
+        self._timer: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(T_SILENT, self._expired)
 
     # ---- events
 
     def requested(self, request: RegistrationRequest, verified: UeContext | None) -> None:
         """`verified`: the context whose keys protect this request; None: plain, or no MAC of ours."""
         self._request = request
+        self._forget_candidate()
         if verified is not None:
+            if self.ue is not None and self.ue is not verified:
+                self._host.detach(self.connection, self.ue)
             self.ue = verified
             self._do(Event.REQUEST_WITH_CONTEXT)
             return
@@ -233,7 +239,7 @@ class Registration:
                 self.connection.close()
             case Action.RELEASE:
                 if self.ue is not None:
-                    self._host.release(self.ue, self.connection.access)
+                    self._host.release(self.connection, self.ue)
                     self.ue = None
 
     def _vector(self, subscriber: Subscriber) -> AuthenticationVector:
@@ -291,11 +297,13 @@ class Registration:
         self.connection.send(octets)
 
     def _forget_candidate(self) -> None:
-        if self.candidate is not None:
-            ue = self._host.ue(self.candidate.subscriber.supi)
-            if ue is not None:
-                ue.registering = False
-        self.candidate = None
+        candidate, self.candidate = self.candidate, None
+        if candidate is None or candidate.secret is None:
+            return  # nobody has authenticated: nothing was marked
+        candidate.secret.wipe()
+        ue = self._host.ue(candidate.subscriber.supi)
+        if ue is not None:
+            ue.registering = False
 
     def _new_ksi(self, held: int) -> int:
         """Another than the UE holds, so that the two contexts cannot be mistaken for each other."""

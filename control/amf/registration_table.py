@@ -73,6 +73,7 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     (State.ACCEPTING, Event.COMPLETED): (State.REGISTERED, Action.FINISH),
     **{(state, Event.TIMER): (state, Action.REPEAT) for state in _WAITING},
     **{(state, Event.GAVE_UP): (State.CLOSED, Action.ABORT) for state in _WAITING},
+    (State.DEREGISTERED, Event.GAVE_UP): (State.CLOSED, Action.ABORT),
     (State.ACCEPTING, Event.DEREGISTERED): (State.DEREGISTERED, Action.RELEASE),
     (State.REGISTERED, Event.DEREGISTERED): (State.DEREGISTERED, Action.RELEASE),
 }

@@ -8,12 +8,14 @@ from typing import Any, Protocol
 
 from control.amf.config import AmfConfig
 from control.amf.mpquic_keys import MpquicKeys
+from control.amf.n1_server import N1Connection
 from control.amf.ue_context import SmSession, UeContext
 from control.errors import ControlPlaneError
 from control.sbi.client import Reply, SbiClient
 from control.sbi.server import Request, Response
 from fiveg.nas.causes import GmmCause
 from fiveg.nas.gmm import DlNasTransport, PayloadType, RequestType, UlNasTransport
+from fiveg.nas_security import CountExhausted
 from fiveg.sbi import multipart
 from fiveg.sbi.errors import SbiError
 from fiveg.sbi.types import (
@@ -41,6 +43,7 @@ N1N2 = re.compile(r"/namf-comm/v1/ue-contexts/([^/]{1,128})/n1-n2-messages", re.
 STATUS = "/namf-callback/v1/sm-context-status/"
 STATUS_PATH = re.compile(re.escape(STATUS) + r"([0-9a-f]{32})", re.ASCII)
 MOST_TASKS_PER_UE = 16
+"""Requests of one UE that are worked on at once: one UE does not fill the SMF."""
 SST = 1
 SBI_ACCESS = {"3gpp": AccessType.ACCESS_3GPP, "non-3gpp": AccessType.NON_3GPP}
 NAS_ACCESS = {v: k for k, v in SBI_ACCESS.items()}
@@ -99,6 +102,10 @@ class Transport:
             self._counters.inc("n1.unknown_session")
             self._return(ue, access, message)
             return
+        if self._busy.get(ue.supi, 0) >= MOST_TASKS_PER_UE:  # before anything is made or replaced
+            self._counters.inc("n1.too_many_requests")
+            self._return(ue, access, message)
+            return
         if again and session is not None and session.access != access:
             work = self._update(ue, session, access, message)
         elif new:
@@ -112,15 +119,9 @@ class Transport:
         else:
             assert session is not None
             work = self._update(ue, session, access, message)
-        self._start(ue, access, message, work)
+        self._start(ue, work)
 
-    def _start(self, ue: UeContext, access: str, message: UlNasTransport, work: Coroutine[Any, Any, None]) -> None:
-        """Requests of one UE that are worked on at once have a limit: one UE does not fill the SMF."""
-        if self._busy.get(ue.supi, 0) >= MOST_TASKS_PER_UE:
-            work.close()
-            self._counters.inc("n1.too_many_requests")
-            self._return(ue, access, message)
-            return
+    def _start(self, ue: UeContext, work: Coroutine[Any, Any, None]) -> None:
         self._busy[ue.supi] = self._busy.get(ue.supi, 0) + 1
 
         async def counted() -> None:
@@ -169,6 +170,10 @@ class Transport:
                 self.downlink(ue, session.pdu_session_id, n1, prefer=access)
             else:
                 self._return(ue, access, message)
+            return
+        if ue.sessions.get(session.pdu_session_id) is not session:  # the UE left, or the SMF gave up, meanwhile
+            self._counters.inc("n1.session_abandoned")
+            await self._release_at_smf(session)
 
     def _n1_of_refusal(self, error: Exception) -> bytes | None:
         """A refusal of CreateSMContext brings the reject for the UE along."""
@@ -211,7 +216,7 @@ class Transport:
         )
         connection = ue.connections.get(access)
         if connection is not None:
-            connection.send(ue.security.protect(answer.encode(), access))
+            self._send(ue, connection, answer)
 
     # ---- downlink
 
@@ -230,7 +235,15 @@ class Transport:
         if connection is None:
             return None
         message = DlNasTransport(payload_type=kind, payload=payload, pdu_session_id=psi)
-        return connection.access if connection.send(ue.security.protect(message.encode(), connection.access)) else None
+        return connection.access if self._send(ue, connection, message) else None
+
+    def _send(self, ue: UeContext, connection: N1Connection, message: DlNasTransport) -> bool:
+        try:
+            return connection.send(ue.security.protect(message.encode(), connection.access))
+        except CountExhausted:  # R-112: nothing can be said under these keys any more; the UE comes back and authenticates
+            self._counters.inc("nas.count_exhausted")
+            connection.close()
+            return False
 
     # ---- what the SMF asks of us
 

@@ -151,6 +151,22 @@ def test_delivery_waits_for_an_access_and_is_woken():
     run(main())
 
 
+def test_delivery_to_a_ue_that_comes_back_at_the_last_moment_has_its_whole_schedule():
+    async def main():
+        accesses = Accesses([])
+        delivery = Delivery(accesses.send, (0.05, 0.05, 0.05))
+        assert not delivery.first()
+        waiting = asyncio.create_task(delivery.run())
+        await asyncio.sleep(0.11)  # in the last of the three waits
+        accesses.live.append("3gpp")
+        delivery.came_back()
+        assert await waiting is Outcome.NOT_REACHABLE and accesses.sent == ["3gpp"] * 3
+        gone = Delivery(Accesses([]).send, (0.01, 0.01))
+        assert await gone.run() is Outcome.NOT_REACHABLE and gone.attempts == 0
+
+    run(main())
+
+
 def test_registration_table():
     """Each procedure message in each state: the right next state, or ignored; every state but CLOSED has an exit."""
     assert step(State.DEREGISTERED, Event.REQUEST_WITH_SUCI) == (State.AUTHENTICATING, Action.CHALLENGE)
