@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from control.errors import ControlPlaneError, ProcedureFailed
+from control.errors import ControlPlaneError, PfcpUnreachable, ProcedureFailed
 from fiveg.keys import fingerprint
 from fiveg.pfcp.errors import PfcpError
 from fiveg.sbi.errors import SbiError
@@ -69,8 +69,10 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     (State.DELIVERING, Event.UE_HAS_IT_NOT): (State.NO_KEY, Action.TAKE_BACK),
     **{(state, Event.RELEASED): (State.CLOSED, Action.END) for state in State},
 }
-"""What is not here changes nothing. After REFUSED, NOT_INSTALLED and UE_HAS_IT_NOT the state is IN_FORCE again when an
-older key is (`_settle`)."""
+"""What is not here changes nothing. Where NO_KEY follows, what was before is so again (`_settle`): a key whose delivery
+was under way when the AMF refused the next one, or the key in force."""
+
+VERDICTS_KEPT = 4
 
 
 class KeyOperations(Protocol):
@@ -106,9 +108,13 @@ class KeyProcedure:
         self.in_force = 0
         """generation that UPF and UE have; 0 none"""
         self.held = 0
-        """generation last installed at the UPF"""
+        """newest generation at the UPF that was not taken back"""
         self.fingerprint = ""
+        """of the key `held`"""
+        self._fingerprint_in_force = ""
         self._run: Run | None = None
+        self._delivering: Run | None = None
+        """installed, its verdict open, when the next one was asked for"""
         self._verdicts: dict[int, Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -120,6 +126,7 @@ class KeyProcedure:
             self._counters.inc("key.joined")
             return self._run
         loop = asyncio.get_running_loop()
+        self._delivering = self._run if self.state is State.DELIVERING else None
         run = self._run = Run(reason, loop.create_future(), loop.create_future())
         self._step(Event.ASKED)
         run.task = self._spawn(self._do(run))
@@ -131,13 +138,21 @@ class KeyProcedure:
         if run is None or (run.generation and generation != run.generation) or generation <= self.in_force:
             self._counters.inc("key.stale_verdict")
             return
-        self._verdicts = {generation: Event.UE_HAS_IT if has_it else Event.UE_HAS_IT_NOT}
+        self._verdicts[generation] = Event.UE_HAS_IT if has_it else Event.UE_HAS_IT_NOT
+        while len(self._verdicts) > VERDICTS_KEPT:
+            del self._verdicts[min(self._verdicts)]
         if self.state is State.DELIVERING:
             self._judge(run)
 
+    def in_use(self, generation: int) -> None:
+        """The UPF says that a connection of this key is confirmed: the UE has it, whatever became of the AMF's word."""
+        if self.state is State.DELIVERING and self._run is not None and self._run.generation == generation:
+            self._counters.inc("key.verdict_by_use")
+            self.ue_verdict(generation, True)
+
     def close(self) -> None:
         self._step(Event.RELEASED)
-        run, self._run = self._run, None
+        run, self._run, self._delivering = self._run, None, None
         if run is not None:
             run.fail(ProcedureFailed("the session is released"))
         for task in list(self._tasks):
@@ -147,17 +162,28 @@ class KeyProcedure:
 
     async def _do(self, run: Run) -> None:
         try:
+            await self._obtain(run)
+        except Exception as e:  # a fault of ours: the procedure ends, the next one is not kept waiting for it
+            event = Event.REFUSED if self.state is State.ASKING else Event.NOT_INSTALLED
+            self._failed(run, event, "fault", f"a fault of the SMF: {type(e).__name__}")
+
+    async def _obtain(self, run: Run) -> None:
+        """Steps 3 to 6."""
+        try:
             data = await self._operations.ask_amf(run.reason, self.held)
         except (SbiError, ControlPlaneError) as e:
             self._failed(run, Event.REFUSED, "amf_refused", f"the AMF gives no key: {e}")
             return
         run.generation = data.generation
+        self._delivering = None  # the AMF has let the one before go
         run.answered.set_result(data.generation)
         self._step(Event.ANSWERED)
         try:
             await self._operations.install_at_upf(data.generation, data.key, data.lifetime)
         except (ControlPlaneError, PfcpError) as e:
             self._failed(run, Event.NOT_INSTALLED, "upf_refused", f"the UPF does not take the key: {e}")
+            if isinstance(e, PfcpUnreachable):  # its answer may be what was lost: then the UPF has the key
+                await self._quietly(self._operations.revoke_at_upf(data.generation))
             await self._quietly(self._operations.revoke_at_amf(data.generation))
             return
         self.held = data.generation
@@ -170,15 +196,17 @@ class KeyProcedure:
         verdict = self._verdicts.pop(run.generation, None)
         if verdict is None:
             return
+        self._verdicts = {g: v for g, v in self._verdicts.items() if g > run.generation}
         action = self._step(verdict)
         if action is Action.DONE:
             renewed = self.in_force > 0
-            self.in_force = run.generation
+            self.in_force, self._fingerprint_in_force = run.generation, self.fingerprint
             if renewed:
                 self._events.emit("rekey_done", generation=run.generation, fingerprint=self.fingerprint)
         elif action is Action.TAKE_BACK:
             self._counters.inc("key.taken_back")
             self._events.emit("key_refused", generation=run.generation, by="ue")
+            self.held, self.fingerprint = self.in_force, self._fingerprint_in_force
             self._settle()
             self._spawn(self._take_back(run.generation))
 
@@ -200,8 +228,13 @@ class KeyProcedure:
         run.fail(ProcedureFailed(text))
 
     def _settle(self) -> None:
-        """Back to the key that is in force, if there is one."""
-        if self.in_force and self.state is State.NO_KEY:
+        """Back to the delivery that the failed procedure interrupted, or to the key that is in force, if there is one."""
+        if self.state is not State.NO_KEY:
+            return
+        if self._delivering is not None:
+            self._run, self._delivering, self.state = self._delivering, None, State.DELIVERING
+            self._judge(self._run)
+        elif self.in_force:
             self.state = State.IN_FORCE
 
     def _step(self, event: Event) -> Action:

@@ -66,6 +66,8 @@ class Association:
     up_recovery: int
     features: frozenset[UpFeature]
     keys: bool
+    era: int
+    """another one when the UPF has lost its sessions: what was set up in an older era is not there any more"""
 
     @property
     def carries_mpquic(self) -> bool:
@@ -98,6 +100,8 @@ class N4(asyncio.DatagramProtocol):
         self._up = asyncio.Event()
         self.association: Association | None = None
         self._last_recovery: int | None = None
+        self._era = 0
+        self._sessions_lost = False
 
     # ---- life
 
@@ -122,8 +126,8 @@ class N4(asyncio.DatagramProtocol):
                 await self._heartbeat()
 
     async def associated(self) -> Association:
-        await self._up.wait()
-        assert self.association is not None
+        while self.association is None:  # it may be gone again before a waiter runs
+            await self._up.wait()
         return self.association
 
     async def close(self) -> None:
@@ -154,17 +158,21 @@ class N4(asyncio.DatagramProtocol):
 
     def _associated(self, recovery: int, features: frozenset[UpFeature], keys: bool) -> None:
         restarted = self._last_recovery is not None and self._last_recovery != recovery
-        self.association = Association(recovery, features, keys)
-        self._last_recovery = recovery
+        lost = restarted or self._sessions_lost
+        self._era += lost
+        self.association = Association(recovery, features, keys, self._era)
+        self._last_recovery, self._sessions_lost = recovery, False
         self._up.set()
         self._events.emit("association_up", peer=self._config.upf, keys=keys)
         if restarted:
             self._counters.inc("n4.upf_restarted")
+        if lost:
             self._on_restart()
 
-    def _dissociated(self, reason: str) -> None:
+    def _dissociated(self, reason: str, *, sessions_lost: bool = False) -> None:
         if self.association is None:
             return
+        self._sessions_lost = self._sessions_lost or sessions_lost
         self.association = None
         self._up.clear()
         self._lost.set()
@@ -215,6 +223,9 @@ class N4(asyncio.DatagramProtocol):
         answer = await future
         if not isinstance(answer, kind):
             raise PfcpRefused(f"{type(answer).__name__} answers {type(message).__name__}")
+        if seid is not None and getattr(answer, "cause", None) is Cause.NO_ESTABLISHED_ASSOCIATION:
+            # R-88: the UPF has given the association up, and its sessions with it (TS 29.244 §6.2.8.2)
+            self._dissociated("unknown to the UPF", sessions_lost=True)
         return answer
 
     # ---- the socket
@@ -289,7 +300,7 @@ class N4(asyncio.DatagramProtocol):
                     answer = AssociationUpdateResponse(node_id=self._node_id, cause=Cause.ACCEPTED)
                 case AssociationReleaseRequest():
                     self._require_association()
-                    self._dissociated("released by the UPF")
+                    self._dissociated("released by the UPF", sessions_lost=True)
                     answer = AssociationReleaseResponse(node_id=self._node_id, cause=Cause.ACCEPTED)
                 case NodeReportRequest():
                     self._require_association()

@@ -21,6 +21,8 @@ class Event(Enum):
     """the same MA PDU request, over the other access"""
     UE_RELEASES = auto()
     UE_COMPLETES = auto()
+    UE_IS_SILENT = auto()
+    """no RELEASE COMPLETE after the last T3592"""
     AMF_RELEASES = auto()
     UPF_LOST = auto()
 
@@ -47,6 +49,7 @@ TABLE: dict[tuple[State, Event], tuple[State, Action]] = {
     (State.ACTIVE, Event.UPF_LOST): (State.ACTIVE, Action.RESTORE),
     (State.RELEASING, Event.UE_RELEASES): (State.RELEASING, Action.COMMAND_RELEASE),
     (State.RELEASING, Event.UE_COMPLETES): (State.RELEASED, Action.REMOVE),
+    (State.RELEASING, Event.UE_IS_SILENT): (State.RELEASED, Action.REMOVE),
     (State.RELEASING, Event.AMF_RELEASES): (State.RELEASED, Action.REMOVE),
 }
 

@@ -6,6 +6,7 @@ What is set up in steps is taken down in the opposite order when a step fails: n
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from control.smf.n4 import N4
 from control.smf.n4_rules import establishment
 from control.smf.pool import AddressPool, SessionAddress
 from control.smf.session_table import Action, Event, State, step
+from fiveg.errors import FivegError
 from fiveg.nas.causes import GsmCause
-from fiveg.pfcp.codes import KeyFlags, ProxyType
+from fiveg.pfcp.codes import Cause, KeyFlags, ProxyType
 from fiveg.pfcp.errors import PfcpError
 from fiveg.pfcp.message import (
     SessionDeletionRequest,
@@ -51,6 +53,9 @@ from node.secrets import Secret
 ASSOCIATION_WAIT = 5.0
 ACCEPT_WAIT = 15.0
 N1_PART = "n1SmMsg"
+T3592 = 16.0
+"""s that RELEASE COMPLETE is waited for, each time (TS 24.501 §10.3)"""
+T3592_REPETITIONS = 4
 CALLBACK = "/nsmf-callback/v1/mpquic-keys/"
 IP_PROXIES = (ProxyType.CONNECT_IP, ProxyType.CONNECT_IP_UDP)
 
@@ -89,15 +94,19 @@ class SmContext:
         self.state = State.ESTABLISHING
         self.cp_seid = int.from_bytes(services.random(8), "big") or 1
         self.up_seid: int | None = None
+        self._era = 0
+        """of the association under which `up_seid` was given"""
+        self._n4_turn = asyncio.Lock()
+        """set-up, restoration and deletion at the UPF: one at a time, so that none works on what another undoes"""
         self.address: SessionAddress | None = None
         self.proxy: MpquicAddress | None = None
         self.ue_id = services.random(8)
         """opaque to the UPF, which need not learn the SUPI"""
         self.active = asyncio.Event()
+        self._over = asyncio.Event()
         self.repairs = 0
         self.keys = KeyProcedure(self, services.events, services.counters)
         self._secret: Secret | None = None
-        """the newest key, held so that no event can ever name it"""
 
     # ---- establishment
 
@@ -108,19 +117,38 @@ class SmContext:
             await self._to_ue(self._accept(self.request.pti))
         except (PfcpRefused, PfcpUnreachable, PfcpError) as e:
             await self._undo(GsmCause.NETWORK_FAILURE, str(e))
-        except (ProcedureFailed, SbiError, ControlPlaneError) as e:
+        except (FivegError, ControlPlaneError) as e:
             await self._undo(GsmCause.INSUFFICIENT_RESOURCES, str(e))
+        except Exception:  # a fault of ours: the session is undone all the same, the fault is counted by who spawned us
+            await self._undo(GsmCause.NETWORK_FAILURE, "a fault of the SMF")
+            raise
         else:
-            if self._step(Event.SET_UP) is Action.REPORT_ACTIVE:
-                self._services.events.emit(
-                    "pdu_session_established",
-                    pdu_session_id=self.owner.pdu_session_id,
-                    ipv4=str(self.address.ipv4) if self.address and self.address.ipv4 else None,
-                    ipv6=str(self.address.ipv6) if self.address and self.address.ipv6 else None,
-                )
-                self.active.set()
+            await self._set_active()
+
+    async def _set_active(self) -> None:
+        if self._step(Event.SET_UP) is not Action.REPORT_ACTIVE:
+            return
+        self._services.events.emit(
+            "pdu_session_established",
+            pdu_session_id=self.owner.pdu_session_id,
+            ipv4=str(self.address.ipv4) if self.address and self.address.ipv4 else None,
+            ipv6=str(self.address.ipv6) if self.address and self.address.ipv6 else None,
+        )
+        self.active.set()
+        association = self._services.n4.association
+        if association is not None and association.era != self._era:
+            await self.restore()  # the UPF started again while the accept was on its way
 
     async def _set_up_n4(self) -> None:
+        """The session at the UPF, unless it is there already. ProcedureFailed when it was released meanwhile: what was
+        set up by then is taken down by who released it."""
+        async with self._n4_turn:
+            if self.state is not State.RELEASED:
+                await self._establish_at_upf()
+        if self.state is State.RELEASED:
+            raise ProcedureFailed("released meanwhile")
+
+    async def _establish_at_upf(self) -> None:
         services = self._services
         try:
             async with asyncio.timeout(ASSOCIATION_WAIT):
@@ -129,6 +157,9 @@ class SmContext:
             raise PfcpUnreachable("no association with the UPF") from None
         if not association.carries_mpquic:
             raise ProcedureFailed("the UPF has no MPQUIC-IP with keys")
+        if self.up_seid is not None and self._era == association.era:
+            return
+        self.up_seid = None
         if self.address is None:
             self.address = services.pool.take(self.request.ipv4, self.request.ipv6)
         n4 = services.n4
@@ -137,6 +168,9 @@ class SmContext:
         if not answer.cause.accepted or answer.up_f_seid is None:
             raise PfcpRefused(f"the UPF refused the session: {answer.cause.name}", int(answer.cause))
         self.up_seid = answer.up_f_seid.seid
+        if n4.association is None:
+            raise PfcpUnreachable("the association ended meanwhile")
+        self._era = n4.association.era
         parameters = answer.atsss_parameters.mpquic if answer.atsss_parameters else None
         proxies = [a for a in parameters.addresses if a.proxy_type in IP_PROXIES] if parameters else []
         if not proxies:
@@ -180,20 +214,40 @@ class SmContext:
 
     async def asked_again(self, request: SmRequest, access: AccessType) -> None:
         """The UE repeats its MA PDU request over another access: the session is there, the accept comes again."""
-        async with asyncio.timeout(ACCEPT_WAIT):
-            await self.active.wait()
-        if self._step(Event.UE_ASKS_AGAIN) is Action.ACCEPT_AGAIN:
-            self.access = access
-            try:
+        try:
+            async with asyncio.timeout(ACCEPT_WAIT):
+                await self.active.wait()
+            if self._step(Event.UE_ASKS_AGAIN) is Action.ACCEPT_AGAIN:
+                self.access = access
                 await self._to_ue(self._accept(request.pti))
-            except (SbiError, ControlPlaneError):
-                self._services.counters.inc("sm.accept_not_delivered")
+        except (TimeoutError, FivegError, ControlPlaneError):
+            self._services.counters.inc("sm.accept_not_delivered")
 
     def ue_releases(self, pti: int) -> bytes | None:
         """RELEASE REQUEST: the answer for the UE; None: there is nothing to release."""
+        first = self.state is State.ACTIVE
         if self._step(Event.UE_RELEASES) is not Action.COMMAND_RELEASE:
             return None
-        return release_command(self.owner.pdu_session_id, pti, GsmCause.REGULAR_DEACTIVATION)
+        command = release_command(self.owner.pdu_session_id, pti, GsmCause.REGULAR_DEACTIVATION)
+        if first:
+            self._services.spawn(self._await_completion(command), "T3592")
+        return command
+
+    async def _await_completion(self, command: bytes) -> None:
+        """T3592 (TS 24.501 §6.3.3.5): the command again, and at last the release without the UE."""
+        for repetition in range(1 + T3592_REPETITIONS):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(T3592):
+                    await self._over.wait()
+            if self.state is not State.RELEASING:
+                return
+            if repetition < T3592_REPETITIONS:
+                with contextlib.suppress(SbiError, ControlPlaneError):  # not reachable now: the next one may be
+                    await self._to_ue(command)
+        if self._step(Event.UE_IS_SILENT) is Action.REMOVE:
+            self._services.counters.inc("sm.released_without_the_ue")
+            await self._take_down()
+            await self._tell_status("REL_DUE_TO_UE")
 
     async def ue_completes(self) -> None:
         if self._step(Event.UE_COMPLETES) is Action.REMOVE:
@@ -207,18 +261,28 @@ class SmContext:
     # ---- the end
 
     async def _take_down(self) -> None:
+        """The state is RELEASED already. Runs in a task of the SMF's own: a caller that goes away does not stop it half-way."""
         services = self._services
+        self._over.set()
         self.keys.close()
-        if self.up_seid is not None:
-            try:
-                await services.n4.request(SessionDeletionRequest(), self.up_seid, SessionDeletionResponse)
-            except (PfcpRefused, PfcpUnreachable):
-                services.counters.inc("sm.deletion_failed")
-            self.up_seid = None
+        self._hold(None)
+        async with self._n4_turn:
+            if self.up_seid is not None:
+                try:
+                    await services.n4.request(SessionDeletionRequest(), self.up_seid, SessionDeletionResponse)
+                except (PfcpRefused, PfcpUnreachable):
+                    services.counters.inc("sm.deletion_failed")
+                self.up_seid = None
         if self.address is not None:
             services.pool.give_back(self.address)
             self.address = None
         services.removed(self)
+
+    def _hold(self, key: Secret | None) -> None:
+        """The newest key, registered so that no event can ever name it; the one before is wiped."""
+        if self._secret is not None:
+            self._secret.wipe()
+        self._secret = None if key is None else self._services.events.register_secret(key)
 
     async def _tell_status(self, cause: str) -> None:
         body = SmContextStatusNotification(status=StatusInfo(resource_status="RELEASED", cause=cause))
@@ -228,14 +292,15 @@ class SmContext:
             self._services.counters.inc("sm.status_not_delivered")
 
     async def restore(self) -> None:
-        """The UPF started again: the same session with the same address there, and a key that was never used."""
+        """The UPF has lost it: the same session with the same address there, and a key that was never used."""
         if self._step(Event.UPF_LOST) is not Action.RESTORE:
             return
         self.active.clear()
-        self.up_seid = None
         try:
             await self._set_up_n4()
-        except (ControlPlaneError, PfcpError) as e:
+        except (ControlPlaneError, FivegError) as e:
+            if self.state is State.RELEASED:
+                return
             self._services.counters.inc("sm.restoration_failed")
             self._services.events.emit("session_lost", pdu_session_id=self.owner.pdu_session_id, reason=str(e))
             await self.amf_releases()
@@ -265,7 +330,7 @@ class SmContext:
         services.events.emit("key_request_forwarded", reason=reason.value.lower())
         reply = await services.amf.call("POST", mpquickey.collection(self.owner.supi), data.text(), idempotent=True)
         created = MpquicKeyCreatedData.parse(reply.body().json)
-        self._secret = services.events.register_secret(Secret(created.key))
+        self._hold(Secret(created.key))
         if created.generation <= held:
             raise ProcedureFailed(f"the AMF gave generation {created.generation}, {held} is held already")
         return created
@@ -284,7 +349,12 @@ class SmContext:
         if self.up_seid is None:
             raise PfcpUnreachable("the session is not at the UPF")
         request = SessionModificationRequest(key=key)
-        answer = await self._services.n4.request(request, self.up_seid, SessionModificationResponse)
+        seid = self.up_seid
+        answer = await self._services.n4.request(request, seid, SessionModificationResponse)
+        if answer.cause is Cause.SESSION_CONTEXT_NOT_FOUND and self.up_seid == seid:
+            self._services.counters.inc("sm.unknown_to_the_upf")
+            self.up_seid = None
+            self._services.spawn(self.restore(), "restore")
         if not answer.cause.accepted:
             raise PfcpRefused(f"the UPF refused the key: {answer.cause.name}", int(answer.cause))
 

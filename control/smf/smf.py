@@ -224,7 +224,8 @@ class Smf:
         return Response(204)
 
     async def _release(self, context: SmContext) -> Response:
-        await context.amf_releases()
+        # In a task of its own: an AMF that resets the stream, or is gone, does not stop it half-way.
+        await asyncio.shield(self._spawn(context.amf_releases(), "release"))
         return Response(204)
 
     async def _notified(self, context: SmContext, note: MpquicKeyNotification) -> Response:
@@ -281,6 +282,7 @@ class Smf:
             self.counters.inc(f"key.report.{item.event.name.lower()}")
             if item.event is UpfKeyEvent.IN_USE:
                 context.repairs = 0
+                context.keys.in_use(item.generation)
             if item.event is UpfKeyEvent.BINDER_FAILURE:
                 self.events.emit("binder_failures", generation=item.generation, count=item.detail)
         cause = Cause.ACCEPTED

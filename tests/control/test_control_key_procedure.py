@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from control.errors import PfcpRefused, ProcedureFailed, SbiUnreachable
+from control.errors import PfcpRefused, PfcpUnreachable, ProcedureFailed, SbiUnreachable
 from control.smf.key_procedure import TABLE, Event, KeyProcedure, State
 from fiveg.keys import fingerprint
 from fiveg.sbi.errors import SbiError
@@ -204,3 +204,84 @@ def test_every_cell_of_the_table():
         exits = {target for (s, _), (target, _) in TABLE.items() if s is state}
         assert exits - {state} or state is State.CLOSED
     assert {e for (s, e) in TABLE if s is State.CLOSED} == {Event.RELEASED}
+
+
+@pytest.mark.parametrize("when", ["while it asks", "after the refusal", "refused by the UE"])
+def test_a_refused_question_does_not_end_the_delivery_before_it(when):
+    """Generation 2 is at the UPF and on its way to the UE; generation 3 is refused (429): generation 2 still counts."""
+
+    async def main(b):
+        await b.first_key()
+        await b.keys.start(KeyReason.POLICY).installed
+        b.ops.amf_gate.clear()
+        b.ops.amf_error = SbiError(429, "TOO_MANY_KEYS")
+        refused = b.keys.start(KeyReason.POLICY)
+        if when == "while it asks":
+            b.keys.ue_verdict(2, True)
+        b.ops.amf_gate.set()
+        with pytest.raises(ProcedureFailed):
+            await refused.answered
+        if when != "while it asks":
+            assert b.keys.state is State.DELIVERING
+            b.keys.ue_verdict(2, when == "after the refusal")
+        await b.drain()
+        assert b.keys.state is State.IN_FORCE
+        assert b.keys.in_force == (1 if when == "refused by the UE" else 2)
+        assert b.ops.revoked_upf == ([2] if when == "refused by the UE" else [])
+
+    run(main)
+
+
+@pytest.mark.parametrize("step", ["ask_amf", "install_at_upf"])
+def test_a_fault_of_ours_does_not_keep_the_next_procedure_waiting(step):
+    async def main(b):
+        await b.first_key()
+        good = getattr(b.ops, step)
+
+        async def faulty(*_):
+            raise KeyError("a fault")
+
+        setattr(b.ops, step, faulty)
+        broken = b.keys.start(KeyReason.POLICY)
+        with pytest.raises(ProcedureFailed, match="KeyError"):
+            await broken.installed
+        assert b.keys.state is State.IN_FORCE and b.counters.get("key.fault") == 1
+        setattr(b.ops, step, good)
+        assert await b.keys.start(KeyReason.POLICY).installed > 1
+
+    run(main)
+
+
+def test_a_key_whose_installation_was_never_answered_is_taken_back_at_the_upf_too():
+    async def main(b):
+        b.ops.upf_error = PfcpUnreachable("the UPF does not answer")
+        run = b.keys.start(KeyReason.INITIAL)
+        with pytest.raises(ProcedureFailed):
+            await run.installed
+        await b.drain()
+        assert b.ops.revoked_upf == [1] and b.ops.revoked_amf == [1]
+
+    run(main)
+
+
+def test_what_is_held_after_a_key_was_taken_back_is_the_key_in_force():
+    async def main(b):
+        await b.first_key()
+        await b.keys.start(KeyReason.POLICY).installed
+        b.keys.ue_verdict(2, False)
+        assert (b.keys.held, b.keys.fingerprint) == (1, fingerprint(bytes([1] * 32)))
+
+    run(main)
+
+
+def test_a_key_in_use_is_in_force_though_the_amfs_word_was_lost():
+    async def main(b):
+        await b.first_key()
+        await b.keys.start(KeyReason.POLICY).installed
+        b.keys.in_use(1)
+        assert b.keys.state is State.DELIVERING
+        b.keys.in_use(2)
+        b.keys.in_use(2)
+        assert b.keys.state is State.IN_FORCE and b.keys.in_force == 2 and b.counters.get("key.stale_verdict") == 0
+
+    run(main)

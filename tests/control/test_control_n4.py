@@ -154,3 +154,42 @@ def test_an_answer_of_another_kind_is_refused():
             await b.n4.request(HeartbeatRequest(recovery_time_stamp=1), None, SessionDeletionResponse)
 
     run(main)
+
+
+def test_an_association_that_is_gone_before_its_waiter_runs():
+    """Set-up and release in one go: the waiter waits on."""
+
+    async def main(b):
+        association = await b.n4.associated()
+        b.n4._dissociated("for this test")
+        waiting = asyncio.create_task(b.n4.associated())
+        await asyncio.sleep(0)
+        b.n4._associated(association.up_recovery, association.features, True)
+        b.n4._dissociated("at once")
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        assert (await waiting).up_recovery == association.up_recovery  # the SMF sets it up again
+
+    run(main)
+
+
+@pytest.mark.parametrize("how", ["released", "no association", "heartbeat lost"])
+def test_sessions_that_a_upf_lost_without_a_restart(how):
+    """R-88: it gave the association up, and its sessions with it. A lost heartbeat alone says nothing of its sessions."""
+
+    async def main(b):
+        before = await b.n4.associated()
+        if how == "released":
+            b.upf.release(b.upf.smf)
+        elif how == "no association":
+            b.upf.deletion_cause = Cause.NO_ESTABLISHED_ASSOCIATION
+            await b.n4.request(SessionDeletionRequest(), 5, SessionDeletionResponse)
+        else:
+            b.n4._dissociated("no heartbeat")
+        while b.n4.association is None or b.n4.association is before:  # noqa: ASYNC110  (another task's state)
+            await asyncio.sleep(0.005)
+        lost = how != "heartbeat lost"
+        assert b.restarts == [1] * lost and (b.n4.association.era != before.era) is lost
+        assert b.counters.get("n4.upf_restarted") == 0
+
+    run(main)

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from fiveg.pfcp.codes import Cause, KeyEvent, KeyReason, ProxyType, ReportFlags, ReportType, UpFeature
 from fiveg.pfcp.keywrap import N4KeyWrap
 from fiveg.pfcp.message import (
+    AssociationReleaseRequest,
     AssociationSetupRequest,
     AssociationSetupResponse,
     HeartbeatRequest,
@@ -43,6 +44,7 @@ class ScriptedUpf(asyncio.DatagramProtocol):
         self.report_answers: list = []
         self.establish_cause = Cause.ACCEPTED
         self.key_cause = Cause.ACCEPTED
+        self.deletion_cause = Cause.ACCEPTED
         self.silent: set[type] = set()
         self.names_proxy = True
         self.changed = asyncio.Event()
@@ -105,9 +107,10 @@ class ScriptedUpf(asyncio.DatagramProtocol):
             case SessionModificationRequest():
                 answer, answer_seid = self.modify(seid, message)
             case SessionDeletionRequest():
-                answer_seid = self.sessions.pop(seid).cp_f_seid.seid
+                session = self.sessions.pop(seid, None)
+                answer_seid = 0 if session is None else session.cp_f_seid.seid
                 self.deleted.append(seid)
-                answer = SessionDeletionResponse(cause=Cause.ACCEPTED)
+                answer = SessionDeletionResponse(cause=self.deletion_cause)
             case _:
                 raise AssertionError(message)
         self.transactions.respond(event.transaction, answer, answer_seid, time.monotonic())
@@ -147,6 +150,12 @@ class ScriptedUpf(asyncio.DatagramProtocol):
         report = SessionReportRequest(report_type=ReportType.UISR, flags=ReportFlags(0), key_request=MpquicKeyRequest(reason, held))
         target = self.sessions[seid].cp_f_seid.seid if cp_seid is None else cp_seid
         self.transactions.request(self.smf, report, target, time.monotonic())
+        self.flush()
+
+    def release(self, peer):
+        """Gives the association up."""
+        self.sessions.clear()
+        self.transactions.request(peer, AssociationReleaseRequest(node_id=NODE), None, time.monotonic())
         self.flush()
 
     def restart(self):
