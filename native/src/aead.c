@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct aead_ops *const backends[] = {&aead_vaes, &aead_openssl};
+static const struct aead_ops *const backends[] = {&aead_vaes512, &aead_vaes, &aead_openssl};
 #define BACKENDS (sizeof backends / sizeof *backends)
 static _Atomic(const struct aead_ops *) forced;
 

@@ -31,7 +31,7 @@ struct aead_key {
     void *state;                        /* of the backend */
 };
 
-extern const struct aead_ops aead_openssl, aead_vaes;
+extern const struct aead_ops aead_openssl, aead_vaes, aead_vaes512;
 bool aead_openssl_mask_init(struct aead_key *key);
 bool aead_openssl_masks(struct aead_key *key, const uint8_t *samples, size_t n, uint8_t *masks);
 /* The EVP_CIPHERs, fetched once; NULL if libcrypto lacks them. */
