@@ -43,6 +43,7 @@ void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *p, uint64_
 
 /* Datagrams for one (link, remote, ecn), all of segment_size octets but the last, ready to be sent as they are. */
 #define TX_BATCH 48
+#define TX_BATCH_BYTES 65000            /* below the largest UDP payload: the kernel takes a batch as one */
 struct tx_batch {
     uint32_t link;
     struct address remote;

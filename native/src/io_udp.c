@@ -13,7 +13,6 @@
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif
-#define GSO_BYTES 65000                 /* below the largest UDP payload */
 #define SEND_WAIT_MS 2                  /* for a full send buffer */
 
 static void buffer_set(int fd, int force, int plain)
@@ -260,15 +259,8 @@ void udp_send(struct io *l, struct tx_batch *b)
         else
             control_add(&m, IPPROTO_IP, IP_TOS, &tos, sizeof tos);
     }
-    unsigned most = b->segment_size ? GSO_BYTES / b->segment_size : 1;
-    for (unsigned at = 0; at < b->count;) {
-        unsigned n = b->count - at < most ? b->count - at : most;
-        if (n > 1 && b->count - at > n && b->count - at < 2 * n)
-            n = (b->count - at + 1) / 2;        /* two halves rather than much and little */
-        if (link->gso)
-            link->gso = send_together(l, link, b->iov + at, n, b->segment_size, &m);
-        if (!link->gso)                 /* not even for these */
-            send_singly(l, link, b->iov + at, n, &m);
-        at += n;
-    }
+    if (link->gso)
+        link->gso = send_together(l, link, b->iov, b->count, b->segment_size, &m);
+    if (!link->gso)                     /* not even for these */
+        send_singly(l, link, b->iov, b->count, &m);
 }

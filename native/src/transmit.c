@@ -83,8 +83,8 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
             COUNT(e, inner_path_mtu);
             continue;
         }
-        if (s.n && length > segment)
-            break;                      /* segments of a batch are equal, but the last */
+        if (s.n && (length > segment || s.bytes + length > TX_BATCH_BYTES))
+            break;                      /* segments of a batch are equal, but the last; it leaves in one call */
         if (p->rec.in_flight + length > p->cc.cwnd || length > path_amplification_left(p))
             break;
         if (pacer_allowance(&p->pacer, rate, length, now) <= 0) {
