@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mpquic.errors import H3StreamError
+from mpquic.h3_codes import Code
 from mpquic.reader import Reader, ReadError, varint
 
-H3_MESSAGE_ERROR = 0x10E
+DATAGRAM = 0x00  # RFC 9297 §3.5
 VALUE_MOST = 65536  # octets of a capsule that is understood; others are skipped, whatever their length
 _HEADER_MOST = 16
 
@@ -48,7 +49,7 @@ class CapsuleReader:
                 self._skip = length
                 continue
             if length > VALUE_MOST:
-                raise H3StreamError(H3_MESSAGE_ERROR, f"capsule 0x{type_:x} of {length} octets")
+                raise H3StreamError(Code.MESSAGE_ERROR, f"capsule 0x{type_:x} of {length} octets")
             if len(self._buffer) < reader.position + length:
                 return out
             out.append(Capsule(type_, bytes(self._buffer[reader.position : reader.position + length])))
@@ -58,4 +59,4 @@ class CapsuleReader:
     def end(self) -> None:
         """FIN: a truncated capsule makes the message malformed (RFC 9297 §3.3)."""
         if self._buffer or self._skip:
-            raise H3StreamError(H3_MESSAGE_ERROR, "the stream ends inside a capsule")
+            raise H3StreamError(Code.MESSAGE_ERROR, "the stream ends inside a capsule")

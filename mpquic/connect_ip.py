@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import unquote
 
-from mpquic.capsule import H3_MESSAGE_ERROR, Capsule
+from mpquic.capsule import Capsule
 from mpquic.errors import H3StreamError
+from mpquic.h3_codes import Code
 from mpquic.reader import Reader, ReadError, varint
 
 PROTOCOL = b"connect-ip"
@@ -26,7 +27,7 @@ Address = IPv4Address | IPv6Address
 
 
 def _malformed(reason: str) -> H3StreamError:
-    return H3StreamError(H3_MESSAGE_ERROR, reason)
+    return H3StreamError(Code.MESSAGE_ERROR, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Target:
             number = int(protocol)
         if target == "*":
             return cls(None, number)
+        if "%" in target:
+            raise ValueError("target with a zone (RFC 9484 §4.6)")
         if "/" in target or ":" in target:
             ip_network(target)
         elif not all(c.isalnum() or c in "-._" for c in target) or not target.isascii():

@@ -26,6 +26,7 @@ from mpquic.errors import (
     PathFailed,
     TransportError,
 )
+from mpquic.grease import Grease
 from mpquic.h3 import H3
 from mpquic.h3_codes import Code
 from mpquic.psk import Psk
@@ -81,9 +82,10 @@ class Host(Protocol):
     """What a connection needs of its endpoint."""
 
     engine: Engine
+    grease: Grease
 
     def parameters(self) -> TransportParameters: ...
-    def count(self, counter: str) -> None: ...
+    def count(self, counter: str, times: int = 1) -> None: ...
     def now(self) -> int: ...
     def connection_ready(self, connection: Connection) -> None: ...
     def token_received(self, connection: Connection, token: bytes) -> None: ...
@@ -110,15 +112,20 @@ class Connection:
         self._crypto_in = {level: CryptoReceiver() for level in Level}
         self._crypto_out = dict.fromkeys(Level, 0)
         self._parameters = self._own_parameters()
+        self._encoded_parameters = self._parameters.encode() + host.grease.transport_parameter()
         self._streams = Streams(role is Role.CLIENT, StreamLimits.of(self._parameters), tokens=itertools.count(1))
         self._h3 = H3(
             "client" if role is Role.CLIENT else "server",
             self._streams.send,
             self._streams.open_uni,
             self._streams.open_bidi,
+            lambda: self._streams.requests_allowed,
+            host.grease,
         )
         self._settings: asyncio.Future[None] = loop.create_future()
         self._response: asyncio.Future[int] | None = None
+        self._closing = False
+        self._accepted = False  # the tunnel stands: 2xx went, or came
         self._capsules = asyncio.Event()
         self._paths: dict[int, asyncio.Future[None]] = {}
         for future in (self.confirmed, self._settings):
@@ -135,7 +142,7 @@ class Connection:
 
     @property
     def transport_parameters(self) -> bytes:
-        return self._parameters.encode()
+        return self._encoded_parameters
 
     def _own_parameters(self) -> TransportParameters:
         base = replace(self._host.parameters(), initial_source_connection_id=self._info.local_cid)
@@ -244,6 +251,8 @@ class Connection:
             self._engine_close(False, TransportCode.INTERNAL_ERROR, 0, "internal error")
 
     def _event(self, event: Event) -> None:
+        if self._closing and event.type != lib.EVENT_CLOSED:
+            return  # the rest of the packet that made us close, and what comes until the peer knows
         match event.type:
             case lib.EVENT_FRAME:
                 self._frame(Level(event.level), event.data)
@@ -254,10 +263,9 @@ class Connection:
             case lib.EVENT_HANDSHAKE_DONE:
                 self._confirm()
             case lib.EVENT_DATAGRAM:
-                if self._h3.datagram(event.data) is None:
-                    self._host.count("datagram_without_request")
-                else:
-                    self._host.count("datagram_before_tunnel")
+                # One that no tunnel of the engine takes. A request without datagrams is refused and gone at once
+                found = self._h3.datagram(event.data)
+                self._host.count("datagram_without_request" if found is None else "datagram_before_tunnel")
             case lib.EVENT_PATH_VALIDATED:
                 future = self._paths.pop(event.path, None)
                 if future is not None and not future.done():
@@ -316,11 +324,11 @@ class Connection:
                     self._h3_events(self._h3.reset(stream_id, code))
                 case TokenReceived(token):
                     self._host.token_received(self, token)
-                case SendingStopped(stream_id, _):
-                    self._h3.stopped(stream_id)
+                case SendingStopped(stream_id, code):
+                    self._h3_events(self._h3.stopped(stream_id, code))
 
     def _flush(self) -> None:
-        if self.closed.done():
+        if self.closed.done() or self._closing:
             return
         while frames := self._streams.pending():
             for number, (frame, token) in enumerate(frames):
@@ -345,6 +353,7 @@ class Connection:
                     self._request(stream_id, headers)
                 case h3.ResponseReceived(_, status, _):
                     if self._response is not None and not self._response.done():
+                        self._accepted = 200 <= status < 300
                         self._response.set_result(status)
                 case h3.DataReceived(stream_id, data):
                     self._tunnel_data(stream_id, data)
@@ -357,6 +366,8 @@ class Connection:
 
     def _request(self, stream_id: int, headers: list[tuple[bytes, bytes]]) -> None:
         status, target = target_of(headers)
+        if status == 200 and not self._datagrams_allowed:
+            status = 400  # no tunnel of datagrams with a peer that takes none (RFC 9221 §3, RFC 9297 §2.1.1)
         reply = ConnectIpReply(status)
         if status == 200:
             handler = None if self.tunnel is not None else self.on_connect_ip
@@ -364,8 +375,11 @@ class Connection:
         if not 200 <= reply.status < 300:
             self._host.count(f"connect_ip_refused_{reply.status}")
             self._h3.respond(stream_id, reply.status, fin=True)
+            self._streams.stop_sending(stream_id, Code.NO_ERROR)  # RFC 9114 §4.1: the rest of the request is not read
+            self._h3.abandon(stream_id)
             return
-        self.tunnel = ConnectIp(stream_id)
+        self.tunnel = ConnectIp(stream_id, client=False)
+        self._accepted = True
         self._h3.respond(stream_id, reply.status, [CAPSULE_PROTOCOL])
         self._h3.send_data(stream_id, self.tunnel.offer(reply))
         self._tell("connect_ip", {"stream_id": stream_id})
@@ -373,34 +387,55 @@ class Connection:
     def _tunnel_data(self, stream_id: int, data: bytes) -> None:
         if self.tunnel is None or self.tunnel.stream_id != stream_id:
             return
+        known = self.tunnel.datagrams
         try:
             answer = self.tunnel.feed(data)
         except H3StreamError as error:
             self._stream_failed(stream_id, error)
             return
+        finally:
+            self._host.count("capsule_datagram_dropped", self.tunnel.datagrams - known)
         if answer:
             self._h3.send_data(stream_id, answer)
         self._capsules.set()
 
+    @property
+    def _datagrams_allowed(self) -> bool:
+        settings, parameters = self._h3.settings, self.peer_parameters
+        return settings is not None and settings.datagram and parameters is not None and bool(parameters.max_datagram_frame_size)
+
     def _tunnel_ended(self, stream_id: int, code: int | None) -> None:
         """FIN or RESET of the request ends the tunnel, and for us the connection (one tunnel, one connection)."""
-        if self.tunnel is not None and self.tunnel.stream_id == stream_id:
+        tunnel = self.tunnel
+        if tunnel is not None and tunnel.stream_id == stream_id and self._accepted:
+            answer, reason = int(Code.NO_ERROR), ""
+            if code is None:
+                try:
+                    tunnel.end()
+                except H3StreamError as error:
+                    self._host.count(error.counter)
+                    answer, reason = error.code, error.reason
             self._tell("tunnel_ended", {"code": code})
-            self._engine_close(True, Code.NO_ERROR, 0, "")
+            self._engine_close(True, answer, 0, reason)
         elif self._response is not None and not self._response.done():
             self._response.set_exception(ConnectRefused(0, f"the proxy ended the request with code {code}"))
 
     def _stream_failed(self, stream_id: int, error: H3StreamError) -> None:
         self._host.count(error.counter)
-        self._streams.reset(stream_id, error.code)
-        self._streams.stop_sending(stream_id, error.code)
-        self._h3.abandon(stream_id)
+        self._abort_stream(stream_id, error.code)
         if self._response is not None and not self._response.done():
             self._response.set_exception(ConnectRefused(0, error.reason))
         if self.tunnel is not None and self.tunnel.stream_id == stream_id:
             self.tunnel.failed = error.reason
             self._capsules.set()
             self._tell("tunnel_ended", {"code": error.code})
+            if self.role is Role.SERVER:  # its client may send on, but not on a tunnel without a request
+                self._engine_close(True, error.code, 0, error.reason)
+
+    def _abort_stream(self, stream_id: int, code: int) -> None:
+        self._streams.reset(stream_id, code)
+        self._streams.stop_sending(stream_id, code)
+        self._h3.abandon(stream_id)
 
     # ---- what users of the connection do
 
@@ -413,21 +448,26 @@ class Connection:
             raise ConnectRefused(0, "the proxy takes no DATAGRAM frames (RFC 9221 §3)")
         stream_id = self._h3.request_connect(request_headers(authority))
         self._response = asyncio.get_running_loop().create_future()
-        self.tunnel = ConnectIp(stream_id)
-        opened()
-        self._flush()
-        status = await self._unless_closed(self._response)
-        if not 200 <= status < 300:
-            self.tunnel = None
-            raise ConnectRefused(status, "the proxy refused the tunnel")
-        tunnel = self.tunnel
-        while not (tunnel.assigned and tunnel.routed):
-            if tunnel.failed:
-                raise ConnectRefused(status, tunnel.failed)
-            if self.closed.done():
-                raise ConnectionClosed(str(self.closed.result()))
-            self._capsules.clear()
-            await self._capsules.wait()
+        self.tunnel = tunnel = ConnectIp(stream_id)
+        try:
+            opened()
+            self._flush()
+            status = await self._unless_closed(self._response)
+            if not self._accepted:
+                raise ConnectRefused(status, "the proxy refused the tunnel")
+            while not (tunnel.assigned and tunnel.routed):
+                if tunnel.failed:
+                    raise ConnectRefused(status, tunnel.failed)
+                if self.closed.done():
+                    raise ConnectionClosed(str(self.closed.result()))
+                self._capsules.clear()
+                await self._capsules.wait()
+        except BaseException:  # cancelled, too: nobody waits for this request any more
+            self.tunnel, self._accepted = None, False
+            if not self.closed.done():
+                self._abort_stream(stream_id, Code.REQUEST_CANCELLED)
+                self._flush()
+            raise
         return tunnel
 
     async def _unless_closed(self, wanted: asyncio.Future[T]) -> T:
@@ -493,6 +533,7 @@ class Connection:
     def _engine_close(self, application: bool, code: int, frame: int, reason: str) -> None:
         if self.closed.done():
             return
+        self._closing = True
         try:
             self._engine.close(self.handle, application, code, frame, reason)
         except EngineError:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from mpquic.connection import Connection, RaceLost
 from mpquic.engine import NEVER, Engine, EngineConfig, Event, Remote
 from mpquic.errors import EngineError, HandshakeFailed, HandshakeRefused, HandshakeTimeout, PskSpent
+from mpquic.grease import Grease
 from mpquic.keylog import line
 from mpquic.psk import Psk
 from mpquic.psk_choice import PskLookup
@@ -62,6 +63,7 @@ class EndpointConfig:
     handshake_timeout_s: float = 10.0
     reset_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     random_seed: int = 0
+    random: Callable[[int], bytes] = os.urandom
 
 
 class Tunnel:
@@ -105,6 +107,7 @@ class Endpoint:
     def __init__(self, config: EndpointConfig) -> None:
         self.config = config
         self.counters: Counter[str] = Counter()
+        self.grease = Grease(config.random)
         self.connections: dict[int, Connection] = {}
         self.tokens = TokenStore()
         if config.backend is not None:
@@ -255,6 +258,8 @@ class Endpoint:
                     on_peer_parameters=connection.peer_parameters_received,
                     authorise=authorise,
                     keylog=self._keylog,
+                    grease=self.grease,
+                    random=self.config.random,
                 )
             )
         except BaseException:  # a key that is wiped, or has the other role: the engine's half goes, too
@@ -285,6 +290,7 @@ class Endpoint:
             on_peer_parameters=connection.peer_parameters_received,
             authorise=authorise,
             keylog=self._keylog,
+            random=self.config.random,
         )
         connection.start_tls(handshake)
 
@@ -349,8 +355,8 @@ class Endpoint:
             initial_max_path_id=config.initial_max_path_id,
         )
 
-    def count(self, counter: str) -> None:
-        self.counters[counter] += 1
+    def count(self, counter: str, times: int = 1) -> None:
+        self.counters[counter] += times
 
     def now(self) -> int:
         return self._clock()

@@ -43,6 +43,10 @@ class H3StreamError(MpquicError):
         self.reason = reason
 
 
+class StreamsExhausted(MpquicError):
+    """The peer allows no further stream of this kind."""
+
+
 class PskSpent(MpquicError):
     """Raised by a psk_lookup: the key has made its connection already."""
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Literal
 
-from mpquic.errors import ConnectionClosed, ConnectRefused, H3Error, H3StreamError
+from mpquic.errors import ConnectionClosed, ConnectRefused, H3Error, H3StreamError, StreamsExhausted
+from mpquic.grease import Grease
 from mpquic.h3_codes import Code
 from mpquic.h3_events import (
     DataReceived,
@@ -23,7 +25,7 @@ from mpquic.h3_events import (
     StreamFailed,
 )
 from mpquic.h3_framing import KNOWN_FRAMES, RESERVED_FRAMES, Frame, Framing, frame, only_varint
-from mpquic.h3_message import Headers, check_request, check_response, section_size
+from mpquic.h3_message import Headers, check_request, check_response, check_trailers, section_size
 from mpquic.h3_settings import (
     BLOCKED_STREAMS,
     ENABLE_CONNECT_PROTOCOL,
@@ -39,6 +41,7 @@ from mpquic.reader import peek_varint, varint
 CONTROL, PUSH, ENCODER, DECODER = 0x00, 0x01, 0x02, 0x03  # types of unidirectional streams
 CONTROL_FRAME_MOST = 4096
 QUARTER_MOST = (1 << 60) - 1
+HELD_MOST = 32768  # octets of requests that wait for the client's SETTINGS
 
 
 @dataclass(slots=True)
@@ -50,10 +53,27 @@ class _Uni:
     framing: Framing = field(default_factory=Framing)
 
 
+class _Phase(Enum):
+    """What the peer's part of a request may bring next (RFC 9114 §4.1, §4.4)."""
+
+    HEADERS = "HEADERS"
+    TUNNEL = "DATA"  # after CONNECT, to its end
+    BODY = "DATA or trailers"
+    TRAILERS = "nothing more"
+
+
+_ALLOWED = {
+    _Phase.HEADERS: (Frame.HEADERS,),
+    _Phase.TUNNEL: (Frame.DATA,),
+    _Phase.BODY: (Frame.DATA, Frame.HEADERS),
+    _Phase.TRAILERS: (),
+}
+
+
 @dataclass(slots=True)
 class _Request:
     framing: Framing = field(default_factory=Framing)
-    headers: bool = False  # the peer's (final) HEADERS came
+    phase: _Phase = _Phase.HEADERS
     sent: bool = False  # ours are out
     received_end: bool = False
     sent_end: bool = False
@@ -72,17 +92,25 @@ class H3:
         send: Callable[[int, bytes, bool], None],
         open_uni: Callable[[], int],
         open_bidi: Callable[[], int],
+        requests_allowed: Callable[[], int] = lambda: 1 << 60,
+        grease: Grease | None = None,
     ) -> None:
+        """open_*: the new stream's id, or StreamsExhausted. requests_allowed: number of bidirectional streams that the client
+        may have opened by now."""
         self._client = role == "client"
         self._send = send
         self._open_uni = open_uni
         self._open_bidi = open_bidi
+        self._requests_allowed = requests_allowed
+        self._grease = grease
         self._qpack = Qpack()
         self._control: int | None = None  # ours
         self._unis: dict[int, _Uni] = {}
         self._critical: dict[int, int] = {}  # the peer's: type -> stream id
         self._requests: dict[int, _Request] = {}
         self._next_request = 0  # server: above all request streams seen
+        self._held: list[tuple[int, bytes, bool]] = []  # server: what came on request streams before the client's SETTINGS
+        self._held_octets = 0
         self._goaway_sent: int | None = None
         self._goaway_received: int | None = None
         self._max_push_id: int | None = None
@@ -97,9 +125,16 @@ class H3:
         if not self._client:
             values.append((ENABLE_CONNECT_PROTOCOL, 1))
         values.append((H3_DATAGRAM, 1))
+        extra = b""
+        if self._grease is not None:
+            values.append(self._grease.setting())
+            extra = frame(*self._grease.frame())
         payload = b"".join(varint(identifier) + varint(value) for identifier, value in values)
-        self._control = self._open_uni()
-        self._send(self._control, varint(CONTROL) + frame(Frame.SETTINGS, payload), False)
+        try:
+            self._control = self._open_uni()
+        except StreamsExhausted as error:
+            raise H3Error(Code.GENERAL_PROTOCOL_ERROR, f"no control stream (RFC 9114 §6.2): {error}") from None
+        self._send(self._control, varint(CONTROL) + frame(Frame.SETTINGS, payload) + extra, False)
 
     # ---- sending ----------------------------------------------------------------------------------------------------
 
@@ -118,7 +153,10 @@ class H3:
         most = self.settings.max_field_section_size
         if most is not None and section_size(headers) > most:
             raise ConnectRefused(0, f"the server takes {most} octets of header")
-        stream_id = self._open_bidi()
+        try:
+            stream_id = self._open_bidi()
+        except StreamsExhausted as error:
+            raise ConnectRefused(0, f"no request stream: {error}") from None
         self._requests[stream_id] = _Request(sent=True)
         self._send(stream_id, self._headers(stream_id, headers), False)
         return stream_id
@@ -150,11 +188,8 @@ class H3:
         self._send(self._control, frame(Frame.GOAWAY, varint(self._goaway_sent)), False)
 
     def abandon(self, stream_id: int) -> None:
-        """The connection reset this request: nothing more is told about it."""
-        request = self._requests.get(stream_id)
-        if request is not None:
-            request.failed = request.sent_end = True
-            self._forget(stream_id)
+        """The connection reset and stopped this request: the streams below tell nothing more of it, nor do we."""
+        self._requests.pop(stream_id, None)
 
     def _headers(self, stream_id: int, headers: Headers) -> bytes:
         return frame(Frame.HEADERS, self._qpack.encode(stream_id, headers))
@@ -173,23 +208,28 @@ class H3:
         if stream_id in self._critical.values():
             raise H3Error(Code.CLOSED_CRITICAL_STREAM, "a critical stream was reset")
         self._unis.pop(stream_id, None)
+        self._held = [early for early in self._held if early[0] != stream_id]
         request = self._request(stream_id) if not stream_id & 0x03 else None
         if request is None or request.received_end:
             return []
         request.received_end = True
-        told = not request.failed and (self._client or request.headers)
+        told = not request.failed and (self._client or request.phase is not _Phase.HEADERS)
         if not told:
             request.sent_end = True
         self._forget(stream_id)
         return [StreamEnded(stream_id, code)] if told else []
 
-    def stopped(self, stream_id: int) -> None:
-        """The peer sent STOP_SENDING: for the control stream that is a closed critical stream."""
+    def stopped(self, stream_id: int, code: int) -> list[H3Event]:
+        """The peer sent STOP_SENDING: a closed critical stream, or the end of a tunnel that stood."""
         if stream_id == self._control:
             raise H3Error(Code.CLOSED_CRITICAL_STREAM, "the peer stopped our control stream")
-        if (request := self._requests.get(stream_id)) is not None:
-            request.sent_end = True
-            self._forget(stream_id)
+        request = self._requests.get(stream_id)
+        if request is None:
+            return []
+        request.sent_end = True
+        tunnel = request.sent and request.phase is _Phase.TUNNEL and not request.failed
+        self._forget(stream_id)
+        return [StreamEnded(stream_id, code)] if tunnel else []
 
     # unidirectional streams
 
@@ -237,8 +277,11 @@ class H3:
             if kind == Frame.SETTINGS:
                 self.settings = decode_settings(payload)
                 events.append(SettingsReceived(self.settings))
+                held, self._held = self._held, []
+                for early in held:
+                    events += self._receive_request(*early)
             elif kind == Frame.GOAWAY:
-                events.append(self._on_goaway(only_varint(payload, "GOAWAY")))
+                events += self._on_goaway(only_varint(payload, "GOAWAY"))
             elif kind == Frame.MAX_PUSH_ID:
                 identifier = only_varint(payload, "MAX_PUSH_ID")
                 if self._max_push_id is not None and identifier < self._max_push_id:
@@ -261,13 +304,19 @@ class H3:
         if kind in KNOWN_FRAMES and length > CONTROL_FRAME_MOST:
             raise H3Error(Code.EXCESSIVE_LOAD, f"frame 0x{kind:x} of {length} octets: at most {CONTROL_FRAME_MOST}")
 
-    def _on_goaway(self, identifier: int) -> GoawayReceived:
+    def _on_goaway(self, identifier: int) -> list[H3Event]:
         if self._client and identifier & 0x03:
             raise H3Error(Code.ID_ERROR, f"GOAWAY with stream {identifier}, which is no request")
         if self._goaway_received is not None and identifier > self._goaway_received:
             raise H3Error(Code.ID_ERROR, "GOAWAY with a higher identifier than before")
         self._goaway_received = identifier
-        return GoawayReceived(identifier)
+        events: list[H3Event] = [GoawayReceived(identifier)]
+        for stream_id, request in self._requests.items():
+            if self._client and stream_id >= identifier and request.phase is _Phase.HEADERS and not request.failed:
+                request.failed = True
+                error = H3StreamError(Code.REQUEST_REJECTED, "the server is going away and has not processed the request")
+                events.append(StreamFailed(stream_id, error))
+        return events
 
     # requests
 
@@ -279,7 +328,18 @@ class H3:
             request = self._requests[stream_id] = _Request()
         return request
 
+    def _hold(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """The control stream was lost or overtaken. No HTTP datagram may be sent before the client's SETTINGS are here
+        (RFC 9297 §2.1.1), so its request waits for them."""
+        self._held_octets += len(data) + 64
+        if self._held_octets > HELD_MOST:
+            raise H3Error(Code.EXCESSIVE_LOAD, "too much before SETTINGS")
+        self._held.append((stream_id, data, fin))
+
     def _receive_request(self, stream_id: int, data: bytes, fin: bool) -> list[H3Event]:
+        if self.settings is None and not self._client:
+            self._hold(stream_id, data, fin)
+            return []
         request = self._request(stream_id)
         if request is None:
             return []
@@ -311,27 +371,32 @@ class H3:
                 events.append(DataReceived(stream_id, payload))
                 continue
             headers = self._qpack.decode(stream_id, payload)
-            if not self._client:
-                check_request(headers)
-                request.headers = True
-                events.append(RequestReceived(stream_id, headers))
-                continue
-            status = check_response(headers)
-            if status >= 200:
-                request.headers = True
-                events.append(ResponseReceived(stream_id, status, headers))
+            events += self._on_headers(stream_id, request, headers)
         if fin:
             if request.framing.inside:
                 raise H3Error(Code.FRAME_ERROR, "the stream ends inside a frame")
-            if not request.headers:
+            if request.phase is _Phase.HEADERS:
                 code = Code.MESSAGE_ERROR if self._client else Code.REQUEST_INCOMPLETE
                 raise H3StreamError(code, "the stream ends without a message")
 
+    def _on_headers(self, stream_id: int, request: _Request, headers: Headers) -> list[H3Event]:
+        if request.phase is _Phase.BODY:
+            check_trailers(headers)
+            request.phase = _Phase.TRAILERS
+            return []
+        if not self._client:
+            check_request(headers)
+            request.phase = _Phase.TUNNEL if (b":method", b"CONNECT") in headers else _Phase.BODY
+            return [RequestReceived(stream_id, headers)]
+        status = check_response(headers)
+        if status < 200:
+            return []
+        request.phase = _Phase.TUNNEL if status < 300 else _Phase.BODY
+        return [ResponseReceived(stream_id, status, headers)]
+
     def _check_request(self, request: _Request, kind: int, length: int) -> None:
-        if kind == Frame.DATA and not request.headers:
-            raise H3Error(Code.FRAME_UNEXPECTED, "DATA before HEADERS")
-        if kind == Frame.HEADERS and request.headers:  # RFC 9114 §4.4: after CONNECT only DATA
-            raise H3Error(Code.FRAME_UNEXPECTED, "second HEADERS on a CONNECT stream")
+        if kind in (Frame.DATA, Frame.HEADERS) and kind not in _ALLOWED[request.phase]:
+            raise H3Error(Code.FRAME_UNEXPECTED, f"frame 0x{kind:x} where {request.phase.value} may come")
         if kind == Frame.PUSH_PROMISE and self._client:
             raise H3Error(Code.ID_ERROR, "PUSH_PROMISE, but no push was allowed")
         if kind in KNOWN_FRAMES and kind not in (Frame.DATA, Frame.HEADERS):
@@ -351,7 +416,9 @@ class H3:
         quarter = peek_varint(payload, 0)
         if quarter is None or quarter[0] > QUARTER_MOST:
             raise H3Error(Code.DATAGRAM_ERROR, "HTTP datagram with a broken Quarter Stream ID")
+        if quarter[0] >= self._requests_allowed():
+            raise H3Error(Code.ID_ERROR, f"HTTP datagram of stream {quarter[0] * 4}, which may not be opened")
         request = self._requests.get(quarter[0] * 4)
-        if request is None or request.received_end or request.failed or not request.headers:
+        if request is None or request.received_end or request.failed or request.phase is _Phase.HEADERS:
             return None
         return quarter[0] * 4, payload[quarter[1] :]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
-from mpquic.errors import TransportError
+from mpquic.errors import StreamsExhausted, TransportError
 from mpquic.reader import Reader, ReadError, varint
 from mpquic.receiver import Receiver
 from mpquic.sender import Sender
@@ -96,11 +96,16 @@ class Streams:
         kind = UNI if uni else 0
         return self._opened[kind] < self._most[kind]
 
+    @property
+    def requests_allowed(self) -> int:
+        """How many bidirectional streams the client may have opened, as far as both know."""
+        return self._most[0] if self._is_client else self._peer_most[0]
+
     def _open(self, kind: int) -> int:
         count = self._opened[kind]
         if count >= self._most[kind]:
             self._controls[(FrameType.STREAMS_BLOCKED_UNI if kind else FrameType.STREAMS_BLOCKED_BIDI, 0)] = self._most[kind]
-            raise TransportError(TransportCode.INTERNAL_ERROR, 0, f"the peer allows {self._most[kind]} streams of this kind")
+            raise StreamsExhausted(f"the peer allows {self._most[kind]} streams of this kind")
         self._opened[kind] = count + 1
         stream_id = count << 2 | kind | self._mine
         self._create(stream_id)
@@ -139,6 +144,7 @@ class Streams:
             return
         stream.receiver.stopped = True
         self._controls[(FrameType.STOP_SENDING, stream_id)] = code
+        self._discard(stream_id, stream.receiver)
 
     def _sender(self, stream_id: int) -> Sender | None:
         stream = self._streams.get(stream_id)
@@ -187,13 +193,7 @@ class Streams:
         if receiver.done:
             return []
         if receiver.stopped:
-            if receiver.final is not None:
-                self._finish_receiver(stream_id, receiver)
-            else:
-                gone = receiver.highest - receiver.offset
-                receiver.offset = receiver.highest
-                receiver.drop()
-                self._deliver(stream_id, receiver, gone)
+            self._discard(stream_id, receiver)
             return []
         out = receiver.put(offset, data)
         self._deliver(stream_id, receiver, len(out))
@@ -201,6 +201,16 @@ class Streams:
         if fin:
             self._finish_receiver(stream_id, receiver)
         return [StreamData(stream_id, out, fin)] if out or fin else []
+
+    def _discard(self, stream_id: int, receiver: Receiver) -> None:
+        """Of a stopped stream: what is there counts as read, so that the connection's credit comes back."""
+        if receiver.final is not None:
+            self._finish_receiver(stream_id, receiver)
+            return
+        gone = receiver.highest - receiver.offset
+        receiver.offset = receiver.highest
+        receiver.drop()
+        self._deliver(stream_id, receiver, gone)
 
     def _account(self, kind: int, stream_id: int, receiver: Receiver, end: int, fin: bool) -> None:
         """All rules before anything changes (RFC 9000 §4.1, §4.5)."""
@@ -228,7 +238,9 @@ class Streams:
         if self._data_limit - self._data_delivered < self._local.data // 2:
             self._data_limit = self._data_delivered + self._local.data
             self._controls[(FrameType.MAX_DATA, 0)] = self._data_limit
-        if receiver.final is None and receiver.limit - receiver.offset < receiver.size // 2:
+        if receiver.final is not None or receiver.stopped:
+            return
+        if receiver.limit - receiver.offset < receiver.size // 2:
             receiver.limit = receiver.offset + receiver.size
             self._controls[(FrameType.MAX_STREAM_DATA, stream_id)] = receiver.limit
 

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from mpquic import server_flight_rules as rules
 from mpquic.errors import PskRole
+from mpquic.grease import Grease
 from mpquic.key_schedule import KeySchedule
 from mpquic.psk import Psk
 from mpquic.suites import Suite
@@ -32,6 +33,7 @@ class ClientTls(Tls):
         on_peer_parameters: Callable[[bytes], None],
         authorise: Callable[[], None],
         keylog: Callable[[str, bytes, bytes], None] | None = None,
+        grease: Grease | None = None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """authorise is called before our Finished goes: it raises to stop here (a race that another path has won)."""
@@ -47,6 +49,7 @@ class ClientTls(Tls):
         if not psk.claim(Role.CLIENT):
             raise PskRole("this node is the server of the key")
         self._psk = psk
+        self._grease = grease
         self._suites: dict[int, Suite] = {suite.code: suite for suite in psk.suites}
         self._early: list[KeySchedule] = []  # by offered identity, until one is selected
         self._schedule: KeySchedule | None = None
@@ -62,7 +65,8 @@ class ClientTls(Tls):
         self._early = [KeySchedule(offer.hash_name, offer.key) for offer in offers]
         hello = ClientHello(
             random=self.client_random,
-            suites=list(self._suites),
+            suites=list(self._suites) if self._grease is None else [self._grease.tls(), *self._suites],
+            grease=None if self._grease is None else self._grease.tls(),
             key_shares=[(GROUP_X25519, x25519_public(self._private))],
             versions=[TLS_1_3],
             groups=[GROUP_X25519],

@@ -63,11 +63,14 @@ class ClientHello:
     identities: list[tuple[bytes, int]] | None = None
     binders: list[bytes] = field(default_factory=list)
     early_data: bool = False
+    grease: int | None = None  # type of an empty extension that stands first (RFC 8701)
     binders_length: int = 0  # octets of the binders list with its length field: what Truncate() leaves out
 
     def encode(self) -> bytes:
         """Extensions in the order 51, 43, 13, 10, 45, 16, 57, 42, 41 (the last by RFC 8446 §4.2.11)."""
         out: list[bytes] = []
+        if self.grease is not None:
+            out.append(_extension(self.grease, b""))
         if self.key_shares is not None:
             out.append(_extension(Extension.KEY_SHARE, _vector(2, b"".join(_share(*s) for s in self.key_shares))))
         if self.versions is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, summarize_address_range
+from itertools import islice
 
-from mpquic.capsule import Capsule, CapsuleReader
+from mpquic.capsule import DATAGRAM, Capsule, CapsuleReader
 from mpquic.connect_ip import (
     ADDRESS_ASSIGN,
     ADDRESS_REQUEST,
@@ -23,10 +24,14 @@ from mpquic.connect_ip import (
     decode_routes,
     route_advertisement,
 )
+from mpquic.errors import H3StreamError
+from mpquic.h3_codes import Code
 
 Network = IPv4Network | IPv6Network
 Headers = list[tuple[bytes, bytes]]
 CAPSULE_PROTOCOL = (b"capsule-protocol", b"?1")
+REQUESTS_MOST = 64  # addresses that one peer may ask for in a tunnel's life
+ROUTES_MOST = 1024  # prefixes
 REFUSED_IPV4, REFUSED_IPV6 = IPv4Network("0.0.0.0/32"), IPv6Network("::/128")
 
 
@@ -69,16 +74,20 @@ def target_of(headers: Headers) -> tuple[int, Target]:
 
 @dataclass(slots=True)
 class ConnectIp:
-    """A request stream that is a tunnel. The lists are the peer's newest: each capsule replaces the whole former one."""
+    """A request stream that is a tunnel. The lists are the peer's newest: each capsule replaces the whole former one.
+    A server checks a client's routes and keeps none: it sends nothing by them."""
 
     stream_id: int
+    client: bool = True
     addresses: tuple[Network, ...] = ()
     routes: tuple[Network, ...] = ()
     assigned: bool = False
     routed: bool = False
     failed: str = ""  # why the stream was aborted
-    _reader: CapsuleReader = field(default_factory=lambda: CapsuleReader(CAPSULES))
+    _reader: CapsuleReader = field(default_factory=lambda: CapsuleReader(CAPSULES | {DATAGRAM}))
     _offered: tuple[Network, ...] = ()
+    _requested: set[int] = field(default_factory=set)  # Request IDs that the peer has used
+    datagrams: int = 0  # DATAGRAM capsules (RFC 9297 §3.5): dropped, the tunnel's packets come in DATAGRAM frames
 
     @property
     def quarter_stream_id(self) -> int:
@@ -103,20 +112,27 @@ class ConnectIp:
 
     def _capsule(self, capsule: Capsule) -> bytes:
         if capsule.type == ADDRESS_ASSIGN:
-            self.addresses = tuple(entry.network for entry in decode_assign(capsule.value))
+            entries = [entry.network for entry in decode_assign(capsule.value)]
+            self.addresses = tuple(network for network in entries if network not in (REFUSED_IPV4, REFUSED_IPV6))
             self.assigned = True
         elif capsule.type == ROUTE_ADVERTISEMENT:
-            found: list[Network] = []
-            for route in decode_routes(capsule.value):
-                found += summarize_address_range(route.start, route.end)
-            self.routes = tuple(found)
+            routes = decode_routes(capsule.value)
+            self.routes = _prefixes(routes) if self.client else ()
             self.routed = True
         elif capsule.type == ADDRESS_REQUEST:
             return self._answer(decode_request(capsule.value))
+        elif capsule.type == DATAGRAM:
+            self.datagrams += 1
         return b""
 
     def _answer(self, wanted: list[Assigned]) -> bytes:
         """Every request is answered with its ID: with an address of the session, or the all-zero refusal (§4.7.2)."""
+        ids = {entry.request_id for entry in wanted}
+        if ids & self._requested:
+            raise H3StreamError(Code.MESSAGE_ERROR, "ADDRESS_REQUEST with a Request ID that was used before (RFC 9484 §4.7.2)")
+        self._requested |= ids
+        if len(self._requested) > REQUESTS_MOST:
+            raise H3StreamError(Code.EXCESSIVE_LOAD, f"more than {REQUESTS_MOST} addresses requested")
         entries = [Assigned(0, network) for network in self._offered]
         for entry in wanted:
             same = [n for n in self._offered if n.version == entry.network.version]
@@ -125,3 +141,12 @@ class ConnectIp:
             refused: Network = REFUSED_IPV4 if entry.network.version == 4 else REFUSED_IPV6
             entries.append(Assigned(entry.request_id, granted or refused))
         return address_assign(entries).encode()
+
+
+def _prefixes(routes: list[Route]) -> tuple[Network, ...]:
+    """The ranges as prefixes. One range of IPv6 can be 254 of them: a few octets must not cost us a routing table."""
+    every = (prefix for route in routes for prefix in summarize_address_range(route.start, route.end))
+    found = tuple(islice(every, ROUTES_MOST + 1))
+    if len(found) > ROUTES_MOST:
+        raise H3StreamError(Code.EXCESSIVE_LOAD, f"ROUTE_ADVERTISEMENT of more than {ROUTES_MOST} prefixes")
+    return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, ip_network
+import time
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from mpquic.connect_ip import (
     route_advertisement,
 )
 from mpquic.errors import H3StreamError
+from mpquic.tunnel_request import ConnectIp, ConnectIpReply
 
 ALL4 = bytes.fromhex("04 00000000 ffffffff")
 NETWORKS = st.one_of(
@@ -113,3 +115,76 @@ def test_the_path_names_target_and_protocol() -> None:
 def test_other_paths_are_refused(path: str) -> None:
     with pytest.raises(ValueError):
         Target.parse(path)
+
+
+# ---- the tunnel's side of the capsules
+
+
+def tunnel(*addresses: str) -> ConnectIp:
+    made = ConnectIp(0, client=False)
+    made.offer(ConnectIpReply(200, tuple(IPv4Network(a) for a in addresses)))
+    return made
+
+
+def requested(*ids: int) -> bytes:
+    return address_request([Assigned(i, IPv4Network("0.0.0.0/32")) for i in ids]).encode()
+
+
+def test_requests_are_answered_with_their_ids() -> None:
+    made = tunnel("10.45.0.2/32")
+    ask = [Assigned(7, IPv4Network("0.0.0.0/32")), Assigned(8, IPv4Network("10.45.0.9/32")), Assigned(9, IPv6Network("::/128"))]
+    answer = made.feed(address_request(ask).encode())
+    assert answer[0] == 1
+    entries = {entry.request_id: entry.network for entry in decode_assign(answer[2:])}
+    assert entries == {
+        0: IPv4Network("10.45.0.2/32"),
+        7: IPv4Network("10.45.0.2/32"),
+        8: IPv4Network("0.0.0.0/32"),  # refused
+        9: IPv6Network("::/128"),
+    }
+
+
+def test_a_request_id_is_used_once() -> None:
+    """RFC 9484 §4.7.2, in another capsule, too."""
+    made = tunnel("10.45.0.2/32")
+    made.feed(requested(1, 2))
+    with pytest.raises(H3StreamError) as caught:
+        made.feed(requested(3, 2))
+    assert caught.value.code == 0x10E
+
+
+def test_requests_without_end_are_refused() -> None:
+    """Each is answered: a peer must not make us write for ever, nor remember for ever."""
+    made = tunnel("10.45.0.2/32")
+    with pytest.raises(H3StreamError) as caught:
+        for number in range(1, 10000):
+            made.feed(requested(number))
+    assert caught.value.code == 0x107
+
+
+def test_a_refusal_is_no_address() -> None:
+    made = ConnectIp(0)
+    made.feed(address_assign([Assigned(0, IPv4Network("10.45.0.2/32")), Assigned(1, IPv4Network("0.0.0.0/32"))]).encode())
+    assert made.addresses == (IPv4Network("10.45.0.2/32"),)
+    made.feed(address_assign([]).encode())
+    assert made.addresses == ()  # all withdrawn
+
+
+def test_ranges_that_make_too_many_prefixes_are_refused() -> None:
+    """Some 8 kB of ranges were 61,000 prefixes and half a second of work, as often as the peer liked."""
+    ranges = [Route(IPv6Address((i << 120) + 1), IPv6Address(((i + 1) << 120) - 2)) for i in range(32, 250)]
+    wire = route_advertisement(ranges).encode()
+    start = time.process_time()
+    with pytest.raises(H3StreamError) as caught:
+        ConnectIp(0).feed(wire)
+    assert caught.value.code == 0x107
+    made = tunnel()
+    for _ in range(10):
+        made.feed(wire)  # a server has no use for them
+    assert made.routes == () and made.routed
+    assert time.process_time() - start < 1.0
+
+
+def test_a_target_has_no_zone() -> None:
+    with pytest.raises(ValueError):
+        Target.parse("/.well-known/masque/ip/fe80%3A%3A1%25eth0/*/")

@@ -478,3 +478,171 @@ def test_over_real_sockets_with_the_io_threads() -> None:
             await server.close()
 
     asyncio.run(main())
+
+
+# ---- requests: refused, cancelled, misused
+
+
+async def refused_often(proxy: Proxy, times: int) -> Connection:
+    proxy.reply = ConnectIpReply(403)
+    connection: Any = await proxy.line.do(proxy.line.client.connect(psk(), 0, SERVER))
+    for _ in range(times):
+        with pytest.raises(ConnectRefused) as refused:
+            await proxy.line.do(connection.connect_ip("proxy"))
+        assert refused.value.status == 403
+        await proxy.line.run(None, 100)
+    return connection  # type: ignore[no-any-return]
+
+
+def test_a_refusal_costs_neither_the_connection_nor_a_stream() -> None:
+    """More requests than streams are allowed at once: each end lets go of a refused one."""
+
+    async def test(proxy: Proxy) -> None:
+        connection = await refused_often(proxy, 20)
+        server = proxy.connections[0]
+        assert not connection.closed.done() and not server.closed.done()
+        for end in (connection, server):
+            assert not end._h3._requests
+            assert len(end._streams._streams) == 2  # the control streams
+        proxy.reply = ConnectIpReply(200, (IPv4Network("10.45.0.2/32"),), (IPv4Network("0.0.0.0/0"),))
+        assert await proxy.line.do(connection.connect_ip("proxy"))
+
+    run(test)
+
+
+def test_a_request_that_is_cancelled_is_taken_back() -> None:
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        await line.run(None, 100)
+        waiting = asyncio.ensure_future(connection.connect_ip("proxy"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await line.do(waiting)
+        assert connection.tunnel is None
+        await line.run(None, 500)
+        assert not connection._h3._requests
+
+    run(test)
+
+
+def test_a_client_that_takes_no_datagrams_gets_no_tunnel() -> None:
+    """RFC 9221 §3."""
+
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        own = line.client.parameters
+        line.client.parameters = lambda: replace(own(), max_datagram_frame_size=0)  # type: ignore[method-assign]
+        connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        with pytest.raises(ConnectRefused) as refused:
+            await line.do(connection.connect_ip("proxy"))
+        assert refused.value.status == 400
+        assert line.server.counters["connect_ip_refused_400"] == 1
+
+    run(test)
+
+
+async def tunnel(proxy: Proxy) -> tuple[Any, Any, int]:
+    """Client's and server's connection, and the stream of the tunnel."""
+    connection: Any = await proxy.line.do(proxy.line.client.connect(psk(), 0, SERVER))
+    made: Any = await proxy.line.do(connection.connect_ip("proxy"))
+    return connection, proxy.connections[0], made.stream_id
+
+
+def test_an_end_inside_a_capsule_is_malformed() -> None:
+    """RFC 9297 §3.3."""
+
+    async def test(proxy: Proxy) -> None:
+        connection, _server, stream = await tunnel(proxy)
+        connection._h3.send_data(stream, b"\x01\x07\x01", True)
+        connection._flush()
+        await proxy.line.run(None, 2000)
+        assert proxy.line.server.counters["h3_stream_error"] == 1
+        assert connection.closed.result().code == 0x10E
+
+    run(test)
+
+
+def test_a_broken_capsule_of_a_client_ends_its_tunnel() -> None:
+    async def test(proxy: Proxy) -> None:
+        connection, server, stream = await tunnel(proxy)
+        connection._h3.send_data(stream, b"\x02\x00")  # ADDRESS_REQUEST without an entry
+        connection._flush()
+        await proxy.line.run(None, 2000)
+        assert server.closed.done() and connection.closed.result().code == 0x10E
+
+    run(test)
+
+
+def test_a_tunnel_that_is_stopped_is_over_and_nothing_else_breaks() -> None:
+    """STOP_SENDING, then a capsule that wants an answer: it ended in an unnamed error."""
+
+    async def test(proxy: Proxy) -> None:
+        connection, _server, stream = await tunnel(proxy)
+        connection._streams.stop_sending(stream, 0x10C)
+        connection._h3.send_data(stream, bytes.fromhex("02 07 01 04 00000000 20"))
+        connection._flush()
+        await proxy.line.run(None, 2000)
+        assert connection.closed.result().code == 0x100
+        assert not [name for name in proxy.line.server.counters if name.startswith("unexpected")]
+
+    run(test)
+
+
+def test_a_datagram_capsule_is_counted() -> None:
+    """RFC 9297 §3.5: packets of the tunnel come in DATAGRAM frames only."""
+
+    async def test(proxy: Proxy) -> None:
+        connection, server, stream = await tunnel(proxy)
+        connection._h3.send_data(stream, b"\x00\x02\x00E" * 3 + b"\x40\x7f\x01u")
+        connection._flush()
+        await proxy.line.run(None, 500)
+        assert proxy.line.server.counters["capsule_datagram_dropped"] == 3
+        assert not server.closed.done()
+
+    run(test)
+
+
+def test_nothing_is_read_after_the_frame_that_closes() -> None:
+    """The rest of its packet is not looked at: one error, one counter, one CONNECTION_CLOSE."""
+
+    async def test(proxy: Proxy) -> None:
+        connection, server, _ = await tunnel(proxy)
+        for token in (1001, 1002):  # STREAM of stream 240, far beyond the limit; twice in one packet
+            connection._engine.frame_send(connection.handle, Level.ONE_RTT, b"\x0a\x40\xf0\x01a", token)
+        await proxy.line.run(None, 2000)
+        assert connection.closed.result().code == 0x04 and server.closed.done()
+        assert proxy.line.server.counters["transport_error"] == 1
+
+    run(test)
+
+
+def test_no_stream_for_a_request_is_a_refusal() -> None:
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        own = line.server.parameters
+        line.server.parameters = lambda: replace(own(), initial_max_streams_bidi=0)  # type: ignore[method-assign]
+        connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        with pytest.raises(ConnectRefused):
+            await line.do(connection.connect_ip("proxy"))
+        assert not connection.closed.done()
+
+    run(test)
+
+
+def test_the_parameters_and_the_hello_are_greased() -> None:
+    """RFC 9000 §18.1, RFC 8701: and the peer takes no notice."""
+
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        for end in (connection, proxy.connections[0]):
+            reader, seen = Reader(end.transport_parameters), []
+            assert end.transport_parameters == end.transport_parameters  # drawn once
+            while reader.left:
+                seen.append(reader.varint())
+                reader.octets(reader.varint())
+            assert [identifier for identifier in seen if identifier > 0x3E and identifier % 31 == 27]
+
+    run(test)

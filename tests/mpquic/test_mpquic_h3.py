@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpquic.errors import ConnectRefused, H3Error
+from mpquic.errors import ConnectRefused, H3Error, StreamsExhausted
+from mpquic.grease import Grease
 from mpquic.h3 import H3
 from mpquic.h3_events import (
     DataReceived,
@@ -20,7 +21,8 @@ from mpquic.h3_events import (
     StreamEnded,
     StreamFailed,
 )
-from mpquic.reader import varint
+from mpquic.qpack import Qpack
+from mpquic.reader import Reader, varint
 from mpquic.stream_events import StreamData
 from mpquic.stream_limits import StreamLimits
 from mpquic.streams import Streams
@@ -106,6 +108,13 @@ def server() -> H3:
     return H3("server", lambda stream_id, data, fin: None, lambda: 3, lambda: 1)
 
 
+def ready() -> H3:
+    """A server that has the client's SETTINGS."""
+    h3 = server()
+    h3.receive(2, SETTINGS)
+    return h3
+
+
 def client() -> H3:
     return H3("client", lambda stream_id, data, fin: None, lambda: 2, lambda: 0)
 
@@ -137,7 +146,7 @@ def client() -> H3:
     ],
 )
 def test_broken_rules_of_the_connection_have_their_code(pieces: list[tuple[int, bytes, bool]], code: int) -> None:
-    h3 = server()
+    h3 = server() if pieces[-1][0] == 2 or len(pieces) > 1 else ready()
     for piece in pieces[:-1]:
         h3.receive(*piece)
     with pytest.raises(H3Error) as caught:
@@ -163,13 +172,13 @@ def test_a_malformed_request_fails_alone(headers: list[tuple[bytes, bytes]]) -> 
     peer = H3("client", lambda stream_id, data, fin: sent.append(data), lambda: 2, lambda: 0)
     peer.receive(3, SETTINGS)
     peer.request_connect(headers)
-    [event] = server().receive(0, sent[-1])
+    [event] = ready().receive(0, sent[-1])
     assert isinstance(event, StreamFailed)
     assert event.error.code == 0x10E
 
 
 def test_a_request_after_goaway_is_rejected() -> None:
-    h3 = server()
+    h3 = ready()
     h3.start()
     h3.goaway()
     [event] = h3.receive(0, b"\x01\x00")
@@ -196,3 +205,235 @@ def test_garbage_raises_only_h3_errors(is_client: bool, pieces: list[tuple[int, 
             h3.receive(*piece)
     except H3Error as error:
         assert 0x100 <= error.code <= 0x202
+
+
+# ---- messages: what is legal beside a tunnel, and what is not
+
+
+def encoded(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """A HEADERS frame; the static table and literals only."""
+    block = Qpack().encode(0, headers)
+    return b"\x01" + varint(len(block)) + block
+
+
+GET = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"proxy"), (b":path", b"/")]
+TRAILERS = [(b"x-sum", b"1")]
+DATA = b"\x00\x01a"
+
+
+def test_an_ordinary_request_may_have_trailers() -> None:
+    h3 = ready()
+    events = h3.receive(0, encoded(GET) + DATA + encoded(TRAILERS), True)
+    assert events == [RequestReceived(0, GET), DataReceived(0, b"a"), StreamEnded(0)]
+
+
+def test_a_refusal_may_have_a_body_and_trailers() -> None:
+    h3 = client()
+    h3.receive(3, SETTINGS)
+    stream = h3.request_connect(REQUEST)
+    refusal = [(b":status", b"403")]
+    events = h3.receive(stream, encoded(refusal) + DATA + encoded(TRAILERS), True)
+    assert events == [ResponseReceived(stream, 403, refusal), DataReceived(stream, b"a"), StreamEnded(stream)]
+
+
+@pytest.mark.parametrize("more", [DATA, encoded(TRAILERS)], ids=["DATA", "HEADERS"])
+def test_nothing_comes_after_trailers(more: bytes) -> None:
+    with pytest.raises(H3Error) as caught:
+        ready().receive(0, encoded(GET) + encoded(TRAILERS) + more)
+    assert caught.value.code == 0x105
+
+
+def test_a_tunnel_has_no_trailers() -> None:
+    """RFC 9114 §4.4."""
+    with pytest.raises(H3Error) as caught:
+        ready().receive(0, encoded(REQUEST) + encoded(TRAILERS))
+    assert caught.value.code == 0x105
+
+
+@pytest.mark.parametrize("trailers", [[(b":path", b"/")], [(b"Upper", b"a")], [(b"connection", b"close")]])
+def test_trailers_have_no_pseudo_headers(trailers: list[tuple[bytes, bytes]]) -> None:
+    [_, event] = ready().receive(0, encoded(GET) + encoded(trailers))
+    assert isinstance(event, StreamFailed) and event.error.code == 0x10E
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [*REQUEST, (b"content-length", b"0")],
+        [*REQUEST, (b"content-type", b"text/plain")],
+        [*REQUEST[:3], (b":authority", b"a@proxy"), *REQUEST[4:]],
+        [*REQUEST, (b"host", b"other.example")],
+        [GET[0], GET[1], GET[3]],
+        [*GET, (b"host", b"other")],
+        [GET[0], GET[1], GET[3], (b"host", b"")],
+    ],
+)
+def test_a_request_of_two_minds_is_malformed(headers: list[tuple[bytes, bytes]]) -> None:
+    """RFC 9297 §3.2: no content fields with the Capsule Protocol; RFC 9114 §4.3.1: one authority, without userinfo."""
+    [event] = ready().receive(0, encoded(headers))
+    assert isinstance(event, StreamFailed) and event.error.code == 0x10E
+
+
+def test_host_may_stand_for_the_authority() -> None:
+    headers = [GET[0], GET[1], GET[3], (b"host", b"proxy")]
+    assert ready().receive(0, encoded(headers)) == [RequestReceived(0, headers)]
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        [(b":status", b"204")],
+        [(b":status", b"205")],
+        [(b":status", b"206")],
+        [(b":status", b"200"), (b"content-length", b"10")],
+        [(b":status", b"200"), (b"content-type", b"a/b")],
+    ],
+)
+def test_a_response_that_no_capsules_can_follow_is_malformed(response: list[tuple[bytes, bytes]]) -> None:
+    """RFC 9297 §3.2."""
+    h3 = client()
+    h3.receive(3, SETTINGS)
+    stream = h3.request_connect(REQUEST)
+    [event] = h3.receive(stream, encoded(response))
+    assert isinstance(event, StreamFailed) and event.error.code == 0x10E
+
+
+# ---- connection
+
+
+def test_goaway_ends_the_wait_for_an_answer_that_will_not_come() -> None:
+    """RFC 9114 §5.2: requests from the identifier on were not processed."""
+    h3 = H3("client", lambda stream_id, data, fin: None, lambda: 2, iter((0, 4, 8)).__next__)
+    h3.receive(3, SETTINGS)
+    for _ in range(3):
+        h3.request_connect(REQUEST)
+    h3.receive(0, encoded([(b":status", b"200")]))
+    [first, *failed] = h3.receive(3, b"\x07\x01\x04")
+    assert first == GoawayReceived(4)
+    assert [(e.stream_id, e.error.code) for e in failed if isinstance(e, StreamFailed)] == [(4, 0x10B), (8, 0x10B)]
+
+
+@pytest.mark.parametrize("identifiers", [(4, 8), (1,), (2,), (3,)])
+def test_goaway_never_rises_and_names_requests(identifiers: tuple[int, ...]) -> None:
+    h3 = client()
+    h3.receive(3, SETTINGS)
+    with pytest.raises(H3Error) as caught:
+        for identifier in identifiers:
+            h3.receive(3, b"\x07\x01" + bytes([identifier]))
+    assert caught.value.code == 0x108
+
+
+def test_grease_of_the_peer_is_read_over() -> None:
+    """RFC 9114 §7.2.4.1, §7.2.8, §6.2.3: settings, frames and streams of reserved and unknown types."""
+    h3 = server()
+    reserved = varint(31 * 1000 + 33)
+    settings = varint(8) + b"\x01" + reserved + varint(1 << 61) + varint(0x33) + b"\x01"
+    [event] = h3.receive(2, b"\x00\x04" + varint(len(settings)) + settings)
+    assert isinstance(event, SettingsReceived) and event.settings.datagram
+    assert h3.receive(2, reserved + varint(100000) + bytes(60000)) == []
+    assert h3.receive(2, bytes(40000) + b"\x21\x00" + b"\x0d\x01\x05") == []
+    assert h3.receive(6, reserved + b"whatever", True) == []
+    assert h3.receive(0, b"\x21\x03abc" + encoded(REQUEST) + reserved + b"\x01x" + DATA) == [
+        RequestReceived(0, REQUEST),
+        DataReceived(0, b"a"),
+    ]
+
+
+def test_we_grease_what_the_peer_must_ignore() -> None:
+    sent: list[bytes] = []
+    h3 = H3("client", lambda stream_id, data, fin: sent.append(data), lambda: 2, lambda: 0, grease=Grease(scripted_random))
+    h3.start()
+    plain: list[bytes] = []
+    H3("client", lambda stream_id, data, fin: plain.append(data), lambda: 2, lambda: 0).start()
+    assert len(b"".join(sent)) > len(b"".join(plain))
+    peer = server()
+    [event] = peer.receive(2, b"".join(sent))
+    assert isinstance(event, SettingsReceived) and event.settings.datagram
+    settings = sent[0]
+    identifiers = grease_identifiers(settings[3:])
+    assert any((identifier - 33) % 31 == 0 and identifier > 33 for identifier in identifiers)
+
+
+def scripted_random(count: int) -> bytes:
+    return bytes(range(1, count + 1))
+
+
+def grease_identifiers(payload: bytes) -> list[int]:
+    reader = Reader(payload)
+    out = []
+    while reader.left >= 2 and len(out) < 6:
+        out.append(reader.varint())
+        reader.varint()
+    return out
+
+
+def test_a_datagram_of_a_stream_that_cannot_be_closes() -> None:
+    """RFC 9297 §2.1: beyond the limit of request streams."""
+    h3 = H3("server", lambda stream_id, data, fin: None, lambda: 3, lambda: 1, requests_allowed=lambda: 8)
+    assert h3.datagram(varint(7) + b"\x00E") is None  # it may be opened yet
+    with pytest.raises(H3Error) as caught:
+        h3.datagram(varint(8) + b"\x00E")
+    assert caught.value.code == 0x108
+
+
+def test_a_peer_that_allows_no_control_stream_is_told_so() -> None:
+    """RFC 9114 §6.2: three unidirectional streams at least."""
+
+    def none() -> int:
+        raise StreamsExhausted("the peer allows 0 streams of this kind")
+
+    with pytest.raises(H3Error) as caught:
+        H3("client", lambda stream_id, data, fin: None, none, none).start()
+    assert caught.value.code == 0x101
+    h3 = H3("client", lambda stream_id, data, fin: None, lambda: 2, none)
+    h3.receive(3, SETTINGS)
+    with pytest.raises(ConnectRefused):
+        h3.request_connect(REQUEST)
+
+
+def test_a_tunnel_whose_sending_part_is_stopped_is_over() -> None:
+    h3 = ready()
+    h3.receive(0, encoded(REQUEST))
+    assert h3.stopped(0, 7) == []  # not answered yet
+    h3 = ready()
+    h3.receive(0, encoded(REQUEST))
+    h3.respond(0, 200)
+    assert h3.stopped(0, 7) == [StreamEnded(0, 7)]
+
+
+def test_requests_that_failed_leave_nothing_behind() -> None:
+    """A client that sends malformed requests for ever: the entry of each stayed with the connection."""
+    rng = random.Random(1)
+    client, server = Side("client"), Side("server")
+    client.h3.start()
+    server.h3.start()
+    settle(client, server, rng)
+    for _ in range(50):
+        stream = client.streams.open_bidi()
+        client.streams.send(stream, b"\x21\x00" + encoded(REQUEST[:2]))
+        settle(client, server, rng)
+        event = server.events[-1]
+        assert isinstance(event, StreamFailed) and event.stream_id == stream
+        server.streams.reset(stream, 0x10E)
+        server.streams.stop_sending(stream, 0x10E)
+        server.h3.abandon(stream)
+        settle(client, server, rng)
+    assert not server.h3._requests and len(server.streams._streams) == 2
+
+
+def test_a_request_waits_for_the_settings_of_its_client() -> None:
+    """RFC 9297 §2.1.1: no datagram before them; the control stream may come last."""
+    h3 = server()
+    assert h3.receive(0, encoded(REQUEST)) == h3.receive(0, DATA, True) == h3.receive(4, encoded(REQUEST)) == []
+    assert h3.reset(4, 0x10C) == []
+    [settings_event, *events] = h3.receive(2, SETTINGS)
+    assert isinstance(settings_event, SettingsReceived)
+    assert events == [RequestReceived(0, REQUEST), DataReceived(0, b"a"), StreamEnded(0)]
+
+
+def test_what_waits_for_settings_is_bounded() -> None:
+    h3 = server()
+    with pytest.raises(H3Error) as caught:
+        for _ in range(1000):
+            h3.receive(0, b"")
+    assert caught.value.code == 0x107

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpquic.errors import TransportError
+from mpquic.errors import StreamsExhausted, TransportError
 from mpquic.reader import varint
 from mpquic.stream_events import StreamData, StreamReset
 from mpquic.stream_limits import StreamLimits
@@ -123,6 +123,48 @@ def test_reset_is_told_once_and_repeated_until_acknowledged() -> None:
     assert server.receive_frame(frame) == []
     client.acked(token)
     assert client.pending() == []
+
+
+def test_a_stopped_stream_keeps_nothing_and_gets_no_credit() -> None:
+    """RFC 9000 §3.5: the peer is expected to reset; the connection's credit comes back, the stream's does not."""
+    server = Streams(False, LIMITS, LIMITS)
+    server.receive_frame(stream_frame(0, 100, b"b" * 3000))
+    assert server.buffered
+    server.stop_sending(0, 0x10C)
+    assert server.buffered == 0
+    for _, token in server.pending():
+        server.acked(token)
+    assert server.receive_frame(stream_frame(0, 3100, b"b" * 4800)) == []
+    kinds = [frame[0] for frame, _ in server.pending()]
+    assert 0x11 not in kinds
+    with pytest.raises(TransportError) as caught:
+        server.receive_frame(stream_frame(0, 7900, b"b" * 200))
+    assert caught.value.code == 3
+
+
+def test_a_stopped_and_reset_stream_gives_all_its_credit_back() -> None:
+    server = Streams(False, LIMITS, LIMITS)
+    for number in range(100):  # 100 times the connection's window would not fit
+        stream = number * 4
+        server.receive_frame(stream_frame(stream, 500, b"b" * 3000))
+        server.stop_sending(stream, 1)
+        server.reset(stream, 1)
+        assert server.receive_frame(b"\x04" + varint(stream) + varint(1) + varint(7000)) == []
+        while frames := server.pending():
+            for _, token in frames:
+                server.acked(token)
+    assert not server._streams and server.idle
+
+
+def test_no_stream_beyond_the_peers_limit() -> None:
+    streams = Streams(True, LIMITS, LIMITS)
+    for _ in range(4):
+        streams.open_uni()
+    with pytest.raises(StreamsExhausted):
+        streams.open_uni()
+    assert [frame for frame, _ in streams.pending()] == [b"\x17\x04"]  # STREAMS_BLOCKED
+    streams.receive_frame(b"\x13\x05")
+    assert streams.open_uni() == 18
 
 
 @settings(max_examples=300, deadline=None)

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 
 from mpquic.crypto_stream import BUFFER_MOST, CryptoReceiver
 from mpquic.errors import PskRole, PskSpent, TransportError
+from mpquic.grease import Grease
 from mpquic.key_schedule import KeySchedule
 from mpquic.psk import Psk, PskMode
 from mpquic.suites import AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305
@@ -322,3 +323,31 @@ def test_a_key_has_one_role_in_a_node() -> None:
     server_of({IDENTITY: psk}.get).receive(Level.INITIAL, hello_bytes())
     with pytest.raises(PskRole):
         client_of(psk)
+
+
+# ---- GREASE (RFC 8701)
+
+
+def greased() -> ClientTls:
+    client = client_of(grease=Grease(lambda count: b"\x5f" * count))
+    client.start()
+    return client
+
+
+def test_a_greased_hello_is_taken_for_what_it_is() -> None:
+    client, server = greased(), server_of()
+    sent = flight(client)[Level.INITIAL]
+    assert b"\x5a\x5a\x00\x00\x00\x33" in sent  # an empty extension before key_share
+    server.receive(Level.INITIAL, sent)
+    for level, data in flight(server).items():
+        client.receive(level, data)
+    assert client.state is State.CLIENT_CONNECTED
+
+
+def test_grease_is_never_selected() -> None:
+    """RFC 8701 §3.1: the client refuses what it offered in jest."""
+    client, server = greased(), server_of()
+    server.receive(Level.INITIAL, flight(client)[Level.INITIAL])
+    hello = ServerHello.decode(flight(server)[Level.INITIAL][4:])
+    hello.suite = 0x5A5A
+    assert code_of(client, Level.INITIAL, hello.encode()) == 0x12F
