@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from fiveg.atsss import AtsssContainer, AtsssError, AtsssRule, Operation
+from fiveg.atsss import MOST_RULES, AtsssContainer, AtsssError, AtsssRule, Operation
 from fiveg.pfcp.codes import ProxyType, SteeringFunctionality, SteeringMode, TransportMode
 from mpquic.steering import ACCESS_3GPP, ACCESS_NON_3GPP, SteeringRule
 from ue.errors import RuleRefused
@@ -57,6 +57,8 @@ def setting(octets: bytes | None, before: AtsssSetting | None = None) -> AtsssSe
     rules = _merged(container.rules, before.rules if before is not None else ())
     if not rules:
         raise RuleRefused("no_rules", "the network gives no ATSSS rules")
+    if len(rules) > MOST_RULES:  # of several containers together
+        raise RuleRefused("too_many_rules", f"{len(rules)} ATSSS rules, {MOST_RULES} are possible")
     steering = tuple(_steering(r) for r in sorted(rules, key=lambda r: r.precedence))
     return AtsssSetting(rules, steering, _proxy(container, before))
 
@@ -102,5 +104,7 @@ def _proxy(container: AtsssContainer, before: AtsssSetting | None) -> Proxy:
         return before.proxy
     for entry in container.information.proxies if container.information is not None else ():
         if entry.proxy_type in IP_PROXIES and entry.ipv4 is not None:
+            if entry.ipv4.is_multicast or entry.ipv4.is_unspecified or entry.ipv4.is_reserved:
+                raise RuleRefused("bad_proxy", f"the network names {entry.ipv4} as MPQUIC proxy")
             return Proxy(entry.ipv4, entry.ipv6, entry.port)
     raise RuleRefused("no_proxy", "the network names no MPQUIC-IP proxy with an IPv4 address")

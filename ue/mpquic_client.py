@@ -23,12 +23,14 @@ from ue.errors import DatapathError, HandshakeRefused, NoAnswer, UeError
 from ue.key_store import KeyStore, Slot
 from ue.path_keeper import PathKeeper, Sleep
 from ue.ports import Assignment, ConnectionPort, EndpointPort, TunnelPort, TunnelSpec, TunPort
-from ue.sm import Session
+from ue.sm import Session, usable
 
 REFUSED_RETRIES = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds after each refusal: step 5b may be faster than step 6 (design §3)."""
 NO_ANSWER_RETRY = 1.0
 CONNECT_IP_LIMIT = 5.0
+IPV6_PREFIX = 64
+"""Of a session (TS 23.501 §5.8.2.2): the interface identifier is the rest."""
 CLOSE_LIMIT = 0.5
 PATHS_LIMIT = 0.3
 """Seconds that the paths of a new connection are waited for while the old one carries."""
@@ -78,6 +80,7 @@ class MpquicClient:
         self._session: Session | None = None
         self._tunnel: TunnelPort | None = None
         self._assignment: Assignment | None = None
+        self._addresses: tuple[IPv4Address | None, IPv6Network | None] = (None, None)
         self._current: Carried | None = None
         self._coming: Carried | None = None
         """made, and not yet bound"""
@@ -85,6 +88,7 @@ class MpquicClient:
         self._changed = asyncio.Event()
         self._waiters: list[tuple[int, asyncio.Future[int]]] = []
         self._losses = 0
+        self._wanting: asyncio.Task[None] | None = None
 
     # ---- what happens around it
 
@@ -170,6 +174,8 @@ class MpquicClient:
                     self._store.spent(slot)
                     self._events.emit("key_spent", generation=slot.generation, fingerprint=slot.fingerprint)
                     return connection
+            if self._store.usable() is None and self._current is None:
+                self._ask_for_key(0.0)  # its time is over, or it was taken back: nobody else asks for the next
             return None
         finally:
             psk.wipe()
@@ -214,7 +220,7 @@ class MpquicClient:
             await self._close(connection)
             self.fail_waiters(DatapathError(f"CONNECT-IP: {e or 'no answer'}"))
             if self._current is None:
-                self._key_wanted()
+                self._ask_for_key(0.0)
             return
         except asyncio.CancelledError:  # the endpoint closes the connection
             for task in new.tasks:
@@ -278,9 +284,10 @@ class MpquicClient:
     def _bind(self, session: Session, connection: ConnectionPort, assignment: Assignment) -> None:
         """Addresses come from the session (NAS) and the assignment (CONNECT-IP); where both tell, they must agree."""
         ipv4, ipv6 = addresses(session, assignment)
-        if self._tunnel is None or self._assignment != assignment:
-            if self._tunnel is not None:
-                self._tunnel.free()
+        tunnel = self._tunnel
+        if tunnel is None or self._addresses != (ipv4, ipv6):
+            if tunnel is not None:
+                tunnel.free()
                 self._tunnel = None
             tunnel = self._endpoint.tunnel_new(TunnelSpec(ipv4, ipv6, self._config.tun_mtu, HOLD_PACKETS, HOLD_SECONDS))
             try:
@@ -289,8 +296,10 @@ class MpquicClient:
             except UeError:
                 tunnel.free()
                 raise
-            self._tunnel, self._assignment = tunnel, assignment
-        self._tunnel.bind(connection)
+        elif assignment != self._assignment:
+            self._tun.configure(ipv4, ipv6, session.interface_id, assignment.routes)
+        self._tunnel, self._addresses, self._assignment = tunnel, (ipv4, ipv6), assignment
+        tunnel.bind(connection)
 
     # ---- ends
 
@@ -305,14 +314,25 @@ class MpquicClient:
         self._events.emit("connection_closed", generation=carried.generation, reason=reason)
         if self._current is carried:
             self._current = None
-        if carried.ending or self._session is None or self._store.usable() is not None:
-            return
-        if self._clock() - started > KEY_BACKOFF[-1]:
+        if not carried.ending and self._store.usable() is None:
+            self._ask_for_key(self._clock() - started)
+
+    def _ask_for_key(self, lasted: float) -> None:
+        """Nothing carries and there is no key. `lasted`: seconds that the last connection carried; those that do not last are
+        replaced ever more slowly, whoever's fault it is."""
+        if lasted > KEY_BACKOFF[-1]:
             self._losses = 0
         delay = KEY_BACKOFF[min(self._losses, len(KEY_BACKOFF) - 1)]
         self._losses += 1
+        if self._wanting is not None:
+            self._wanting.cancel()
+        self._wanting = asyncio.get_running_loop().create_task(self._want_key(delay), name="key wanted")
+
+    async def _want_key(self, delay: float) -> None:
         await self._sleep(delay)
-        if self._store.usable() is None and self._current is None and self._coming is None:
+        if self._session is None or self._store.usable() is not None:
+            return
+        if self._current is None and self._coming is None:
             self._key_wanted()
 
     def _end(self, carried: Carried) -> None:
@@ -329,6 +349,8 @@ class MpquicClient:
             self._counters.inc("mpquic.close_unfinished")
 
     async def stop(self) -> None:
+        if self._wanting is not None:
+            self._wanting.cancel()
         gone = [c for c in (self._current, self._coming, *self._draining.values()) if c is not None]
         for task in list(self._draining):
             task.cancel()
@@ -357,6 +379,8 @@ class MpquicClient:
             return "key refused" if e.key_refused else f"refused: {e}"
         except NoAnswer:
             return "no answer"
+        except DatapathError as e:
+            return f"failed: {e}"
         finally:
             psk.wipe()
         await self._close(connection)
@@ -406,4 +430,6 @@ def addresses(session: Session, assignment: Assignment) -> tuple[IPv4Address | N
     ipv6 = next((n for n in assignment.addresses if isinstance(n, IPv6Network)), None)
     if ipv4 != session.ipv4 or (ipv6 is None) != (session.interface_id is None):
         raise DatapathError("the proxy assigns other addresses than the network gave the session")
+    if ipv6 is not None and (ipv6.prefixlen != IPV6_PREFIX or not usable(ipv6.network_address)):
+        raise DatapathError(f"the proxy assigns {ipv6}: a session has a /{IPV6_PREFIX} of unicast addresses")
     return ipv4, ipv6

@@ -190,8 +190,10 @@ class NasClient:
         if self._authenticating not in (None, registration):
             assert self._authenticating is not None
             self._authenticating.another_waits()
-        elif self.security is not None and self.guti is not None:
+        elif self.security is not None and self.guti is not None and not self.security.exhausting:
             registration.common_context()
+        elif registration.state is not State.WAITING:
+            registration.link.abort()  # registered with a context that is no more, and no GUTI to move with: anew
         else:
             self._authenticating = registration
             registration.turn()

@@ -257,8 +257,17 @@ class Registration:
         self.link.send(message.encode())
 
     def send_secure(self, message: GmmMessage) -> bool:
+        """False: not sent."""
         security = self._host.security
-        return security is not None and self.link.send(security.protect(message.encode(), self.link.access))
+        if security is None:
+            return False
+        try:
+            pdu = security.protect(message.encode(), self.link.access)
+        except NasSecurityError as e:  # no COUNT is left: only a new authentication helps
+            self._counters.inc(f"nas.{e.name}")
+            self.link.abort()
+            return False
+        return self.link.send(pdu)
 
     def deregister(self) -> None:
         """Switched off: nobody waits for an answer (§5.5.2.2)."""

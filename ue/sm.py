@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from fiveg.nas.causes import GsmCause
@@ -54,6 +54,13 @@ class Session:
     atsss: AtsssSetting
 
 
+def usable(address: IPv4Address | IPv6Address) -> bool:
+    """Whether it can be a UE's: the TUN takes no other."""
+    reserved = isinstance(address, IPv4Address) and address.is_reserved
+    special = address.is_multicast or address.is_loopback or address.is_unspecified or address.is_link_local
+    return not (reserved or special)
+
+
 class SmHost(Protocol):
     def send_transport(self, message: UlNasTransport, *, prefer: str | None = None, avoid: str | None = None) -> str | None: ...
     def accesses(self) -> list[str]: ...
@@ -69,6 +76,7 @@ class SmClient:
         self.state = State.INACTIVE
         self.session: Session | None = None
         self._pti = 0
+        self._last_pti = 0
         self._second_pti: int | None = None
         self._asked_over: set[str] = set()
         self._last_access: str | None = None
@@ -149,7 +157,14 @@ class SmClient:
         address = message.address
         if address is None or (address.ipv4 is None and address.interface_id is None):
             raise SessionRefused("no_address", "the network accepts the session without an address")
-        return Session(self._config.id, address.ipv4, address.interface_id, setting(message.atsss))
+        if address.ipv4 is not None and not usable(address.ipv4):
+            raise SessionRefused("bad_address", f"the network gives the session {address.ipv4}")
+        made = Session(self._config.id, address.ipv4, address.interface_id, setting(message.atsss))
+        session = self.session
+        if session is not None and (session.ipv4, session.interface_id) != (made.ipv4, made.interface_id):
+            # Over the second access the session is the same one (TS 24.193 §5.2.1).
+            raise SessionRefused("address_changed", "the network gives another address over the second access")
+        return made
 
     def _reject(self, message: EstablishmentReject) -> None:
         if message.pti == self._second_pti:
@@ -266,14 +281,12 @@ class SmClient:
         return access
 
     def _answer(self, access: str, message: GsmMessage) -> None:
-        octets = UlNasTransport(
-            payload_type=PayloadType.N1_SM, payload=message.encode(), pdu_session_id=message.pdu_session_id
-        )
+        octets = UlNasTransport(payload_type=PayloadType.N1_SM, payload=message.encode(), pdu_session_id=message.pdu_session_id)
         self._host.send_transport(octets, prefer=access)
 
     def _next_pti(self) -> int:
-        used = max(self._pti, self._second_pti or 0)
-        return used % LAST_PTI + 1
+        self._last_pti = self._last_pti % LAST_PTI + 1
+        return self._last_pti
 
     def _stop(self) -> None:
         if self._timer is not None:

@@ -4,10 +4,12 @@ route: they have their access's source address, and a policy rule for that comes
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
+from typing import Any
 
 from native import lib
 from node.netns import Netns
@@ -17,6 +19,7 @@ from ue.ports import Network
 IFA_F_NODAD = 0x02
 SETTINGS = (("accept_ra", "0"), ("addr_gen_mode", "1"))
 """No link-local address and no router solicitation: the session's prefix allows neither."""
+GONE = (errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT, errno.ENODEV)
 
 
 class Tun:
@@ -65,9 +68,9 @@ class Tun:
     def _configure(self, addresses: list[tuple[str, int]], routes: list[str]) -> None:
         ipr, index = self._netns.ipr, self._index
         for destination in self._routes:
-            ipr.route("del", dst=destination, oif=index)
+            _removed(ipr.route, "del", dst=destination, oif=index)
         for address, length in self._addresses:
-            ipr.addr("del", index=index, address=address, prefixlen=length)
+            _removed(ipr.addr, "del", index=index, address=address, prefixlen=length)
         self._routes, self._addresses = [], []
         for address, length in addresses:
             flags = {"flags": IFA_F_NODAD} if ":" in address else {}
@@ -83,3 +86,14 @@ class Tun:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+def _removed(call: Callable[..., Any], *arguments: Any, **more: Any) -> None:
+    """Also when somebody else has done it: an interface set down has lost its IPv6 addresses, a flush its routes."""
+    from pyroute2 import NetlinkError
+
+    try:
+        call(*arguments, **more)
+    except NetlinkError as error:
+        if error.code not in GONE:
+            raise

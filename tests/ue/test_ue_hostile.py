@@ -25,7 +25,7 @@ from fiveg.nas.gmm import (
     decode,
 )
 from fiveg.nas.identity import Guti
-from fiveg.nas_security import NasSecurityContext, Role, Sht, header_type
+from fiveg.nas_security import COUNT_LIMIT, NasSecurityContext, Role, Sht, header_type
 from node.counters import Counters
 from node.events import EventList, Events
 from ue.config import load_subscriber
@@ -204,6 +204,32 @@ def test_the_other_access_s_counts_do_not_open_here(network):
     network.register()
     network.hear(network.secured(container(), access="non-3gpp"))
     assert network.counters.get("nas.wrong_mac") == 1 and network.user.calls[-1][0] == "registered"
+
+
+def test_when_no_count_is_left_the_ue_authenticates_anew(network):
+    """Nothing is sent under a COUNT twice, and nothing is raised into whoever sends (timers, verbs)."""
+    network.register()
+    security = network.client.security
+    next(iter(security._counts.values())).send = COUNT_LIMIT
+    sent = len(network.sent)
+    assert network.registration.send_secure(container()) is False
+    assert network.counters.get("nas.count_exhausted") == 1 and network.aborted == 1 and len(network.sent) == sent
+    network.client.lost(network.link)
+    network.client.connected(network.link)
+    request = decode(network.sent[-1])
+    assert isinstance(request, RegistrationRequest) and request.identity == network.client.suci
+
+
+def test_an_access_that_cannot_move_to_the_new_context_begins_again(network):
+    """Registered with the context before, and the network gave no GUTI with the new one: it must not hold the turn for ever."""
+    network.register()
+    other = network.client._registrations[network.client.links[1]]
+    other.state, other.context = State.REGISTERED, object()
+    aborted = []
+    other.link.abort = lambda: aborted.append(True)
+    network.client.guti = None
+    network.client.turn(other)
+    assert aborted and network.client._authenticating is None
 
 
 def test_mutations_of_every_message_in_every_state(tmp_path):

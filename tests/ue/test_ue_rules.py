@@ -7,6 +7,7 @@ import pytest
 from fiveg.atsss import AtsssContainer, AtsssRule, Operation, ProxyEntry, SteeringInformation
 from fiveg.pfcp.codes import ProxyType, SteeringFunctionality, SteeringMode, TransportMode
 from fiveg.pfcp.sdf import FlowDescription
+from native import lib
 from ue.atsss_rules import setting
 from ue.errors import RuleRefused
 
@@ -82,6 +83,25 @@ def test_a_change_adds_replaces_and_deletes_and_keeps_the_proxy():
     after = of(AtsssRule(2, operation=Operation.DELETE), AtsssRule(1, 5, load_3gpp=60), information=None, before=before)
     assert [(r.rule_id, r.precedence, r.weights) for r in after.steering] == [(1, 5, {"3gpp": 60, "non-3gpp": 40})]
     assert after.proxy == before.proxy
+
+
+def test_rules_of_several_containers_stay_within_what_the_engine_takes():
+    """Each container may be full; together they would be refused only when the tunnel is set, after they were accepted."""
+    before = of(*(AtsssRule(n, n, load_3gpp=50) for n in range(1, 33)))
+    assert len(before.steering) == lib.ENGINE_MAX_RULES
+    with pytest.raises(RuleRefused) as refused:
+        of(AtsssRule(40, 40, load_3gpp=50), information=None, before=before)
+    assert refused.value.reason == "too_many_rules"
+    swap = (AtsssRule(1, operation=Operation.DELETE), AtsssRule(40, 40, load_3gpp=50))
+    assert len(of(*swap, information=None, before=before).steering) == 32
+
+
+@pytest.mark.parametrize("ipv4", ["0.0.0.0", "224.0.0.9", "255.255.255.255"])
+def test_a_proxy_that_nobody_can_be_is_refused(ipv4):
+    information = SteeringInformation((ProxyEntry(IPv4Address(ipv4), None, 4433, ProxyType.CONNECT_IP),))
+    with pytest.raises(RuleRefused) as refused:
+        of(BALANCED, information=information)
+    assert refused.value.reason == "bad_proxy"
 
 
 def test_a_change_of_what_is_not_there():

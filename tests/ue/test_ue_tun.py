@@ -28,6 +28,11 @@ def test_addresses_routes_and_mtu_of_the_session():
         assert route.get_attr("RTA_OIF") == index
         tun.configure(IPv4Address("10.45.0.9"), None, None, [ip_network("10.99.0.0/24")])
         assert space.call_sync(addresses, space.ipr, index) == {"10.45.0.9"}
+        # somebody has tidied up by hand: the next session is set all the same
+        space.call_sync(lambda: space.ipr.flush_routes(oif=index))
+        space.call_sync(lambda: space.ipr.flush_addr(index=index))
+        tun.configure(IPv4Address("10.45.0.7"), None, None, [ip_network("10.99.0.0/24")])
+        assert space.call_sync(addresses, space.ipr, index) == {"10.45.0.7"}
     finally:
         if tun is not None:
             tun.close()
