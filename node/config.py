@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from pathlib import Path
@@ -30,8 +31,14 @@ def strict_json(data: str | bytes) -> Any:
     def constant(name: str) -> Any:
         raise ValueError(f"{name} is not a JSON number")
 
+    def number(text: str) -> float:
+        value = float(text)
+        if math.isinf(value):
+            raise ValueError("a number is too large")
+        return value
+
     try:
-        return json.loads(data, object_pairs_hook=pairs, parse_constant=constant)
+        return json.loads(data, object_pairs_hook=pairs, parse_constant=constant, parse_float=number)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -64,9 +71,7 @@ def _fail(where: str, key: str, text: str) -> ConfigError:
 def _kind(value: Any) -> str:
     if value is None:
         return "null"
-    return {bool: "true/false", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}[
-        type(value)
-    ]
+    return {bool: "true/false", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}[type(value)]
 
 
 def _convert(value: Any, kind: Any, where: str, key: str, depth: int) -> Any:
@@ -102,7 +107,10 @@ def _convert(value: Any, kind: Any, where: str, key: str, depth: int) -> Any:
 
 def _scalar(value: Any, kind: Any, where: str, key: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _fail(where, key, "is too large") from None
     if kind is Path and isinstance(value, str):
         return Path(value)
     if kind is type(None) and value is None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from node.counters import Counters
-from node.errors import ConfigError, VerbError
+from node.errors import ConfigError, ControlError, VerbError
 from node.lines import LineSocket
 
 Verb = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -30,8 +32,13 @@ class ControlChannel:
         self._verbs[name] = handler
 
     def event(self, name: str, t: float, fields: dict[str, Any]) -> None:
-        """Sink of `Events`. A supervisor that does not read loses events, counted; the node goes on."""
-        if not self._lines.send({"event": name, "t": t, "fields": fields}):
+        """Sink of `Events`. A supervisor that does not read loses events, and so does one that cannot be told (a value that
+        JSON does not know, a line too long): counted; the node goes on with what it was doing."""
+        try:
+            sent = self._lines.send({"event": name, "t": t, "fields": fields})
+        except (ControlError, ValueError):
+            sent = False
+        if not sent:
             self.counters.inc("control.events_lost")
 
     def ready(self) -> None:
@@ -54,7 +61,9 @@ class ControlChannel:
         self._lines.close()
 
     def _request(self, message: dict[str, Any], fds: list[int]) -> None:
-        assert not fds or message  # only the node sends descriptors
+        for fd in fds:  # only the node sends descriptors: none is wanted here
+            self.counters.inc("control.descriptor_unasked")
+            os.close(fd)
         number, name, args = message.get("id"), message.get("verb"), message.get("args", {})
         if type(number) is not int or not isinstance(name, str) or not isinstance(args, dict):
             self._lines.close("a request without id, verb and args")
@@ -83,7 +92,13 @@ class ControlChannel:
             raise
         except Exception as e:  # a fault of ours: named to the caller, the node stays up
             self.counters.inc("control.verb_failed")
-            self._refuse(number, "internal", f"{name} failed: {type(e).__name__}: {e}")
+            # Where, but not what it says: the text of a foreign exception may repeat a value, and a value may be a key.
+            self._refuse(number, "internal", f"{name} failed: {type(e).__name__} at {_place(e)}")
 
     def _refuse(self, number: int, code: str, text: str) -> None:
         self._lines.send({"id": number, "ok": False, "error": text, "code": code})
+
+
+def _place(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{os.path.basename(frame.filename)}:{frame.lineno}"

@@ -64,7 +64,7 @@ class Events:
         lower = text.lower()
         for ref in list(self._secrets.values()):
             secret = ref()
-            if secret is None or len(secret) < SHORTEST_SECRET:
+            if secret is None or len(secret) < SHORTEST_SECRET or 3 * len(text) < 4 * len(secret):  # too short even for base64
                 continue
             data = secret.reveal()
             if data.hex() in lower or base64.b64encode(data).decode().rstrip("=") in text:

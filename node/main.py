@@ -115,8 +115,7 @@ async def _main(node_class: NodeFactory[C], config: C, control_fd: int) -> int:
                     task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await starting
-                async with asyncio.timeout(STOP_LIMIT):
-                    await node.stop()
+                await _stopped(node)
             raise _Stop
     except* _Stop:
         pass
@@ -129,6 +128,14 @@ async def _main(node_class: NodeFactory[C], config: C, control_fd: int) -> int:
         code = 1
     channel.close()
     return code
+
+
+async def _stopped(node: Node) -> None:
+    try:
+        async with asyncio.timeout(STOP_LIMIT):
+            await node.stop()
+    except TimeoutError:
+        raise NodeError(f"the clean end took more than {STOP_LIMIT:g} s") from None
 
 
 def _report(group: BaseExceptionGroup[BaseException], code: int) -> int:

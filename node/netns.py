@@ -53,6 +53,7 @@ class Netns:
             self._pool.submit(self._make, adopt, name).result()
         except BaseException:
             self._pool.shutdown()
+            self._hide()
             if self.fd >= 0:
                 os.close(self.fd)
             raise
@@ -115,11 +116,15 @@ class Netns:
         self._closed = True
         self._pool.submit(self.ipr.close).result()
         self._pool.shutdown()
+        self._hide()
+        os.close(self.fd)
+        self.fd = -1
+
+    def _hide(self) -> None:
         if self._named is not None:
             _libc.umount2(os.fsencode(self._named), MNT_DETACH)
             self._named.unlink(missing_ok=True)
-        os.close(self.fd)
-        self.fd = -1
+            self._named = None
 
     def __enter__(self) -> Netns:
         return self

@@ -37,6 +37,9 @@ class Secret:
     def reveal(self) -> bytes:
         return bytes(self._data)
 
+    def __del__(self) -> None:
+        self.wipe()  # whoever forgot to: freed memory holds no key
+
     def wipe(self) -> None:
         """Overwrite in place. Copies that `reveal()` gave away are their holders' business."""
         for i in range(len(self._data)):
@@ -68,7 +71,7 @@ def read_secret_file(path: str | Path) -> str:
     """Text of a file that only its owner may read; a more open one is refused, so that a leak is noticed at start."""
     path = Path(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)  # a FIFO must not hold us up
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from None
     with os.fdopen(fd, "rb") as f:

@@ -1,4 +1,4 @@
-"""The UE's configuration, `ue.json`, and the file of its subscriber (docs/interfaces.md)."""
+"""The UE's configuration, `ue.json` (docs/interfaces.md)."""
 
 from __future__ import annotations
 
@@ -8,26 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from mpquic.psk import Psk, PskMode
-from node.config import parse, strict_json
-from node.errors import ConfigError
-from node.secrets import Secret, read_secret_file
+from node.subscriber import Plmn
 
 MAX_ACCESSES = 2
 """One per access type (TS 23.501 §5.32.1)"""
 MOST_PDU_SESSION_ID = 15
 IFNAMSIZ = 15
-
-
-@dataclass(frozen=True, slots=True)
-class Plmn:
-    mcc: str
-    mnc: str
-
-    def __post_init__(self) -> None:
-        if not (self.mcc.isascii() and self.mcc.isdigit() and len(self.mcc) == 3):
-            raise ValueError("mcc: must be 3 digits")
-        if not (self.mnc.isascii() and self.mnc.isdigit() and len(self.mnc) in (2, 3)):
-            raise ValueError("mnc: must be 2 or 3 digits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,42 +114,3 @@ class UeConfig:
             Psk(bytes(32), b"trial", PskMode(self.psk_mode), self.suites)
         except ValueError as error:
             raise ValueError(f"suites: {error}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class _SubscriberText:
-    supi: str
-    k: str = field(repr=False)
-    opc: str = field(repr=False)
-    sqn: str = field(repr=False)
-
-
-@dataclass(slots=True)
-class Subscriber:
-    """What the USIM holds. `sqn` is the highest sequence number accepted so far."""
-
-    supi: str
-    k: Secret
-    opc: Secret
-    sqn: int
-
-    def wipe(self) -> None:
-        self.k.wipe()
-        self.opc.wipe()
-
-
-def load_subscriber(path: Path) -> Subscriber:
-    """From a file of mode 0600. No refusal repeats a value: they are secrets."""
-    try:
-        value = strict_json(read_secret_file(path))
-    except ValueError:
-        raise ConfigError(f"{path}: not JSON") from None
-    text = parse(value, _SubscriberText, str(path))
-    digits = text.supi.removeprefix("imsi-")
-    if digits == text.supi or not (digits.isascii() and digits.isdigit() and 6 <= len(digits) <= 15):
-        raise ConfigError(f"{path}: supi: must be imsi- and 6 to 15 digits")
-    try:
-        k, opc, sqn = Secret.from_hex(text.k, 16), Secret.from_hex(text.opc, 16), Secret.from_hex(text.sqn, 6)
-    except ConfigError as e:
-        raise ConfigError(f"{path}: k, opc (16 octets) and sqn (6 octets): {e}") from None
-    return Subscriber(text.supi, k, opc, int.from_bytes(sqn.reveal(), "big"))

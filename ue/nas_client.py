@@ -40,7 +40,8 @@ from fiveg.nas_security import NasSecurityContext, NasSecurityError, Sht, header
 from node.counters import Counters
 from node.events import Events
 from node.secrets import Secret
-from ue.config import Subscriber, UeConfig
+from node.subscriber import Subscriber
+from ue.config import UeConfig
 from ue.n1_link import N1Link
 from ue.registration import After, Registration
 from ue.registration_table import State

@@ -12,7 +12,8 @@ from fiveg.nas.gmm import PayloadType, UlNasTransport
 from node.errors import VerbError
 from node.main import NodeContext
 from node.secrets import Secret
-from ue.config import UeConfig, load_subscriber
+from node.subscriber import load_subscriber
+from ue.config import UeConfig
 from ue.errors import HandshakeRefused, UeError
 from ue.key_client import KeyClient
 from ue.key_store import KeyStore, Slot

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from control.amf.config import AmfConfig, Subscriber, load_subscribers
+from control.amf.config import MOST_SUBSCRIBERS, AmfConfig
 from control.amf.mpquic_keys import MpquicKeys, SessionKey
 from control.amf.n1_messages import N1Messages
 from control.amf.n1_server import N1Connection, N1Server
@@ -21,6 +21,7 @@ from fiveg.nas.gmm import PayloadType
 from fiveg.sbi.errors import SbiError
 from node.errors import VerbError
 from node.main import NodeContext
+from node.subscriber import Subscriber, load_subscribers
 
 
 class Amf:
@@ -36,7 +37,7 @@ class Amf:
     ) -> None:
         self.config, self.context, self.random, self.clock = config, context, random, clock
         self.events, self.counters = context.events, context.counters
-        self.subscribers = load_subscribers(config.subscribers)
+        self.subscribers = load_subscribers(config.subscribers, MOST_SUBSCRIBERS)
         for subscriber in self.subscribers.values():
             self.events.register_secret(subscriber.k)
             self.events.register_secret(subscriber.opc)
@@ -71,8 +72,7 @@ class Amf:
                 self.keys.forget(session)
             ue.wipe()
         for subscriber in self.subscribers.values():
-            subscriber.k.wipe()
-            subscriber.opc.wipe()
+            subscriber.wipe()
 
     def status(self) -> dict[str, Any]:
         return {
@@ -109,8 +109,8 @@ class Amf:
                 return response
         raise SbiError(404, "RESOURCE_URI_STRUCTURE_NOT_FOUND", "no such resource")
 
-    async def notify_smf(self, path: str, body: bytes) -> None:
-        await self.smf.call("POST", path, body)
+    async def notify_smf(self, path: str, body: bytes, *, idempotent: bool) -> None:
+        await self.smf.call("POST", path, body, idempotent=idempotent)
 
     # ---- the verb
 

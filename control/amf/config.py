@@ -1,30 +1,17 @@
-"""amf.json and the subscriber file (docs/interfaces.md)."""
+"""amf.json (docs/interfaces.md)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
 from control.sbi.client import NfAddress
 from control.sbi.tls import SbiConfig
-from node.config import parse, strict_json
-from node.errors import ConfigError
-from node.secrets import Secret, read_secret_file
+from node.subscriber import Plmn
 
 MOST_SUBSCRIBERS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Plmn:
-    mcc: str
-    mnc: str
-
-    def __post_init__(self) -> None:
-        if not (self.mcc.isascii() and self.mcc.isdigit() and len(self.mcc) == 3):
-            raise ValueError("mcc: must be 3 digits")
-        if not (self.mnc.isascii() and self.mnc.isdigit() and len(self.mnc) in (2, 3)):
-            raise ValueError("mnc: must be 2 or 3 digits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +21,11 @@ class N1Config:
     access: Literal["3gpp", "non-3gpp"]
     address: str
     port: int
+
+    def __post_init__(self) -> None:
+        ip_address(self.address)  # ValueError: neither IPv4 nor IPv6
+        if not 0 <= self.port < 65536:
+            raise ValueError("port: must be 0..65535")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,51 +65,3 @@ class AmfConfig:
     def __post_init__(self) -> None:
         if not self.n1:
             raise ValueError("n1: must be at least one listener")
-
-
-@dataclass(frozen=True, slots=True)
-class _SubscriberText:
-    supi: str
-    k: str = field(repr=False)
-    opc: str = field(repr=False)
-    sqn: str = field(repr=False)
-
-
-@dataclass(slots=True)
-class Subscriber:
-    """What the AMF, playing AUSF and UDM too, knows of a subscriber. `sqn` is the last one used (48 bits)."""
-
-    supi: str
-    k: Secret
-    opc: Secret
-    sqn: int
-
-
-def load_subscribers(path: Path) -> dict[str, Subscriber]:
-    """SUPI to subscriber, from a file of mode 0600. No refusal repeats a value: they are secrets."""
-    try:
-        value = strict_json(read_secret_file(path))
-    except ValueError:
-        raise ConfigError(f"{path}: not JSON") from None
-    texts = parse({"subscribers": value}, _File, str(path)).subscribers
-    if not texts or len(texts) > MOST_SUBSCRIBERS:
-        raise ConfigError(f"{path}: must hold 1 to {MOST_SUBSCRIBERS} subscribers")
-    result = {}
-    for number, text in enumerate(texts):
-        where = f"{path}: [{number}]"
-        digits = text.supi.removeprefix("imsi-")
-        if digits == text.supi or not (digits.isascii() and digits.isdigit() and 6 <= len(digits) <= 15):
-            raise ConfigError(f"{where}.supi: must be imsi- and 6 to 15 digits")
-        if text.supi in result:
-            raise ConfigError(f"{where}.supi: stands twice")
-        try:
-            k, opc, sqn = Secret.from_hex(text.k, 16), Secret.from_hex(text.opc, 16), Secret.from_hex(text.sqn, 6)
-        except ConfigError as e:
-            raise ConfigError(f"{where}: k, opc (16 octets) and sqn (6 octets): {e}") from None
-        result[text.supi] = Subscriber(text.supi, k, opc, int.from_bytes(sqn.reveal(), "big"))
-    return result
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    subscribers: list[_SubscriberText]

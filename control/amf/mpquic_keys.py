@@ -88,7 +88,7 @@ class KeyHost(Protocol):
 
     def ue(self, supi: str) -> UeContext | None: ...
     def send_container(self, ue: UeContext, pdu_session_id: int, container: bytes, avoid: str | None) -> str | None: ...
-    async def notify_smf(self, path: str, body: bytes) -> None: ...
+    async def notify_smf(self, path: str, body: bytes, *, idempotent: bool) -> None: ...
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None: ...
 
 
@@ -288,7 +288,8 @@ class MpquicKeys:
     async def _notify(self, session: SmSession, generation: int, event: KeyEvent, cause: int, path: str) -> bool:
         body = MpquicKeyNotification(pdu_session_id=session.pdu_session_id, generation=generation, event=event, cause=cause)
         try:
-            await self._host.notify_smf(path, body.text())
+            # What the UE said of a generation may be said twice; a wish for a new key, said twice, may make two.
+            await self._host.notify_smf(path, body.text(), idempotent=event is not KeyEvent.UE_REKEY_REQUEST)
         except (SbiError, SbiUnreachable):
             self._counters.inc("mpquic_key.notification_failed")
             return False
@@ -402,7 +403,7 @@ class MpquicKeys:
             async with asyncio.timeout(REKEY_TIMEOUT):
                 # The SMF answers when the UPF has the new key (step 6); the UE's answer comes to us.
                 body = MpquicKeyNotification(pdu_session_id=psi, generation=before, event=event)
-                await self._host.notify_smf(session.notif_path, body.text())
+                await self._host.notify_smf(session.notif_path, body.text(), idempotent=False)
                 key = session.key
                 if key is None or key.generation <= before:
                     raise ProcedureFailed("the SMF asked for no key")

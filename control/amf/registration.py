@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from control.amf.config import Plmn, Subscriber
 from control.amf.n1_server import N1Connection
 from control.amf.registration_table import Action, Event, State, step
 from control.amf.ue_context import UeContext
@@ -32,6 +31,7 @@ from fiveg.nas_security import NasSecurityContext, Role, Sht
 from node.counters import Counters
 from node.events import Events
 from node.secrets import Secret
+from node.subscriber import Plmn, Subscriber
 
 T_N1 = 6.0
 """T3560, T3570, T3550: identity, authentication, security mode, accept."""

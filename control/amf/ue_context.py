@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from control.amf.budget import Budget
-from control.amf.config import Subscriber
 from control.amf.n1_server import N1Connection
 from control.sbi.tls import PeerIdentity
 from fiveg.nas_security import NasSecurityContext
 from node.secrets import Secret
+from node.subscriber import Subscriber
 
 if TYPE_CHECKING:
     from control.amf.mpquic_keys import SessionKey

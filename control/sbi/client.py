@@ -6,8 +6,10 @@ A call that never reached the peer is tried again; one that may have reached it 
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 import httpx
 
@@ -20,6 +22,9 @@ from fiveg.sbi.types import ProblemDetails
 from node.counters import Counters
 
 TIMEOUT = httpx.Timeout(8.0, connect=3.0)
+ANSWER_LIMIT = 15.0
+"""s for one attempt as a whole: a peer that drips octets keeps within every single timeout of the above"""
+HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.\-]{0,251}[A-Za-z0-9])?", re.ASCII)
 ATTEMPTS = 3
 BACKOFF = 0.2  # s before the second attempt, doubled for the third
 
@@ -31,6 +36,13 @@ class NfAddress:
     address: str
     port: int
     host: str
+
+    def __post_init__(self) -> None:
+        ip_address(self.address)  # ValueError: neither IPv4 nor IPv6
+        if not 0 < self.port < 65536:
+            raise ValueError("port: must be 1..65535")
+        if HOST.fullmatch(self.host) is None:
+            raise ValueError("host: must be a host name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,8 @@ class SbiClient:
     async def _attempts(self, method: str, path: str, body: bytes, content_type: str, idempotent: bool) -> Reply:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                reply = await self._once(method, path, body, content_type)
+                async with asyncio.timeout(ANSWER_LIMIT):
+                    reply = await self._once(method, path, body, content_type)
                 if reply.status != 503 or attempt == ATTEMPTS:
                     return reply
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as e:

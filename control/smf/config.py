@@ -12,6 +12,8 @@ from control.sbi.tls import SbiConfig
 
 LONGEST_LIFETIME = 86400
 SHORTEST_LIFETIME = 60
+PROTOCOLS_WITH_PORTS = (6, 17, 33, 132, 136)
+"""TCP, UDP, DCCP, SCTP, UDP-Lite"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class N4Config:
     def __post_init__(self) -> None:
         IPv4Address(self.address)
         IPv4Address(self.upf)
+        if not 0 <= self.port < 65536 or not 0 < self.upf_port < 65536:
+            raise ValueError("port, upf_port: must be 0..65535 and 1..65535")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,8 @@ class PoolConfig:
     def __post_init__(self) -> None:
         if IPv4Network(self.ipv4).prefixlen > 30:
             raise ValueError("ipv4: must hold at least 4 addresses")
-        if IPv6Network(self.ipv6).prefixlen >= 64:
-            raise ValueError("ipv6: must hold at least two /64")
+        if IPv6Network(self.ipv6).prefixlen > 62:  # the first two are the network's
+            raise ValueError("ipv6: must hold at least four /64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class RuleConfig:
         if set(self.match) - {"ip", "protocol", "port"}:
             raise ValueError("match: allowed are ip, protocol, port")
         self.remote, self.protocol, self.ports  # noqa: B018  (each refuses what it cannot be)
+        if self.ports is not None and self.protocol not in (None, *PROTOCOLS_WITH_PORTS):
+            raise ValueError("match.port: not with a protocol that has no ports: such a rule would match nothing")
 
     @property
     def remote(self) -> IPv4Network | IPv6Network | None:
@@ -149,6 +155,8 @@ class SmfConfig:
             raise ValueError("rules: two have the same precedence")
         if sorted(a.type for a in self.accesses) != ["3gpp", "non-3gpp"]:
             raise ValueError("accesses: must be one of type 3gpp and one of type non-3gpp")
+        if self.accesses[0].name == self.accesses[1].name:
+            raise ValueError("accesses: two have the same name")
 
     def access_name(self, kind: str) -> str:
         return next(a.name for a in self.accesses if a.type == kind)

@@ -16,6 +16,7 @@ from control.smf.config import SmfConfig
 from control.smf.n1_sm import RefusedRequest, SmRelease, SmReleaseComplete, SmRequest, read, reject
 from control.smf.n4 import N4
 from control.smf.pool import AddressPool
+from control.smf.rehearsal import rehearse
 from control.smf.session_table import State
 from control.smf.sm_context import CALLBACK, N1_PART, Owner, SmContext, SmfServices
 from fiveg.nas.causes import GsmCause
@@ -58,6 +59,7 @@ class Smf:
     """Session Management Function: PDU sessions, their rules at the UPF, their keys."""
 
     def __init__(self, config: SmfConfig, context: NodeContext, random: Callable[[int], bytes] = secrets.token_bytes) -> None:
+        rehearse(config)
         self.config, self.context, self._random = config, context, random
         self.counters, self.events = context.counters, context.events
         self.contexts: dict[str, SmContext] = {}

@@ -6,13 +6,14 @@ import json
 import pytest
 
 from control.amf.budget import Budget
-from control.amf.config import KeyConfig, N1Config, load_subscribers
+from control.amf.config import KeyConfig, N1Config
 from control.amf.delivery import Delivery, Outcome
 from control.amf.n1_server import N1Server
 from control.amf.registration_table import TABLE, Action, Event, State, step
 from fiveg.nas.envelope import LONGEST
 from node.counters import Counters
 from node.errors import ConfigError
+from node.subscriber import load_subscribers
 
 
 def run(work):
@@ -194,7 +195,7 @@ def subscribers(tmp_path, value):
     path = tmp_path / "subscribers.json"
     path.write_text(value if isinstance(value, str) else json.dumps(value))
     path.chmod(0o600)
-    return load_subscribers(path)
+    return load_subscribers(path, 2)
 
 
 def test_subscribers(tmp_path):

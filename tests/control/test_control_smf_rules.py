@@ -8,6 +8,7 @@ from control.errors import ProcedureFailed
 from control.smf.config import PoolConfig, RuleConfig, SmfConfig
 from control.smf.n4_rules import establishment
 from control.smf.pool import AddressPool
+from control.smf.rehearsal import rehearse
 from fiveg.pfcp.codes import Priority, SteeringFunctionality, SteeringMode, TransportMode
 from fiveg.pfcp.message import decode, encode
 from fiveg.pfcp.values import FSeid, NodeId
@@ -95,6 +96,7 @@ def test_the_pool_runs_out_and_reuses_late():
         ([{**ALL, "match": {"ip": "10.99.0.1/16"}}], "has host bits set"),
         ([{**ALL, "match": {"port": [90, 80]}}], "match.port"),
         ([{**ALL, "match": {"protocol": 256}}], "match.protocol"),
+        ([{**ALL, "match": {"protocol": 1, "port": 5}}], "match.port"),
         ([{**ALL, "match": {"tos": 1}}], "match: allowed are"),
         ([{**ALL, "id": 0}], "id: must be 1..255"),
     ],
@@ -103,6 +105,41 @@ def test_rules_that_are_refused(rules, text):
     with pytest.raises(ConfigError) as e:
         config(*rules)
     assert text in str(e.value)
+
+
+TWICE = [{"name": "wifi", "type": "3gpp"}, {"name": "wifi", "type": "non-3gpp"}]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"dnn": ""}, {"dnn": "x" * 64}, {"dnn": "a..b"}, {"dnn": "ü"},
+        {"accesses": [{"name": "", "type": "3gpp"}, {"name": "wifi", "type": "non-3gpp"}]},
+        {"accesses": [{"name": "x" * 101, "type": "3gpp"}, {"name": "wifi", "type": "non-3gpp"}]},
+    ],
+)  # fmt: skip
+def test_what_no_session_could_be_set_up_with_is_refused_at_start(more):
+    """Never accepted, and fatal with the first session."""
+    rehearse(config(WEB, ALL))
+    with pytest.raises(ConfigError, match="no session could be set up"):
+        rehearse(config(WEB, ALL, **more))
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"accesses": TWICE}, "accesses: two have the same name"),
+        ({"ue_pool": {"ipv4": "10.45.0.0/16", "ipv6": "fd45::/63"}}, "at least four /64"),
+        ({"ue_pool": {"ipv4": "10.45.0.0/31", "ipv6": "fd45::/48"}}, "at least 4 addresses"),
+        ({"n4": {"address": "10.90.0.11", "port": 70000, "upf": "10.90.0.20", "upf_port": 8805, "key": "f"}}, "port"),
+        ({"amf": {"address": "10.90.0.10", "port": 0, "host": "amf.local"}}, "port"),
+        ({"amf": {"address": "amf", "port": 7777, "host": "amf.local"}}, "amf"),
+        ({"amf": {"address": "10.90.0.10", "port": 7777, "host": "amf local"}}, "host"),
+    ],
+)
+def test_other_configurations_that_are_refused(more, text):
+    with pytest.raises(ConfigError, match=text):
+        config(ALL, **more)
 
 
 def test_rule_matches():

@@ -100,3 +100,15 @@ def test_secret_text_is_never_in_the_error():
     with pytest.raises(ConfigError) as e:
         Secret.from_hex("0123456789xyz")
     assert "0123" not in str(e.value)
+
+
+@pytest.mark.parametrize("text", ['{"rate": 1e999}', '{"rate": ' + "9" * 400 + "}", '{"rate": -1e999}'])
+def test_a_number_that_is_none_any_more_is_refused(tmp_path, text):
+    @dataclass
+    class Rate:
+        rate: float
+
+    path = tmp_path / "rate.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="too large"):
+        load(path, Rate)

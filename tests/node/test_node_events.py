@@ -1,14 +1,15 @@
 import base64
 import copy
 import json
+import os
 import pickle
 
 import pytest
 
 from node.counters import Counters
-from node.errors import SecretLeak
+from node.errors import ConfigError, SecretLeak
 from node.events import EventList, Events
-from node.secrets import Secret
+from node.secrets import Secret, read_secret
 
 KEY = bytes(range(32))
 
@@ -17,9 +18,7 @@ def test_events_reach_the_sink_with_the_clock():
     got = []
     events = Events(lambda name, t, fields: got.append((name, t, fields)), clock=lambda: 12.5)
     events.emit("key_derived", generation=1, fingerprint="9c99b2bf", list=[1, "x"], nested={"a": None})
-    assert got == [
-        ("key_derived", 12.5, {"generation": 1, "fingerprint": "9c99b2bf", "list": [1, "x"], "nested": {"a": None}})
-    ]
+    assert got == [("key_derived", 12.5, {"generation": 1, "fingerprint": "9c99b2bf", "list": [1, "x"], "nested": {"a": None}})]
 
 
 @pytest.mark.parametrize(
@@ -76,3 +75,17 @@ def test_counters():
     counters.inc("a", 2)
     counters.inc("b")
     assert counters.snapshot() == {"a": 2, "b": 2} and counters.get("none") == 0
+
+
+def test_a_secret_that_nobody_wiped_is_wiped_when_it_goes():
+    secret = Secret(KEY)
+    octets = secret._data
+    del secret
+    assert octets == bytes(len(KEY))
+
+
+def test_a_fifo_is_no_key_file_and_holds_nobody_up(tmp_path):
+    path = tmp_path / "key"
+    os.mkfifo(path, 0o600)
+    with pytest.raises(ConfigError, match="regular file"):
+        read_secret(path, 32)

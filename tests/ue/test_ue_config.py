@@ -6,7 +6,8 @@ import pytest
 
 from node.config import parse
 from node.errors import ConfigError
-from ue.config import UeConfig, load_subscriber
+from node.subscriber import load_subscriber
+from ue.config import UeConfig
 
 ACCESS = {"name": "3gpp", "type": "3gpp", "address": "10.1.0.2", "device": "acc1", "amf": "10.90.0.10", "amf_port": 38412}
 WIFI = {**ACCESS, "name": "wifi", "type": "non-3gpp", "address": "10.2.0.2", "device": "acc2", "amf_port": 38413}

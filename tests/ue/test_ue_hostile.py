@@ -28,7 +28,7 @@ from fiveg.nas.identity import Guti
 from fiveg.nas_security import COUNT_LIMIT, NasSecurityContext, Role, Sht, header_type
 from node.counters import Counters
 from node.events import EventList, Events
-from ue.config import load_subscriber
+from node.subscriber import load_subscriber
 from ue.nas_client import NasClient
 from ue.registration import CAPABILITY
 from ue.registration_table import State
