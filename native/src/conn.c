@@ -30,6 +30,7 @@ struct conn *conn_new(endpoint *e, bool server, uint32_t link, const struct addr
     c->params.active_connection_id_limit = 2;
     c->datagrams_tail = &c->datagrams;
     c->max_path_local = e->config.initial_max_path_id;
+    c->congestion_control = e->config.congestion_control;
     for (int i = 0; i < 2; i++)
         space_init(&c->early[i]);
     for (int i = 0; i < 3; i++)

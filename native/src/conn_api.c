@@ -218,6 +218,18 @@ int conn_key_update(endpoint *e, uint32_t conn)
     LEAVE(ok ? 0 : -ENGINE_E_CRYPTO);
 }
 
+int conn_congestion_control_set(endpoint *e, uint32_t conn, int which)
+{
+    if (!congestion_control_name(which))
+        return -ENGINE_E_ARGUMENT;
+    ENTER(conn)
+    c->congestion_control = which;
+    for (uint32_t i = 0; i < c->path_count; i++)
+        path_recovery_reset(c->paths[i]);
+    conn_ready(c);
+    LEAVE(0);
+}
+
 int conn_close(endpoint *e, uint32_t conn, int application, uint64_t code, uint64_t frame_type, const uint8_t *reason,
                size_t reason_length)
 {
@@ -244,6 +256,7 @@ int conn_stats(endpoint *e, uint32_t conn, struct conn_stats *o)
     o->handshake_confirmed = c->handshake_confirmed;
     o->closing = c->state != CONN_OPEN;
     o->multipath = c->multipath;
+    o->congestion_control = c->congestion_control;
     LEAVE(0);
 }
 

@@ -3,6 +3,7 @@
 #ifndef CORE_H
 #define CORE_H
 #include "aead.h"
+#include "congestion.h"
 #include "counters.h"
 #include "endpoint.h"
 #include "limits.h"
@@ -73,7 +74,7 @@ struct frame_queue { struct frame_ref *head, **tail; uint32_t count; };
 
 /* ---- space.c, sent.c: a packet number space */
 enum { SENT_ELICITING = 1, SENT_IN_FLIGHT = 2, SENT_OUTSTANDING = 4, SENT_ACKED = 8, SENT_LOST = 16, SENT_APP_LIMITED = 32,
-       SENT_MTU_PROBE = 64 };
+       SENT_MTU_PROBE = 64, SENT_RATE_LIMITED = 128 };
 struct sent {
     uint64_t time;
     struct frame_ref *frames;
@@ -81,7 +82,11 @@ struct sent {
     uint32_t ack_path;
     uint16_t bytes;
     uint8_t flags, datagrams;
+    /* when it was sent: delivery.c */
+    uint64_t delivered, delivered_time, first_sent;
+    uint32_t lost, in_flight;           /* lost: the low 32 bits */
 };
+_Static_assert(sizeof(struct sent) == 64, "one cache line");
 struct space {
     /* sending */
     uint64_t next_pn, base;             /* records base..next_pn-1 may be outstanding */
@@ -106,36 +111,20 @@ uint64_t pn_decode(uint64_t largest, uint64_t truncated, unsigned bits);
 struct sent *sent_get(const struct space *s, uint64_t pn);
 struct sent *sent_add(struct space *s);     /* record of next_pn, which is consumed; NULL when the ring is full */
 
-/* ---- recovery.c, cubic.c, pacer.c: per path */
+/* ---- recovery.c, congestion.c, pacer.c: per path */
 struct recovery {
     uint64_t latest, smoothed, var, min;    /* min: NEVER without a sample */
     bool sampled;
     uint32_t pto_count;
     uint32_t threshold, patience;           /* reordering tolerated: packets, and RTT >> patience of time */
     uint64_t in_flight;
+    uint64_t since;                         /* first packet number on this network: what went before tells nothing of it */
 };
-struct cubic {
-    uint64_t cwnd, ssthresh, mds;
-    uint64_t recovery_start;                /* congestion events of packets sent before are over; 0 none */
-    double w_max, k, w_est;
-    uint64_t epoch, last_ack;
-    /* before the last congestion event, to be undone if all its losses turn out spurious (RFC 9438 §4.9) */
-    uint64_t prior_cwnd, prior_ssthresh;
-    double prior_w_max;
-    uint32_t event_lost, event_spurious;
-    /* HyStart++ (RFC 9406) */
-    uint64_t round_end, round_min, last_round_min, css_baseline;
-    uint32_t samples, css_rounds;
-    bool css;
-};
-void cubic_init(struct cubic *cc, uint64_t mds);
-void cubic_acked(struct cubic *cc, uint64_t bytes, bool limited, uint64_t largest_acked, uint64_t next_pn, uint64_t rtt,
-                 uint64_t smoothed, uint64_t now);
-/* lost packets, the newest sent at sent_time */
-void cubic_congestion(struct cubic *cc, uint64_t sent_time, uint32_t lost, uint64_t now);
-void cubic_spurious(struct cubic *cc, uint64_t sent_time);
-void cubic_persistent(struct cubic *cc);
-uint64_t cubic_rate(const struct cubic *cc, uint64_t smoothed);     /* pacing rate in bytes per second */
+/* congestion.h has the controllers. */
+void hystart_init(struct hystart *h);
+uint64_t hystart_growth(struct hystart *h, const struct cc_ack *a);
+bool hystart_done(const struct hystart *h);
+int congestion_which(const struct congestion *cc);
 
 struct pmtud {
     uint16_t size;                      /* UDP payload that is known to pass */
@@ -207,7 +196,8 @@ struct path {
     struct space space;
     struct recovery rec;
     uint32_t ack_via;                   /* path over which its last PATH_ACK came */
-    struct cubic cc;
+    struct congestion cc;
+    struct delivery delivery;
     struct pmtud pmtud;
     struct pacer pacer;
     bool paced;                         /* something waits for pacer.until */
@@ -242,6 +232,7 @@ struct conn {
     struct peer_params params;
     struct address first_remote;        /* the address of the handshake */
     bool multipath, handshake_complete, handshake_confirmed, done_received;
+    int congestion_control;             /* of paths made from now on */
     /* keys; 1-RTT has three generations to receive with */
     struct keys keys[3];
     struct keys next, previous;
@@ -477,6 +468,8 @@ void path_queue_clear(struct path *p, int counter);
 uint64_t path_amplification_left(const struct path *p);
 void acks_postpone(struct conn *c, uint64_t now);       /* ACKs that are due and cannot leave now */
 void path_info_fill(struct path *p, struct path_info *out);
+void path_recovery_reset(struct path *p);
+uint64_t path_rate(const struct path *p);               /* pacing, bytes per second */
 
 /* endpoint.c */
 /* Room for an answer that belongs to no connection; NULL when too many wait. */

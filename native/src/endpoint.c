@@ -11,7 +11,8 @@ static bool config_valid(const struct endpoint_config *g)
            g->max_connections <= ENGINE_MAX_CONNS && g->max_ack_delay_ns < 16384ull * 1000000 && g->ack_delay_exponent <= 20 &&
            g->active_connection_id_limit >= 2 && g->active_connection_id_limit <= LIMIT_CIDS &&
            g->initial_max_path_id < ENGINE_MAX_PATHS && g->max_udp_payload >= 1200 &&
-           g->max_udp_payload <= ENGINE_MAX_DATAGRAM && g->validation_size >= 1200 && g->validation_size <= ENGINE_MAX_DATAGRAM;
+           g->max_udp_payload <= ENGINE_MAX_DATAGRAM && g->validation_size >= 1200 && g->validation_size <= ENGINE_MAX_DATAGRAM &&
+           g->congestion_control >= 0 && g->congestion_control < CC_COUNT;
 }
 
 endpoint *endpoint_new(const struct endpoint_config *config)

@@ -10,16 +10,26 @@ struct path *path_find(const struct conn *c, uint64_t id)
     return NULL;
 }
 
-static void recovery_reset(struct path *p)
+/* A new network, or a new controller: round-trip time and window from the start (RFC 9000 §9.4). What is in flight stays. */
+void path_recovery_reset(struct path *p)
 {
+    struct conn *c = p->conn;
+    uint64_t seed;
     uint64_t in_flight = p->rec.in_flight;
     memset(&p->rec, 0, sizeof p->rec);
     p->rec.in_flight = in_flight;
+    p->rec.since = p->space.next_pn;
     p->rec.threshold = 3;               /* RFC 9002 §6.1.1, and 9/8 of the RTT (§6.1.2) */
     p->rec.patience = 3;
     p->rec.min = NEVER;
-    cubic_init(&p->cc, p->conn->e->config.validation_size);
+    random_bytes(c->e, &seed, sizeof seed);
+    congestion_init(&p->cc, c->congestion_control, c->e->config.validation_size, seed, c->e->now);
     memset(&p->pacer, 0, sizeof p->pacer);
+}
+
+uint64_t path_rate(const struct path *p)
+{
+    return congestion_rate(&p->cc, p->rec.sampled ? p->rec.smoothed : INITIAL_RTT_NS);
 }
 
 struct path *path_create(struct conn *c, uint32_t id)
@@ -39,7 +49,7 @@ struct path *path_create(struct conn *c, uint32_t id)
     p->local_next = !RULE(MP_40, true);  /* CIDs are numbered from 0 on, for each path: RFC 10069 §3.2 */
     p->queue_tail = &p->queue_head;
     space_init(&p->space);
-    recovery_reset(p);
+    path_recovery_reset(p);
     pmtud_init(p);
     c->paths[c->path_count++] = p;      /* ids only grow: the array stays in order */
     return p;
@@ -148,7 +158,7 @@ void path_validated(struct path *p, uint64_t now)
     if (p->migrating) {                 /* RFC 9000 §9.4: a new address has its own RTT and congestion */
         p->migrating = false;
         if (RULE(MP_85, true))
-            recovery_reset(p);
+            path_recovery_reset(p);
         pmtud_start(p, now);
         new_token_queue(p->conn);
         event_simple(p->conn, EVENT_PATH_REMOTE_CHANGED, p->id, p->link, 0);
@@ -483,7 +493,10 @@ void path_info_fill(struct path *p, struct path_info *o)
     o->cwnd = p->cc.cwnd;
     o->bytes_in_flight = p->rec.in_flight;
     o->ssthresh = p->cc.ssthresh;
-    o->pacing_rate = cubic_rate(&p->cc, p->rec.sampled ? p->rec.smoothed : INITIAL_RTT_NS);
+    o->pacing_rate = path_rate(p);
+    o->delivery_rate = p->delivery.rate;
+    o->congestion_events = p->cc.events;
+    o->congestion_control = congestion_which(&p->cc);
     o->pto_count = p->rec.pto_count;
     o->queue_packets = p->queue_packets;
     o->queue_bytes = p->queue_bytes;

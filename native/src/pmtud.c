@@ -37,6 +37,7 @@ void pmtud_init(struct path *p)
 
 static void tell(struct path *p)
 {
+    p->cc.mds = p->pmtud.size;          /* what a window is counted in */
     event_simple(p->conn, EVENT_PATH_MTU, p->id, p->pmtud.size, path_inner_mtu(p));
 }
 

@@ -145,6 +145,9 @@ void recovery_sent(struct path *p, struct space *s, struct sent *r, uint64_t now
     p->last_sent = now;
     if (r->flags & SENT_IN_FLIGHT) {
         r->flags |= SENT_OUTSTANDING;
+        if (p->cc.ops->sent)
+            p->cc.ops->sent(&p->cc, p->rec.in_flight, &p->delivery, now);
+        delivery_sent(&p->delivery, r, p->rec.in_flight, now);
         p->rec.in_flight += r->bytes;
     }
     if (r->flags & SENT_ELICITING && s->eliciting++ == 0)
@@ -193,8 +196,14 @@ void space_discard(struct conn *c, struct path *p, struct space *s)
 
 static void packet_lost(struct conn *c, struct path *p, struct space *s, struct sent *r, uint64_t pn, uint64_t now)
 {
+    bool counts = r->flags & SENT_IN_FLIGHT && !(r->flags & SENT_MTU_PROBE) && pn >= p->rec.since;
     packet_out(p, s, r);
     r->flags |= SENT_LOST;
+    if (counts) {
+        p->delivery.lost += r->bytes;
+        if (p->cc.ops->lost)
+            p->cc.ops->lost(&p->cc, r, &p->delivery, now);
+    }
     p->stats.packets_lost++;
     c->stats.packets_lost++;
     p->stats.datagrams_lost += r->datagrams;
@@ -242,7 +251,7 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
             break;                      /* those behind are younger still */
         }
         bool probe = r->flags & SENT_MTU_PROBE;     /* of the MTU: no sign of congestion (RFC 9000 §14.4) */
-        if (r->flags & SENT_IN_FLIGHT && !probe)
+        if (r->flags & SENT_IN_FLIGHT && !probe && pn >= p->rec.since)
             newest = r->time;
         if (r->flags & SENT_ELICITING && !probe) {
             run_from = run_from ? run_from : r->time;
@@ -253,10 +262,10 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
     }
     base_advance(s);
     if (newest) {
-        cubic_congestion(&p->cc, newest, lost, now);
+        congestion_event(&p->cc, newest, lost, &p->delivery, now);
         /* RFC 9002 §7.6: everything lost for three PTOs */
         if (p->rec.sampled && run > 3 * recovery_pto(c, p)) {
-            cubic_persistent(&p->cc);
+            congestion_persistent(&p->cc);
             p->rec.min = p->rec.latest;
         }
         conn_ready(c);
@@ -265,7 +274,12 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
 
 /* ---- acknowledged */
 
-struct ack_walk { uint64_t bytes; bool any, eliciting, largest_new; uint64_t largest_time; };
+struct ack_walk {
+    uint64_t bytes, growth;             /* in flight until now; of them, what may let the window grow */
+    bool any, eliciting, largest_new;
+    uint64_t largest_time;
+    struct rate_sample sample;
+};
 
 static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64_t pn, struct sent *r, struct ack_walk *w,
                          uint64_t now)
@@ -288,18 +302,55 @@ static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64
         if (distance >= p->rec.threshold)
             p->rec.threshold = distance < 127 ? (uint32_t)distance + 1 : 128;
         p->rec.patience -= p->rec.patience > 0;
-        cubic_spurious(&p->cc, r->time);
+        if (r->flags & SENT_IN_FLIGHT && pn >= p->rec.since)
+            p->delivery.delivered += r->bytes;
+        congestion_spurious(&p->cc, r->time);
         return;
     }
     p->stats.packets_acked++;
     w->any = true;
     if (r->flags & SENT_OUTSTANDING) {
         w->eliciting |= (r->flags & SENT_ELICITING) != 0;
-        if (!(r->flags & SENT_APP_LIMITED) && r->time > p->cc.recovery_start)
+        if (pn >= p->rec.since) {
             w->bytes += r->bytes;
+            if (!(r->flags & SENT_APP_LIMITED) && r->time > p->cc.recovery_start)
+                w->growth += r->bytes;
+            delivery_acked(&p->delivery, r, &w->sample, now);
+        }
         packet_out(p, s, r);
     }
     frames_each(c, r, frame_acked);
+}
+
+/* RFC 6356 §3: over the paths that carry data. */
+static struct cc_group group_of(const struct conn *c)
+{
+    struct cc_group g = { 0 };
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        const struct path *p = c->paths[i];
+        if (p->state != PATH_ACTIVE || !p->rec.sampled)
+            continue;
+        double cwnd = (double)p->cc.cwnd, rtt = (double)p->rec.smoothed / 1e9, best = cwnd / (rtt * rtt);
+        g.cwnd += cwnd;
+        g.sum += cwnd / rtt;
+        g.best = best > g.best ? best : g.best;
+    }
+    return g;
+}
+
+static void controller_acked(struct conn *c, struct path *p, struct space *s, struct ack_walk *w, uint64_t largest,
+                             uint64_t now)
+{
+    delivery_sample(&p->delivery, &w->sample, p->rec.min);
+    struct cc_group group;
+    struct cc_ack a = { .now = now, .bytes = w->bytes, .growth = w->growth, .largest = largest, .next_pn = s->next_pn,
+                        .rtt = w->largest_new && w->eliciting ? p->rec.latest : 0, .smoothed = p->rec.smoothed,
+                        .in_flight = p->rec.in_flight, .sample = &w->sample };
+    if (p->cc.ops->coupled) {
+        group = group_of(c);
+        a.group = &group;
+    }
+    p->cc.ops->acked(&p->cc, &a, &p->delivery);
 }
 
 uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int level, const struct frame_in *f, uint64_t now)
@@ -348,7 +399,7 @@ uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int lev
     }
     base_advance(s);
     recovery_detect(c, p, s, now);
-    cubic_acked(&p->cc, w.bytes, w.bytes > 0, f->largest, s->next_pn, w.largest_new ? p->rec.latest : 0, p->rec.smoothed, now);
+    controller_acked(c, p, s, &w, f->largest, now);
     if (w.eliciting) {                  /* an ACK of our ACKs says nothing of what is still unanswered */
         s->pto_from = now;
         if (c->server || level != LEVEL_INITIAL)

@@ -65,7 +65,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
     endpoint *e = c->e;
     if (!conn_seal_count(c, 0, now) || !p->dcid)
         return false;
-    uint64_t rate = cubic_rate(&p->cc, p->rec.sampled ? p->rec.smoothed : INITIAL_RTT_NS);
+    uint64_t rate = path_rate(p);
     struct batch_state s = { .n = 0 };
     size_t segment = 0;
     while (s.n < TX_BATCH && p->queue_packets) {
@@ -116,6 +116,8 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         return false;
     /* Application-limited: nothing waits and the window is not used (RFC 9002 §7.8). */
     uint64_t used = p->cc.cwnd < p->cc.ssthresh ? p->cc.cwnd / 2 : p->cc.cwnd / 4 * 3;
+    if (!p->queue_packets && p->rec.in_flight < p->cc.cwnd)
+        delivery_app_limited(&p->delivery, p->rec.in_flight);
     if (!p->queue_packets && p->rec.in_flight < used)
         for (uint32_t i = 0; i < s.n; i++)
             sent_get(&p->space, p->space.next_pn - 1 - i)->flags |= SENT_APP_LIMITED;

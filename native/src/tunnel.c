@@ -85,7 +85,7 @@ static void too_big(endpoint *e, struct tunnel *t, struct packet *k, uint16_t mt
 
 static uint32_t queue_limit(const struct path *p, size_t size)
 {
-    uint64_t rate = cubic_rate(&p->cc, p->rec.sampled ? p->rec.smoothed : INITIAL_RTT_NS);
+    uint64_t rate = path_rate(p);
     uint64_t n = (uint64_t)((double)rate * (double)LIMIT_QUEUE_NS / 1e9) / (size ? size : 1);
     return n < LIMIT_QUEUE_PACKETS_LEAST ? LIMIT_QUEUE_PACKETS_LEAST : n > LIMIT_QUEUE_PACKETS ? LIMIT_QUEUE_PACKETS : (uint32_t)n;
 }

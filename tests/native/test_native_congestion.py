@@ -1,0 +1,124 @@
+"""Congestion controllers over a bottleneck with a bounded queue: what they use, and how they share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from congestion_flows import CONTROLLERS, OUTER, SIZE, Bottleneck, jain
+
+from native import ffi, lib
+from native.sim import MS, SECOND, Node, Simulator, check
+
+CUBIC, NEWRENO, BBR, LIA = (CONTROLLERS[name] for name in ("cubic", "newreno", "bbr", "lia"))
+
+
+@pytest.fixture
+def links() -> Iterator[list[Bottleneck]]:
+    made: list[Bottleneck] = []
+    yield made
+    for one in made:
+        one.close()
+
+
+def share(links: list[Bottleneck], flows: list[tuple[int, int]], seed: int = 1) -> list[float]:
+    """Goodput of flows (controller, paths) that share 10 Mbit/s with 40 ms of RTT and 50 ms of queue."""
+    link = Bottleneck(10e6, 20 * MS, seed)
+    links.append(link)
+    for control, paths in flows:
+        link.add(control, paths)
+    return link.run(8 * SECOND, 10 * SECOND)
+
+
+@pytest.mark.parametrize("name", list(CONTROLLERS))
+def test_each_controller_fills_the_bottleneck(name: str, links: list[Bottleneck]) -> None:
+    link = Bottleneck(50e6, 20 * MS)
+    links.append(link)
+    flow = link.add(CONTROLLERS[name])
+    (goodput,) = link.run(3 * SECOND, 4 * SECOND)
+    assert goodput >= 0.9 * link.rate * SIZE / OUTER
+    info = link.sim.client.paths(flow.conn)[0]
+    assert ffi.string(lib.congestion_control_name(info.congestion_control)).decode() == name
+    assert info.rtt_smoothed <= 40 * MS + link.queue + 5 * MS
+    assert 0.8 * link.rate < info.delivery_rate * 8 < 1.2 * link.rate
+    assert info.pacing_rate * 8 > 0.8 * link.rate
+    assert info.bytes_in_flight < 2 * link.rate / 8 * (40 * MS + link.queue) / SECOND  # never below zero: it would wrap
+
+
+@pytest.mark.parametrize("name", list(CONTROLLERS))
+def test_two_flows_of_a_controller_share_fairly(name: str, links: list[Bottleneck]) -> None:
+    both = share(links, [(CONTROLLERS[name], 1)] * 2)
+    assert jain(both) >= 0.8
+    assert sum(both) >= 0.9 * 10e6 * SIZE / OUTER
+
+
+def test_bbr_leaves_room_for_cubic(links: list[Bottleneck]) -> None:
+    assert jain(share(links, [(BBR, 1), (CUBIC, 1)])) >= 0.8
+
+
+def test_coupled_paths_take_no_more_than_one_flow(links: list[Bottleneck]) -> None:
+    """RFC 6356 goals 2 and 3 at a shared bottleneck; two uncoupled paths show that the comparison can fail."""
+    coupled, alone = share(links, [(LIA, 2), (CUBIC, 1)])
+    assert 0.7 <= coupled / alone <= 1.3
+    uncoupled, alone = share(links, [(CUBIC, 2), (CUBIC, 1)])
+    assert uncoupled / alone >= 1.7
+
+
+def test_coupled_paths_reach_what_the_better_one_gives_alone() -> None:
+    """RFC 6356 goal 1, on disjoint accesses: there, coupling costs nothing."""
+    link = Bottleneck(10e6, 20 * MS)
+    for direction in range(2):
+        link.sim.wires[1, direction].shared = ffi.NULL
+    link.sim.shape(1, rate=10e6)
+    link.add(LIA, 2)
+    goodput = link.run(4 * SECOND, 6 * SECOND, share=2.4)[0]
+    link.close()
+    assert goodput >= 0.9 * 20e6 * SIZE / OUTER
+
+
+@pytest.mark.parametrize("rate", [5e6, 15e6])
+def test_five_percent_of_loss_cost_bbr_less_than_a_tenth(rate: float, links: list[Bottleneck]) -> None:
+    goodput = []
+    for control, loss in ((BBR, 0.0), (BBR, 0.05), (NEWRENO, 0.05)):
+        links.append(Bottleneck(rate, 20 * MS, loss=loss))
+        links[-1].add(control)
+        goodput += links[-1].run(3 * SECOND, 6 * SECOND)
+    clean, lossy, reno = goodput
+    assert clean >= 0.9 * rate * SIZE / OUTER
+    assert lossy >= 0.9 * clean
+    assert reno < 0.5 * clean  # what becomes of it when every loss halves the window
+
+
+def test_bbr_keeps_the_queue_short(links: list[Bottleneck]) -> None:
+    link = Bottleneck(20e6, 20 * MS)
+    links.append(link)
+    flow = link.add(BBR)
+    link.run(3 * SECOND, 3 * SECOND)
+    assert link.sim.client.paths(flow.conn)[0].rtt_smoothed < 48 * MS
+
+
+def test_controller_is_chosen_by_configuration() -> None:
+    with Simulator(81, client={"congestion_control": BBR}) as sim:
+        conn, peer = sim.connect()
+        assert sim.client.stats(conn).congestion_control == sim.client.paths(conn)[0].congestion_control == BBR
+        assert sim.server.stats(peer).congestion_control == CUBIC  # the default
+
+
+@pytest.mark.parametrize("which", [-1, len(CONTROLLERS)])
+def test_unknown_controller_is_refused(which: int) -> None:
+    with pytest.raises(ValueError, match="refused the configuration"):
+        Node(0, 1, congestion_control=which)
+    assert lib.congestion_control_name(which) == ffi.NULL
+    with Simulator(82) as sim:
+        conn, _ = sim.connect()
+        assert lib.conn_congestion_control_set(sim.client.endpoint, conn, which) == -lib.ENGINE_E_ARGUMENT
+        assert sim.client.stats(conn).congestion_control == CUBIC
+
+
+def test_controller_can_be_changed_under_load(links: list[Bottleneck]) -> None:
+    link = Bottleneck(10e6, 10 * MS)
+    links.append(link)
+    flow = link.add(CUBIC)
+    for which in (BBR, LIA, NEWRENO, CUBIC):
+        check(lib.conn_congestion_control_set(link.sim.client.endpoint, flow.conn, which))
+        assert link.run(SECOND, SECOND)[0] >= 0.85 * 10e6 * SIZE / OUTER
