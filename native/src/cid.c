@@ -5,7 +5,7 @@
 
 static uint32_t cid_slot(const endpoint *e, const uint8_t *cid, size_t length)
 {
-    return (uint32_t)(hash_bytes(e, cid, length) >> (64 - TABLE_BITS));
+    return (uint32_t)(hash_bytes(e, cid, length) >> (64 - e->table_bits));
 }
 
 struct cid_entry *cid_find(endpoint *e, const uint8_t *cid, size_t length)

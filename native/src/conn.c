@@ -11,12 +11,12 @@ struct conn *conn_find(endpoint *e, uint32_t handle)
 
 struct conn *conn_new(endpoint *e, bool server, uint32_t link, const struct address *remote, uint64_t now)
 {
-    uint32_t slot = 0;
     if (e->conn_count >= e->config.max_connections)
         return NULL;
-    while (slot < ENGINE_MAX_CONNS && e->conns[slot])
-        slot++;
-    struct conn *c = slot < ENGINE_MAX_CONNS ? calloc(1, sizeof *c) : NULL;
+    uint32_t slot = e->conn_next;
+    while (e->conns[slot])              /* there is one: max_connections is not above the number of slots */
+        slot = (slot + 1) % ENGINE_MAX_CONNS;
+    struct conn *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
     c->e = e;
@@ -53,6 +53,7 @@ struct conn *conn_new(endpoint *e, bool server, uint32_t link, const struct addr
     c->half_open = server;
     e->half_open += server;
     e->conns[slot] = c;
+    e->conn_next = (slot + 1) % ENGINE_MAX_CONNS;
     e->conn_count++;
     conn_touch(c);
     return c;

@@ -289,11 +289,11 @@ struct tunnel {
     struct young young[YOUNG_MAX]; uint32_t young_first, young_count;
     struct packet *hold_head, **hold_tail;
     uint32_t hold_count;
+    struct tunnel *holding_next, *holding_previous;
+    struct flow *flow_last;
     struct tunnel_stats stats;
 };
 
-#define TABLE_BITS 13
-#define TABLE_SIZE (1u << TABLE_BITS)
 struct event_ring { uint8_t *buffer; uint32_t head, used; uint64_t lost; };
 
 struct token_used { uint64_t id, issued; };
@@ -314,12 +314,16 @@ struct endpoint {
     uint32_t conn_count, half_open;
     struct conn **heap; uint32_t heap_count;
     struct conn *ready_head, *ready_tail, *dirty;
-    struct cid_entry *cids[TABLE_SIZE];
-    struct peer_cid *tokens[TABLE_SIZE];
+    uint32_t conn_next, tunnel_next;    /* where to look for a free slot */
+    unsigned table_bits;                /* of the four tables: by the most connections there may be, so chains stay short */
+    struct cid_entry **cids;
+    struct peer_cid **tokens;
+    struct tunnel **table4, **table6;   /* by inner address */
     struct tunnel *tunnels[LIMIT_TUNNELS];
     uint16_t tunnel_generations[LIMIT_TUNNELS];
-    uint32_t tunnel_count, tunnels_holding;
-    struct tunnel *table4[TABLE_SIZE], *table6[TABLE_SIZE];
+    uint32_t tunnel_count;
+    struct tunnel *holding;             /* tunnels whose hold queue is not empty */
+    struct tunnel *tunnel_last;         /* that took the last inner packet: packets come in bursts of one flow */
     struct packet *pool; void *pool_chunks; uint32_t pool_total;
     struct frame *frames; void *frame_chunks;
     struct frame_ref *refs; void *ref_chunks;

@@ -15,6 +15,33 @@ static bool config_valid(const struct endpoint_config *g)
            g->congestion_control >= 0 && g->congestion_control < CC_COUNT;
 }
 
+/* What grows with the most connections there may be: 4 CIDs for each find their own chain, mostly. */
+static bool memory_take(endpoint *e)
+{
+    while ((1u << e->table_bits) < 8 * e->config.max_connections || e->table_bits < 6)
+        e->table_bits++;
+    size_t slots = (size_t)1 << e->table_bits;
+    e->events.buffer = malloc(LIMIT_EVENT_BYTES);
+    e->heap = calloc(ENGINE_MAX_CONNS, sizeof *e->heap);
+    e->cids = calloc(slots, sizeof *e->cids);
+    e->tokens = calloc(slots, sizeof *e->tokens);
+    e->table4 = calloc(slots, sizeof *e->table4);
+    e->table6 = calloc(slots, sizeof *e->table6);
+    return e->events.buffer && e->heap && e->cids && e->tokens && e->table4 && e->table6;
+}
+
+static void memory_free(endpoint *e)
+{
+    free(e->events.buffer);
+    free(e->heap);
+    free(e->cids);
+    free(e->tokens);
+    free(e->table4);
+    free(e->table6);
+    secret_wipe(e, sizeof *e);
+    free(e);
+}
+
 endpoint *endpoint_new(const struct endpoint_config *config)
 {
     if (!config || !config_valid(config))
@@ -24,12 +51,8 @@ endpoint *endpoint_new(const struct endpoint_config *config)
         return NULL;
     e->config = *config;
     e->server = config->role == ROLE_SERVER;
-    e->events.buffer = malloc(LIMIT_EVENT_BYTES);
-    e->heap = calloc(ENGINE_MAX_CONNS, sizeof *e->heap);
-    if (!e->events.buffer || !e->heap || pthread_mutex_init(&e->lock, NULL)) {
-        free(e->events.buffer);
-        free(e->heap);
-        free(e);
+    if (!memory_take(e) || pthread_mutex_init(&e->lock, NULL)) {
+        memory_free(e);
         return NULL;
     }
     for (int i = 0; i < ENGINE_MAX_LINKS; i++)
@@ -57,10 +80,7 @@ void endpoint_free(endpoint *e)
     pools_free(e);
     aead_key_free(e->token_key);
     pthread_mutex_destroy(&e->lock);
-    free(e->events.buffer);
-    free(e->heap);
-    secret_wipe(e, sizeof *e);
-    free(e);
+    memory_free(e);
 }
 
 void endpoint_lock(endpoint *e) { pthread_mutex_lock(&e->lock); }

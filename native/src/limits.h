@@ -15,7 +15,7 @@
 #define LIMIT_VALIDATIONS 8             /* paths of the peer that are being validated at a time */
 #define LIMIT_UNDECRYPTABLE 8           /* packets kept until their keys come */
 #define LIMIT_BINDINGS 8                /* tunnels carried by one connection */
-#define LIMIT_TUNNELS 4096
+#define LIMIT_TUNNELS 16384
 #define LIMIT_POOL_PACKETS 16384
 #define LIMIT_POOL_CHUNK 64
 #define LIMIT_QUEUE_PACKETS 4096        /* a path's queue of inner packets, at most */

@@ -8,14 +8,14 @@ static uint32_t slot4(const endpoint *e, uint32_t tun, const uint8_t *address)
 {
     uint8_t key[8];
     put_be32(put_bytes(key, address, 4), tun);
-    return (uint32_t)(hash_bytes(e, key, 8) >> (64 - TABLE_BITS));
+    return (uint32_t)(hash_bytes(e, key, 8) >> (64 - e->table_bits));
 }
 
 static uint32_t slot6(const endpoint *e, uint32_t tun, const uint8_t *address)
 {
     uint8_t key[12];
     put_be32(put_bytes(key, address, 8), tun);
-    return (uint32_t)(hash_bytes(e, key, 12) >> (64 - TABLE_BITS));
+    return (uint32_t)(hash_bytes(e, key, 12) >> (64 - e->table_bits));
 }
 
 static bool prefix_equal(const uint8_t *a, const uint8_t *b, unsigned bits)
@@ -32,9 +32,14 @@ static bool has_address(const struct tunnel *t, int version, const uint8_t *addr
 
 static struct tunnel *tunnel_by_address(endpoint *e, uint32_t tun, int version, const uint8_t *address)
 {
-    struct tunnel *t = version == 4 ? e->table4[slot4(e, tun, address)] : e->table6[slot6(e, tun, address)];
+    struct tunnel *t = e->tunnel_last;
+    if (t && t->config.tun == tun && has_address(t, version, address))
+        return t;
+    t = version == 4 ? e->table4[slot4(e, tun, address)] : e->table6[slot6(e, tun, address)];
     while (t && !(t->config.tun == tun && has_address(t, version, address)))
         t = version == 4 ? t->next4 : t->next6;
+    if (t)
+        e->tunnel_last = t;
     return t;
 }
 
@@ -96,7 +101,13 @@ static void hold(endpoint *e, struct tunnel *t, struct packet *k)
         drop(e, t, k, COUNTER_tunnel_hold_full);
         return;
     }
-    e->tunnels_holding += t->hold_count == 0;
+    if (t->hold_count == 0) {
+        t->holding_previous = NULL;
+        t->holding_next = e->holding;
+        if (e->holding)
+            e->holding->holding_previous = t;
+        e->holding = t;
+    }
     k->next = NULL;
     *t->hold_tail = k;
     t->hold_tail = &k->next;
@@ -246,10 +257,22 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
 
 /* ---- hold queue */
 
+static void holding_remove(endpoint *e, struct tunnel *t)
+{
+    if (t->holding_previous)
+        t->holding_previous->holding_next = t->holding_next;
+    else
+        e->holding = t->holding_next;
+    if (t->holding_next)
+        t->holding_next->holding_previous = t->holding_previous;
+    t->holding_next = t->holding_previous = NULL;
+}
+
 static struct packet *hold_detach(endpoint *e, struct tunnel *t)
 {
     struct packet *list = t->hold_head;
-    e->tunnels_holding -= t->hold_count > 0;
+    if (t->hold_count)
+        holding_remove(e, t);
     t->hold_head = NULL;
     t->hold_tail = &t->hold_head;
     t->hold_count = 0;
@@ -267,24 +290,22 @@ static void hold_flush(endpoint *e, struct tunnel *t, uint64_t now)
 uint64_t tunnels_deadline(endpoint *e)
 {
     uint64_t d = NEVER;
-    for (uint32_t i = 0; e->tunnels_holding && i < LIMIT_TUNNELS; i++) {
-        const struct tunnel *t = e->tunnels[i];
-        if (t && t->hold_head && t->hold_head->enqueued + t->config.hold_ns < d)
+    for (const struct tunnel *t = e->holding; t; t = t->holding_next)
+        if (t->hold_head->enqueued + t->config.hold_ns < d)
             d = t->hold_head->enqueued + t->config.hold_ns;
-    }
     return d;
 }
 
 void tunnels_timer(endpoint *e, uint64_t now)
 {
-    for (uint32_t i = 0; e->tunnels_holding && i < LIMIT_TUNNELS; i++) {
-        struct tunnel *t = e->tunnels[i];
-        while (t && t->hold_head && t->hold_head->enqueued + t->config.hold_ns <= now) {
+    for (struct tunnel *t = e->holding, *next; t; t = next) {
+        next = t->holding_next;
+        while (t->hold_head && t->hold_head->enqueued + t->config.hold_ns <= now) {
             struct packet *k = t->hold_head;
             t->hold_head = k->next;
             if (--t->hold_count == 0) {
                 t->hold_tail = &t->hold_head;
-                e->tunnels_holding--;
+                holding_remove(e, t);
             }
             drop(e, t, k, COUNTER_tunnel_hold_expired);
         }
@@ -321,12 +342,12 @@ int64_t tunnel_new(endpoint *e, const struct tunnel_config *g)
         return -ENGINE_E_ARGUMENT;
     endpoint_lock(e);
     int64_t result = -ENGINE_E_LIMIT;
-    uint32_t slot = 0;
-    while (slot < LIMIT_TUNNELS && e->tunnels[slot])
-        slot++;
+    uint32_t slot = e->tunnel_next, tries = 0;
+    while (tries < LIMIT_TUNNELS && e->tunnels[slot])
+        slot = (slot + 1) % LIMIT_TUNNELS, tries++;
     bool taken = (g->has_ipv4 && tunnel_by_address(e, g->tun, 4, g->ipv4)) ||
                  (g->has_ipv6 && tunnel_by_address(e, g->tun, 6, g->ipv6));
-    struct tunnel *t = slot < LIMIT_TUNNELS && !taken ? calloc(1, sizeof *t) : NULL;
+    struct tunnel *t = tries < LIMIT_TUNNELS && !taken ? calloc(1, sizeof *t) : NULL;
     if (taken)
         result = -ENGINE_E_STATE;
     if (t) {
@@ -336,6 +357,7 @@ int64_t tunnel_new(endpoint *e, const struct tunnel_config *g)
         t->config = *g;
         t->hold_tail = &t->hold_head;
         e->tunnels[slot] = t;
+        e->tunnel_next = (slot + 1) % LIMIT_TUNNELS;
         e->tunnel_count++;
         if (g->has_ipv4) {
             struct tunnel **at = &e->table4[slot4(e, g->tun, g->ipv4)];
@@ -382,6 +404,8 @@ int tunnel_free(endpoint *e, uint32_t tunnel)
             at = &(*at)->next6;
         *at = t->next6;
     }
+    if (e->tunnel_last == t)
+        e->tunnel_last = NULL;
     e->tunnels[tunnel & 0xffff] = NULL;
     e->tunnel_count--;
     free(t->flows);
