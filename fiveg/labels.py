@@ -1,5 +1,5 @@
 """Names as DNS labels, each behind its length, without the final zero: the DNN of NAS (TS 24.501 §9.11.2.1B), DNN and FQDN
-of PFCP (TS 29.244 §8.2.103, §8.2.38), both by TS 23.003 §9.1."""
+of PFCP (TS 29.244 §8.2.117, §8.2.38), both by TS 23.003 §9.1."""
 
 from __future__ import annotations
 

@@ -1,9 +1,11 @@
 """IEs on the wire (TS 29.244 §8.1): type (2) ‖ length (2) ‖ value; from type 0x8000 on the value starts with the
 enterprise number. A message or grouped IE is a dataclass whose fields say which IE they are:
 
-    far_id: Annotated[int, Ie(IeType.FAR_ID, U32)]                        mandatory: no default
-    dnn: Annotated[str | None, Ie(IeType.APN_DNN, DNN)] = None            optional
-    pdrs: Annotated[tuple[CreatePdr, ...], Ies(IeType.CREATE_PDR, CreatePdr)]   repeated; no default: at least one
+    far_id: ie.FarId                          mandatory
+    dnn: ie.ApnDnn | None = None              optional
+    pdrs: tuple[CreatePdr, ...] = ()          any number; without the default at least one
+
+A single value is a name of ies.py, which is its type with an Ie beside it; a group is its class, which has its IE type.
 
 Unknown IEs are skipped, of a repeated IE that may stand once the first counts (§7.6.8), octets after a value that we
 know are ignored (§5.7). Nothing is ever read beyond the value that an IE's length gives, and groups nest as deep as the
@@ -14,10 +16,11 @@ import dataclasses
 import struct
 from collections.abc import Iterator
 from enum import IntEnum, IntFlag
-from typing import Annotated, Any, Generic, Protocol, Self, TypeVar, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from fiveg.labels import LabelError, labels_decode, labels_encode
-from fiveg.pfcp.codes import ENTERPRISE
+from fiveg.pfcp.codes import ENTERPRISE, IeType
 from fiveg.pfcp.errors import IeIncorrect, InvalidLength, MandatoryIeMissing, PfcpError
 
 E = TypeVar("E", bound=IntEnum)
@@ -149,7 +152,7 @@ class Octets:
 
 
 class Labels:
-    """A DNN or FQDN as DNS labels (§8.2.103, §8.2.38)."""
+    """A DNN or FQDN as DNS labels (§8.2.117, §8.2.38)."""
 
     LONGEST = 255
 
@@ -209,15 +212,10 @@ def ies_split(data: bytes) -> Iterator[RawIe]:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ie:
-    """Marks a field as one IE."""
+    """Beside a type: the IE that it is on the wire."""
 
     kind: int
     codec: Codec
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Ies(Ie):
-    """Marks a field as a tuple of IEs of this type."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -246,19 +244,27 @@ def _slots_find(group: type["Group"]) -> dict[int, Slot]:
     found: dict[int, Slot] = {}
     for field in dataclasses.fields(group):  # type: ignore[arg-type]
         hint = hints[field.name]
-        if get_origin(hint) is not Annotated:
-            continue
-        for mark in hint.__metadata__:
-            if isinstance(mark, Ie):
-                mandatory = field.default is dataclasses.MISSING
-                found[mark.kind] = Slot(field.name, mark.kind, mark.codec, isinstance(mark, Ies), mandatory)
+        many = get_origin(hint) is tuple
+        if many or get_origin(hint) in (Union, UnionType):  # tuple[X, ...] or X | None
+            hint = get_args(hint)[0]
+        ie = _ie_of(hint)
+        found[ie.kind] = Slot(field.name, ie.kind, ie.codec, many, field.default is dataclasses.MISSING)
     return found
+
+
+def _ie_of(hint: Any) -> Ie:
+    if isinstance(hint, type) and issubclass(hint, Group):
+        return Ie(hint.IE, hint)
+    (ie,) = (mark for mark in hint.__metadata__ if isinstance(mark, Ie))
+    return ie
 
 
 class Group:
     """Base of grouped IEs and messages."""
 
     __slots__ = ()
+    IE: ClassVar[IeType]
+    """Of a grouped IE that stands for one type only"""
 
     def check(self) -> None:
         """Conditions between the IEs (which conditional ones must be there); raises PfcpError."""
@@ -274,26 +280,28 @@ class Group:
                     out += ie_encode(slot.type, slot.codec.encode(item))
             except PfcpError as error:
                 raise error.within(slot.type) from None
+            except (OverflowError, ValueError):  # a number too large for its octets; its text may show the value
+                raise IeIncorrect(f"{type(self).__name__}.{slot.name} has no encoding", ie=slot.type) from None
         return bytes(out)
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
+        """Raises PfcpError and nothing else."""
         slots = slots_of(cls)
-        values: dict[str, Any] = {}
+        found: dict[str, list[Any]] = {}
         for raw in ies_split(data):
             slot = slots.get(raw.type)
-            if slot is None or (slot.name in values and not slot.many):
+            if slot is None or (slot.name in found and not slot.many):
                 continue
             try:
-                value = slot.codec.decode(raw.value)
+                found.setdefault(slot.name, []).append(slot.codec.decode(raw.value))
             except PfcpError as error:
                 raise error.within(raw.type) from None
-            if slot.many:
-                values[slot.name] = (*values.get(slot.name, ()), value)
-            else:
-                values[slot.name] = value
+        values: dict[str, Any] = {}
         for slot in slots.values():
-            if slot.mandatory and slot.name not in values:
+            if slot.name in found:
+                values[slot.name] = tuple(found[slot.name]) if slot.many else found[slot.name][0]
+            elif slot.mandatory:
                 raise MandatoryIeMissing(f"{cls.__name__} without {slot.name}", ie=slot.type)
         group = cls(**values)
         group.check()

@@ -181,6 +181,8 @@ class InterfaceType(IntEnum):
 
 
 class PdnType(IntEnum):
+    """TS 29.244 §8.2.79"""
+
     IPV4 = 1
     IPV6 = 2
     IPV4V6 = 3
@@ -211,7 +213,7 @@ class ReportType(IntFlag):
 
 
 class ReportFlags(IntFlag):
-    """PFCPSRReq-Flags, TS 29.244 §8.2.120"""
+    """PFCPSRReq-Flags, TS 29.244 §8.2.119"""
 
     PSDBU = 1
     PPPCP = 2
@@ -240,7 +242,7 @@ class RuleKind(IntEnum):
 
 
 class SteeringFunctionality(IntEnum):
-    """TS 29.244 §8.2.121 (0-based; the NAS codes of TS 24.193 are not)"""
+    """TS 29.244 §8.2.124 (0-based; the NAS codes of TS 24.193 are not)"""
 
     ATSSS_LL = 0
     MPTCP = 1
@@ -254,7 +256,7 @@ class SteeringFunctionality(IntEnum):
 
 
 class SteeringMode(IntEnum):
-    """TS 29.244 §8.2.122"""
+    """TS 29.244 §8.2.125"""
 
     ACTIVE_STANDBY = 0
     SMALLEST_DELAY = 1
@@ -264,7 +266,7 @@ class SteeringMode(IntEnum):
 
 
 class Priority(IntEnum):
-    """TS 29.244 §8.2.124"""
+    """TS 29.244 §8.2.127"""
 
     ACTIVE = 0
     STANDBY = 1
@@ -284,7 +286,7 @@ class TransportMode(IntEnum):
 
 
 class SteeringModeIndicator(IntFlag):
-    """ALBI: autonomous load balance; UEAI: UE assistance; never both (TS 29.244 §8.2.199)"""
+    """ALBI: autonomous load balance; UEAI: UE assistance; never both (TS 29.244 §8.2.197)"""
 
     ALBI = 1
     UEAI = 2
@@ -299,7 +301,7 @@ class MpquicControl(IntFlag):
 
 
 class MultipathApplicable(IntFlag):
-    """TS 29.244 §8.2.177"""
+    """TS 29.244 §8.2.181"""
 
     MPTCP = 1
     MPQUIC = 2
@@ -315,7 +317,7 @@ class ProxyType(IntEnum):
 
 
 class AccessType(IntEnum):
-    """Access of the availability IEs, TS 29.244 §8.2.156"""
+    """Access of the availability IEs, TS 29.244 §8.2.153"""
 
     ACCESS_3GPP = 0
     NON_3GPP = 1

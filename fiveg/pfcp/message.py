@@ -12,263 +12,265 @@ with its cause (`rejection`), and nothing of the message is applied.
 
 import struct
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from fiveg.pfcp.codec import LABELS, U16, U32, Enumeration, Flags, Group, Ie, Ies, Octets
-from fiveg.pfcp.codes import (
-    VERSION,
-    Cause,
-    IeType,
-    MessageType,
-    NodeReportType,
-    PdnType,
-    ReportFlags,
-    ReportType,
-    RuleKind,
-    UpFeature,
+from fiveg.pfcp import ies as ie
+from fiveg.pfcp import rules as r
+from fiveg.pfcp.codec import Group, slots_of
+from fiveg.pfcp.codes import VERSION, IeType, MessageType, RuleKind
+from fiveg.pfcp.errors import (
+    ConditionalIeMissing,
+    HeaderError,
+    IeIncorrect,
+    InvalidLength,
+    PfcpError,
+    UnknownMessage,
+    VersionNotSupported,
 )
-from fiveg.pfcp.errors import HeaderError, IeIncorrect, InvalidLength, PfcpError, UnknownMessage, VersionNotSupported
-from fiveg.pfcp.mpquic_ies import MpquicKey, MpquicKeyCapability, MpquicKeyReport, MpquicKeyRequest
-from fiveg.pfcp.rules import (
-    AtsssControlParameters,
-    CreatedPdr,
-    CreateFar,
-    CreateMar,
-    CreatePdr,
-    CreateQer,
-    CreateSrr,
-    ProvideAtsssControl,
-    RemoveFar,
-    RemoveMar,
-    RemovePdr,
-    RemoveQer,
-    RemoveSrr,
-    SessionReport,
-    UpdateFar,
-    UpdateMar,
-    UpdatePdr,
-    UpdateQer,
-)
-from fiveg.pfcp.values import FailedRule, FSeid, NodeId, SNssai, UeIpAddress, UpFeatures, UserId
+from fiveg.pfcp.values import FailedRule, NodeId
 
 SEQUENCE_MODULUS = 1 << 24
 
 
 class Message(Group):
-    """A message body; TYPE and whether its header has a SEID."""
+    """A message body: its type, and whether its header has a SEID."""
 
     __slots__ = ()
     TYPE: ClassVar[MessageType]
-    SESSION: ClassVar[bool] = True
+    SESSION: ClassVar[bool]
 
 
-CAUSE = Enumeration(Cause)
+class NodeMessage(Message):
+    """Of a node (§7.4): no SEID in the header."""
+
+    __slots__ = ()
+    SESSION = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeartbeatRequest(Message):
-    TYPE: ClassVar[MessageType] = MessageType.HEARTBEAT_REQUEST
-    SESSION: ClassVar[bool] = False
-    recovery_time_stamp: Annotated[int, Ie(IeType.RECOVERY_TIME_STAMP, U32)]
+class SessionMessage(Message):
+    """Of a session (§7.5): the header has the receiver's SEID."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeartbeatResponse(Message):
-    TYPE: ClassVar[MessageType] = MessageType.HEARTBEAT_RESPONSE
-    SESSION: ClassVar[bool] = False
-    recovery_time_stamp: Annotated[int, Ie(IeType.RECOVERY_TIME_STAMP, U32)]
+    __slots__ = ()
+    SESSION = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AssociationSetupRequest(Message):
+class HeartbeatRequest(NodeMessage):
+    """§7.4.2.1"""
+
+    TYPE = MessageType.HEARTBEAT_REQUEST
+    recovery_time_stamp: ie.RecoveryTimeStamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatResponse(NodeMessage):
+    """§7.4.2.2"""
+
+    TYPE = MessageType.HEARTBEAT_RESPONSE
+    recovery_time_stamp: ie.RecoveryTimeStamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssociationSetupRequest(NodeMessage):
     """§7.4.4.1"""
 
-    TYPE: ClassVar[MessageType] = MessageType.ASSOCIATION_SETUP_REQUEST
-    SESSION: ClassVar[bool] = False
-    node_id: Annotated[NodeId, Ie(IeType.NODE_ID, NodeId)]
-    recovery_time_stamp: Annotated[int, Ie(IeType.RECOVERY_TIME_STAMP, U32)]
-    up_features: Annotated[frozenset[UpFeature] | None, Ie(IeType.UP_FUNCTION_FEATURES, UpFeatures())] = None
-    cp_features: Annotated[bytes | None, Ie(IeType.CP_FUNCTION_FEATURES, Octets(1))] = None
-    key_capability: Annotated[MpquicKeyCapability | None, Ie(IeType.MPQUIC_KEY_CAPABILITY, MpquicKeyCapability)] = None
+    TYPE = MessageType.ASSOCIATION_SETUP_REQUEST
+    node_id: ie.NodeId
+    recovery_time_stamp: ie.RecoveryTimeStamp
+    up_features: ie.UpFunctionFeatures | None = None
+    cp_features: ie.CpFunctionFeatures | None = None
+    key_capability: ie.MpquicKeyCapability | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AssociationSetupResponse(Message):
+class AssociationSetupResponse(NodeMessage):
     """§7.4.4.2"""
 
-    TYPE: ClassVar[MessageType] = MessageType.ASSOCIATION_SETUP_RESPONSE
-    SESSION: ClassVar[bool] = False
-    node_id: Annotated[NodeId, Ie(IeType.NODE_ID, NodeId)]
-    cause: Annotated[Cause, Ie(IeType.CAUSE, CAUSE)]
-    recovery_time_stamp: Annotated[int, Ie(IeType.RECOVERY_TIME_STAMP, U32)]
-    up_features: Annotated[frozenset[UpFeature] | None, Ie(IeType.UP_FUNCTION_FEATURES, UpFeatures())] = None
-    cp_features: Annotated[bytes | None, Ie(IeType.CP_FUNCTION_FEATURES, Octets(1))] = None
-    offending_ie: Annotated[int | None, Ie(IeType.OFFENDING_IE, U16)] = None
-    key_capability: Annotated[MpquicKeyCapability | None, Ie(IeType.MPQUIC_KEY_CAPABILITY, MpquicKeyCapability)] = None
+    TYPE = MessageType.ASSOCIATION_SETUP_RESPONSE
+    node_id: ie.NodeId
+    cause: ie.Cause
+    recovery_time_stamp: ie.RecoveryTimeStamp
+    up_features: ie.UpFunctionFeatures | None = None
+    cp_features: ie.CpFunctionFeatures | None = None
+    offending_ie: ie.OffendingIe | None = None
+    key_capability: ie.MpquicKeyCapability | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AssociationUpdateRequest(Message):
-    TYPE: ClassVar[MessageType] = MessageType.ASSOCIATION_UPDATE_REQUEST
-    SESSION: ClassVar[bool] = False
-    node_id: Annotated[NodeId, Ie(IeType.NODE_ID, NodeId)]
-    up_features: Annotated[frozenset[UpFeature] | None, Ie(IeType.UP_FUNCTION_FEATURES, UpFeatures())] = None
-    release_request: Annotated[bytes | None, Ie(IeType.ASSOCIATION_RELEASE_REQUEST, Octets(1))] = None
+class AssociationUpdateRequest(NodeMessage):
+    """§7.4.4.3"""
+
+    TYPE = MessageType.ASSOCIATION_UPDATE_REQUEST
+    node_id: ie.NodeId
+    up_features: ie.UpFunctionFeatures | None = None
+    release_request: ie.AssociationRelease | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AssociationUpdateResponse(Message):
-    TYPE: ClassVar[MessageType] = MessageType.ASSOCIATION_UPDATE_RESPONSE
-    SESSION: ClassVar[bool] = False
-    node_id: Annotated[NodeId, Ie(IeType.NODE_ID, NodeId)]
-    cause: Annotated[Cause, Ie(IeType.CAUSE, CAUSE)]
-    offending_ie: Annotated[int | None, Ie(IeType.OFFENDING_IE, U16)] = None
+class AssociationUpdateResponse(NodeMessage):
+    """§7.4.4.4"""
+
+    TYPE = MessageType.ASSOCIATION_UPDATE_RESPONSE
+    node_id: ie.NodeId
+    cause: ie.Cause
+    offending_ie: ie.OffendingIe | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AssociationReleaseRequest(Message):
-    TYPE: ClassVar[MessageType] = MessageType.ASSOCIATION_RELEASE_REQUEST
-    SESSION: ClassVar[bool] = False
-    node_id: Annotated[NodeId, Ie(IeType.NODE_ID, NodeId)]
+class AssociationReleaseRequest(NodeMessage):
+    """§7.4.4.5"""
+
+    TYPE = MessageType.ASSOCIATION_RELEASE_REQUEST
+    node_id: ie.NodeId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AssociationReleaseResponse(Message):
-    TYPE: ClassVar[MessageType] = MessageType.ASSOCIATION_RELEASE_RESPONSE
-    SESSION: ClassVar[bool] = False
-    node_id: Annotated[NodeId, Ie(IeType.NODE_ID, NodeId)]
-    cause: Annotated[Cause, Ie(IeType.CAUSE, CAUSE)]
-    offending_ie: Annotated[int | None, Ie(IeType.OFFENDING_IE, U16)] = None
+class AssociationReleaseResponse(NodeMessage):
+    """§7.4.4.6"""
+
+    TYPE = MessageType.ASSOCIATION_RELEASE_RESPONSE
+    node_id: ie.NodeId
+    cause: ie.Cause
+    offending_ie: ie.OffendingIe | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VersionNotSupportedResponse(Message):
-    TYPE: ClassVar[MessageType] = MessageType.VERSION_NOT_SUPPORTED_RESPONSE
-    SESSION: ClassVar[bool] = False
+class VersionNotSupportedResponse(NodeMessage):
+    """§7.4.4.7"""
+
+    TYPE = MessageType.VERSION_NOT_SUPPORTED_RESPONSE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeReportRequest(Message):
-    TYPE: ClassVar[MessageType] = MessageType.NODE_REPORT_REQUEST
-    SESSION: ClassVar[bool] = False
-    node_id: Annotated[NodeId, Ie(IeType.NODE_ID, NodeId)]
-    report_type: Annotated[NodeReportType, Ie(IeType.NODE_REPORT_TYPE, Flags(NodeReportType, least_one=True))]
+class NodeReportRequest(NodeMessage):
+    """§7.4.5.1"""
+
+    TYPE = MessageType.NODE_REPORT_REQUEST
+    node_id: ie.NodeId
+    report_type: ie.NodeReportType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeReportResponse(Message):
-    TYPE: ClassVar[MessageType] = MessageType.NODE_REPORT_RESPONSE
-    SESSION: ClassVar[bool] = False
-    node_id: Annotated[NodeId, Ie(IeType.NODE_ID, NodeId)]
-    cause: Annotated[Cause, Ie(IeType.CAUSE, CAUSE)]
-    offending_ie: Annotated[int | None, Ie(IeType.OFFENDING_IE, U16)] = None
+class NodeReportResponse(NodeMessage):
+    """§7.4.5.2"""
+
+    TYPE = MessageType.NODE_REPORT_RESPONSE
+    node_id: ie.NodeId
+    cause: ie.Cause
+    offending_ie: ie.OffendingIe | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionEstablishmentRequest(Message):
+class SessionEstablishmentRequest(SessionMessage):
     """§7.5.2; goes out with SEID 0 in the header"""
 
-    TYPE: ClassVar[MessageType] = MessageType.SESSION_ESTABLISHMENT_REQUEST
-    node_id: Annotated[NodeId, Ie(IeType.NODE_ID, NodeId)]
-    cp_f_seid: Annotated[FSeid, Ie(IeType.F_SEID, FSeid)]
-    create_pdrs: Annotated[tuple[CreatePdr, ...], Ies(IeType.CREATE_PDR, CreatePdr)]
-    create_fars: Annotated[tuple[CreateFar, ...], Ies(IeType.CREATE_FAR, CreateFar)]
-    create_qers: Annotated[tuple[CreateQer, ...], Ies(IeType.CREATE_QER, CreateQer)] = ()
-    create_mars: Annotated[tuple[CreateMar, ...], Ies(IeType.CREATE_MAR, CreateMar)] = ()
-    create_srrs: Annotated[tuple[CreateSrr, ...], Ies(IeType.CREATE_SRR, CreateSrr)] = ()
-    pdn_type: Annotated[PdnType | None, Ie(IeType.PDN_TYPE, Enumeration(PdnType, 7))] = None
-    dnn: Annotated[str | None, Ie(IeType.APN_DNN, LABELS)] = None
-    s_nssai: Annotated[SNssai | None, Ie(IeType.S_NSSAI, SNssai)] = None
-    user_id: Annotated[UserId | None, Ie(IeType.USER_ID, UserId)] = None
-    provide_atsss: Annotated[ProvideAtsssControl | None, Ie(IeType.PROVIDE_ATSSS_CONTROL, ProvideAtsssControl)] = None
-    key: Annotated[MpquicKey | None, Ie(IeType.MPQUIC_KEY, MpquicKey)] = None
+    TYPE = MessageType.SESSION_ESTABLISHMENT_REQUEST
+    node_id: ie.NodeId
+    cp_f_seid: ie.FSeid
+    create_pdrs: tuple[r.CreatePdr, ...]
+    create_fars: tuple[r.CreateFar, ...]
+    create_qers: tuple[r.CreateQer, ...] = ()
+    create_mars: tuple[r.CreateMar, ...] = ()
+    create_srrs: tuple[r.CreateSrr, ...] = ()
+    pdn_type: ie.PdnType | None = None
+    dnn: ie.ApnDnn | None = None
+    s_nssai: ie.SNssai | None = None
+    user_id: ie.UserId | None = None
+    provide_atsss: r.ProvideAtsssControl | None = None
+    key: ie.MpquicKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionEstablishmentResponse(Message):
+class SessionEstablishmentResponse(SessionMessage):
     """§7.5.3; UP F-SEID is there when the cause is success"""
 
-    TYPE: ClassVar[MessageType] = MessageType.SESSION_ESTABLISHMENT_RESPONSE
-    node_id: Annotated[NodeId, Ie(IeType.NODE_ID, NodeId)]
-    cause: Annotated[Cause, Ie(IeType.CAUSE, CAUSE)]
-    offending_ie: Annotated[int | None, Ie(IeType.OFFENDING_IE, U16)] = None
-    up_f_seid: Annotated[FSeid | None, Ie(IeType.F_SEID, FSeid)] = None
-    created_pdrs: Annotated[tuple[CreatedPdr, ...], Ies(IeType.CREATED_PDR, CreatedPdr)] = ()
-    failed_rule: Annotated[FailedRule | None, Ie(IeType.FAILED_RULE_ID, FailedRule)] = None
-    atsss_parameters: Annotated[AtsssControlParameters | None, Ie(IeType.ATSSS_CONTROL_PARAMETERS, AtsssControlParameters)] = None
+    TYPE = MessageType.SESSION_ESTABLISHMENT_RESPONSE
+    node_id: ie.NodeId
+    cause: ie.Cause
+    offending_ie: ie.OffendingIe | None = None
+    up_f_seid: ie.FSeid | None = None
+    created_pdrs: tuple[r.CreatedPdr, ...] = ()
+    failed_rule: ie.FailedRuleId | None = None
+    atsss_parameters: r.AtsssControlParameters | None = None
 
     def check(self) -> None:
         if self.cause.accepted and self.up_f_seid is None:
-            raise IeIncorrect("accepted establishment without UP F-SEID", ie=IeType.F_SEID)
+            raise ConditionalIeMissing("accepted establishment without UP F-SEID", ie=IeType.F_SEID)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionModificationRequest(Message):
+class SessionModificationRequest(SessionMessage):
     """§7.5.4"""
 
-    TYPE: ClassVar[MessageType] = MessageType.SESSION_MODIFICATION_REQUEST
-    cp_f_seid: Annotated[FSeid | None, Ie(IeType.F_SEID, FSeid)] = None
-    remove_pdrs: Annotated[tuple[RemovePdr, ...], Ies(IeType.REMOVE_PDR, RemovePdr)] = ()
-    remove_fars: Annotated[tuple[RemoveFar, ...], Ies(IeType.REMOVE_FAR, RemoveFar)] = ()
-    remove_qers: Annotated[tuple[RemoveQer, ...], Ies(IeType.REMOVE_QER, RemoveQer)] = ()
-    remove_mars: Annotated[tuple[RemoveMar, ...], Ies(IeType.REMOVE_MAR, RemoveMar)] = ()
-    remove_srrs: Annotated[tuple[RemoveSrr, ...], Ies(IeType.REMOVE_SRR, RemoveSrr)] = ()
-    create_pdrs: Annotated[tuple[CreatePdr, ...], Ies(IeType.CREATE_PDR, CreatePdr)] = ()
-    create_fars: Annotated[tuple[CreateFar, ...], Ies(IeType.CREATE_FAR, CreateFar)] = ()
-    create_qers: Annotated[tuple[CreateQer, ...], Ies(IeType.CREATE_QER, CreateQer)] = ()
-    create_mars: Annotated[tuple[CreateMar, ...], Ies(IeType.CREATE_MAR, CreateMar)] = ()
-    create_srrs: Annotated[tuple[CreateSrr, ...], Ies(IeType.CREATE_SRR, CreateSrr)] = ()
-    update_pdrs: Annotated[tuple[UpdatePdr, ...], Ies(IeType.UPDATE_PDR, UpdatePdr)] = ()
-    update_fars: Annotated[tuple[UpdateFar, ...], Ies(IeType.UPDATE_FAR, UpdateFar)] = ()
-    update_qers: Annotated[tuple[UpdateQer, ...], Ies(IeType.UPDATE_QER, UpdateQer)] = ()
-    update_mars: Annotated[tuple[UpdateMar, ...], Ies(IeType.UPDATE_MAR, UpdateMar)] = ()
-    provide_atsss: Annotated[ProvideAtsssControl | None, Ie(IeType.PROVIDE_ATSSS_CONTROL, ProvideAtsssControl)] = None
-    key: Annotated[MpquicKey | None, Ie(IeType.MPQUIC_KEY, MpquicKey)] = None
+    TYPE = MessageType.SESSION_MODIFICATION_REQUEST
+    cp_f_seid: ie.FSeid | None = None
+    remove_pdrs: tuple[r.RemovePdr, ...] = ()
+    remove_fars: tuple[r.RemoveFar, ...] = ()
+    remove_qers: tuple[r.RemoveQer, ...] = ()
+    remove_mars: tuple[r.RemoveMar, ...] = ()
+    remove_srrs: tuple[r.RemoveSrr, ...] = ()
+    create_pdrs: tuple[r.CreatePdr, ...] = ()
+    create_fars: tuple[r.CreateFar, ...] = ()
+    create_qers: tuple[r.CreateQer, ...] = ()
+    create_mars: tuple[r.CreateMar, ...] = ()
+    create_srrs: tuple[r.CreateSrr, ...] = ()
+    update_pdrs: tuple[r.UpdatePdr, ...] = ()
+    update_fars: tuple[r.UpdateFar, ...] = ()
+    update_qers: tuple[r.UpdateQer, ...] = ()
+    update_mars: tuple[r.UpdateMar, ...] = ()
+    provide_atsss: r.ProvideAtsssControl | None = None
+    key: ie.MpquicKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionModificationResponse(Message):
+class SessionModificationResponse(SessionMessage):
     """§7.5.5"""
 
-    TYPE: ClassVar[MessageType] = MessageType.SESSION_MODIFICATION_RESPONSE
-    cause: Annotated[Cause, Ie(IeType.CAUSE, CAUSE)]
-    offending_ie: Annotated[int | None, Ie(IeType.OFFENDING_IE, U16)] = None
-    created_pdrs: Annotated[tuple[CreatedPdr, ...], Ies(IeType.CREATED_PDR, CreatedPdr)] = ()
-    failed_rule: Annotated[FailedRule | None, Ie(IeType.FAILED_RULE_ID, FailedRule)] = None
-    atsss_parameters: Annotated[AtsssControlParameters | None, Ie(IeType.ATSSS_CONTROL_PARAMETERS, AtsssControlParameters)] = None
-    key_report: Annotated[MpquicKeyReport | None, Ie(IeType.MPQUIC_KEY_REPORT, MpquicKeyReport)] = None
+    TYPE = MessageType.SESSION_MODIFICATION_RESPONSE
+    cause: ie.Cause
+    offending_ie: ie.OffendingIe | None = None
+    created_pdrs: tuple[r.CreatedPdr, ...] = ()
+    failed_rule: ie.FailedRuleId | None = None
+    atsss_parameters: r.AtsssControlParameters | None = None
+    key_report: ie.MpquicKeyReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionDeletionRequest(Message):
-    TYPE: ClassVar[MessageType] = MessageType.SESSION_DELETION_REQUEST
+class SessionDeletionRequest(SessionMessage):
+    """§7.5.6"""
+
+    TYPE = MessageType.SESSION_DELETION_REQUEST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionDeletionResponse(Message):
-    TYPE: ClassVar[MessageType] = MessageType.SESSION_DELETION_RESPONSE
-    cause: Annotated[Cause, Ie(IeType.CAUSE, CAUSE)]
-    offending_ie: Annotated[int | None, Ie(IeType.OFFENDING_IE, U16)] = None
+class SessionDeletionResponse(SessionMessage):
+    """§7.5.7"""
+
+    TYPE = MessageType.SESSION_DELETION_RESPONSE
+    cause: ie.Cause
+    offending_ie: ie.OffendingIe | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionReportRequest(Message):
+class SessionReportRequest(SessionMessage):
     """§7.5.8; our key IEs come with Report Type UISR"""
 
-    TYPE: ClassVar[MessageType] = MessageType.SESSION_REPORT_REQUEST
-    report_type: Annotated[ReportType, Ie(IeType.REPORT_TYPE, Flags(ReportType, least_one=True))]
-    session_reports: Annotated[tuple[SessionReport, ...], Ies(IeType.SESSION_REPORT, SessionReport)] = ()
-    flags: Annotated[ReportFlags | None, Ie(IeType.SRREQ_FLAGS, Flags(ReportFlags))] = None
-    key_request: Annotated[MpquicKeyRequest | None, Ie(IeType.MPQUIC_KEY_REQUEST, MpquicKeyRequest)] = None
-    key_reports: Annotated[tuple[MpquicKeyReport, ...], Ies(IeType.MPQUIC_KEY_REPORT, MpquicKeyReport)] = ()
+    TYPE = MessageType.SESSION_REPORT_REQUEST
+    report_type: ie.ReportType
+    session_reports: tuple[r.SessionReport, ...] = ()
+    flags: ie.ReportFlags | None = None
+    key_request: ie.MpquicKeyRequest | None = None
+    key_reports: tuple[ie.MpquicKeyReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionReportResponse(Message):
-    TYPE: ClassVar[MessageType] = MessageType.SESSION_REPORT_RESPONSE
-    cause: Annotated[Cause, Ie(IeType.CAUSE, CAUSE)]
-    offending_ie: Annotated[int | None, Ie(IeType.OFFENDING_IE, U16)] = None
-    ue_ip_addresses: Annotated[tuple[UeIpAddress, ...], Ies(IeType.UE_IP_ADDRESS, UeIpAddress)] = ()
+class SessionReportResponse(SessionMessage):
+    """§7.5.9"""
+
+    TYPE = MessageType.SESSION_REPORT_RESPONSE
+    cause: ie.Cause
+    offending_ie: ie.OffendingIe | None = None
+    ue_ip_addresses: tuple[ie.UeIpAddress, ...] = ()
 
 
 MESSAGES: dict[MessageType, type[Message]] = {
@@ -364,26 +366,16 @@ def encode(message: Message, sequence: int, seid: int | None = None, priority: i
 
 
 def rejection(kind: MessageType, error: PfcpError, node_id: NodeId, recovery_time_stamp: int) -> Message:
-    """The response to a request of this type that was refused."""
-    cause, ie = error.cause, error.ie
-    rule = FailedRule(RuleKind(error.rule[0]), error.rule[1]) if error.rule else None
-    match kind:
-        case MessageType.HEARTBEAT_REQUEST:
-            return HeartbeatResponse(recovery_time_stamp=recovery_time_stamp)
-        case MessageType.ASSOCIATION_SETUP_REQUEST:
-            return AssociationSetupResponse(node_id=node_id, cause=cause, recovery_time_stamp=recovery_time_stamp, offending_ie=ie)
-        case MessageType.ASSOCIATION_UPDATE_REQUEST:
-            return AssociationUpdateResponse(node_id=node_id, cause=cause, offending_ie=ie)
-        case MessageType.ASSOCIATION_RELEASE_REQUEST:
-            return AssociationReleaseResponse(node_id=node_id, cause=cause, offending_ie=ie)
-        case MessageType.NODE_REPORT_REQUEST:
-            return NodeReportResponse(node_id=node_id, cause=cause, offending_ie=ie)
-        case MessageType.SESSION_ESTABLISHMENT_REQUEST:
-            return SessionEstablishmentResponse(node_id=node_id, cause=cause, offending_ie=ie, failed_rule=rule)
-        case MessageType.SESSION_MODIFICATION_REQUEST:
-            return SessionModificationResponse(cause=cause, offending_ie=ie, failed_rule=rule)
-        case MessageType.SESSION_DELETION_REQUEST:
-            return SessionDeletionResponse(cause=cause, offending_ie=ie)
-        case MessageType.SESSION_REPORT_REQUEST:
-            return SessionReportResponse(cause=cause, offending_ie=ie)
-    raise UnknownMessage(f"{kind.name} is no request")
+    """The response to a request of this type that was refused: of what a refusal can say, what that response has."""
+    if kind not in REQUESTS:
+        raise UnknownMessage(f"{kind.name} is no request")
+    said = {
+        "node_id": node_id,
+        "cause": error.cause,
+        "recovery_time_stamp": recovery_time_stamp,
+        "offending_ie": error.ie,
+        "failed_rule": FailedRule(RuleKind(error.rule[0]), error.rule[1]) if error.rule else None,
+    }
+    response = MESSAGES[MessageType(kind + 1)]
+    names = {slot.name for slot in slots_of(response).values()}
+    return response(**{name: value for name, value in said.items() if name in names})

@@ -4,7 +4,7 @@ refused. Layouts: docs of this project, "Our own code points"."""
 from dataclasses import dataclass, field
 from typing import Self
 
-from fiveg.pfcp.codec import U32, Uint
+from fiveg.pfcp.codec import U32, Enumeration, Uint
 from fiveg.pfcp.codes import KeyCapabilityFlags, KeyEvent, KeyFlags, KeyReason, UeIdType
 from fiveg.pfcp.errors import IeIncorrect, InvalidLength
 from fiveg.pfcp.values import Reader
@@ -14,13 +14,17 @@ WRAPPED_LENGTH = 40
 """AES-KW of a 32-octet key (RFC 3394: eight octets more)."""
 LIFETIME = Uint(4, 60, 86400)
 GENERATION = Uint(4, 1)
+REASON, EVENT, UE_ID_TYPE = Enumeration(KeyReason), Enumeration(KeyEvent), Enumeration(UeIdType)
 NO_FLAGS = KeyFlags(0)
 
 
-def _version(reader: Reader) -> None:
+def _reader(data: bytes) -> Reader:
+    """Of what stands behind the version"""
+    reader = Reader(data)
     version = reader.uint(1)
     if version != VERSION:
-        raise IeIncorrect(f"version {version} of our IE is unknown")
+        raise IeIncorrect(f"version {version} of our IE is unknown, {VERSION} is known")
+    return reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,8 @@ class MpquicKeyRequest:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        reader = Reader(data)
-        _version(reader)
-        reason = reader.uint(1)
-        if reason not in KeyReason.__members__.values():
-            raise IeIncorrect(f"key request reason {reason} is unknown")
-        return cls(KeyReason(reason), reader.uint(4))
+        reader = _reader(data)
+        return cls(REASON.decode(reader.take(1)), reader.uint(4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +63,15 @@ class MpquicKey:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        reader = Reader(data)
-        _version(reader)
+        reader = _reader(data)
         flags = reader.uint(1)
         if flags & ~0b11:
             raise IeIncorrect(f"key flags {flags:#04x} are unknown")
         generation, lifetime = GENERATION.decode(reader.take(4)), LIFETIME.decode(reader.take(4))
-        kind = reader.uint(1)
-        if kind not in UeIdType.__members__.values():
-            raise IeIncorrect(f"UE id type {kind} is unknown")
+        kind = UE_ID_TYPE.decode(reader.take(1))
         ue_id = reader.take(reader.uint(1))
         wrapped = reader.take(reader.uint(1))
-        value = cls(generation, lifetime, ue_id, wrapped, UeIdType(kind), KeyFlags(flags))
+        value = cls(generation, lifetime, ue_id, wrapped, kind, KeyFlags(flags))
         value._check()
         return value
 
@@ -100,12 +97,8 @@ class MpquicKeyReport:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        reader = Reader(data)
-        _version(reader)
-        event = reader.uint(1)
-        if event not in KeyEvent.__members__.values():
-            raise IeIncorrect(f"key event {event} is unknown")
-        return cls(KeyEvent(event), reader.uint(4), reader.uint(4))
+        reader = _reader(data)
+        return cls(EVENT.decode(reader.take(1)), reader.uint(4), reader.uint(4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +112,4 @@ class MpquicKeyCapability:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        reader = Reader(data)
-        _version(reader)
-        return cls(KeyCapabilityFlags(reader.uint(2) & 3))
+        return cls(KeyCapabilityFlags(_reader(data).uint(2) & 3))

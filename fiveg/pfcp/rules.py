@@ -3,43 +3,10 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fiveg.pfcp.codec import U8, U16, U32, Enumeration, Flags, Group, Ie, Ies, Text, Uint
-from fiveg.pfcp.codes import (
-    ApplyAction,
-    DestinationInterface,
-    IeType,
-    InterfaceType,
-    MpquicControl,
-    MultipathApplicable,
-    Priority,
-    SourceInterface,
-    SteeringFunctionality,
-    SteeringMode,
-    SteeringModeIndicator,
-    TransportMode,
-)
+from fiveg.pfcp import ies as ie
+from fiveg.pfcp.codec import Group, Ie
+from fiveg.pfcp.codes import ApplyAction, IeType
 from fiveg.pfcp.errors import ConditionalIeMissing, IeIncorrect
-from fiveg.pfcp.values import (
-    AccessAvailability,
-    BitRate,
-    FTeid,
-    GateStatus,
-    LinkSpecificAddress,
-    MpquicAddress,
-    OuterHeaderCreation,
-    SdfFilter,
-    Thresholds,
-    UeIpAddress,
-)
-
-NETWORK_INSTANCE = Text(100)
-ACTION = Flags(ApplyAction, size=2)
-WEIGHT = Uint(1, 0, 100)
-FUNCTIONALITY = Enumeration(SteeringFunctionality, 0x0F)
-MODE = Enumeration(SteeringMode, 0x0F)
-TRANSPORT = Enumeration(TransportMode, 0x0F)
-INTERFACE_TYPE = Enumeration(InterfaceType, 0x3F)
-QFI = Uint(1, 0, 63)
 
 
 def action_check(action: ApplyAction | None) -> None:
@@ -51,29 +18,31 @@ def action_check(action: ApplyAction | None) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pdi(Group):
-    """Packet Detection Information: what a packet must be for its rule."""
+    """Packet Detection Information (§7.5.2.2): what a packet must be for its rule."""
 
-    source_interface: Annotated[SourceInterface, Ie(IeType.SOURCE_INTERFACE, Enumeration(SourceInterface, 0x0F))]
-    f_teid: Annotated[FTeid | None, Ie(IeType.F_TEID, FTeid)] = None
-    network_instance: Annotated[str | None, Ie(IeType.NETWORK_INSTANCE, NETWORK_INSTANCE)] = None
-    ue_ip_address: Annotated[UeIpAddress | None, Ie(IeType.UE_IP_ADDRESS, UeIpAddress)] = None
-    sdf_filters: Annotated[tuple[SdfFilter, ...], Ies(IeType.SDF_FILTER, SdfFilter)] = ()
-    qfi: Annotated[int | None, Ie(IeType.QFI, QFI)] = None
-    interface_type: Annotated[InterfaceType | None, Ie(IeType.INTERFACE_TYPE, INTERFACE_TYPE)] = None
+    IE = IeType.PDI
+    source_interface: ie.SourceInterface
+    f_teid: ie.FTeid | None = None
+    network_instance: ie.NetworkInstance | None = None
+    ue_ip_address: ie.UeIpAddress | None = None
+    sdf_filters: tuple[ie.SdfFilter, ...] = ()
+    qfi: ie.Qfi | None = None
+    interface_type: ie.InterfaceType | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatePdr(Group):
-    """A MAR ID stands in place of a FAR ID in the downlink rule of a MA session (§5.20.1)."""
+    """Packet Detection Rule (§7.5.2.2). A MAR ID stands in place of a FAR ID in the downlink rule of a MA session (§5.20.1)."""
 
-    pdr_id: Annotated[int, Ie(IeType.PDR_ID, U16)]
-    precedence: Annotated[int, Ie(IeType.PRECEDENCE, U32)]
-    pdi: Annotated[Pdi, Ie(IeType.PDI, Pdi)]
-    outer_header_removal: Annotated[int | None, Ie(IeType.OUTER_HEADER_REMOVAL, Uint(1, 0, 6))] = None
-    far_id: Annotated[int | None, Ie(IeType.FAR_ID, U32)] = None
-    qer_ids: Annotated[tuple[int, ...], Ies(IeType.QER_ID, U32)] = ()
-    mar_id: Annotated[int | None, Ie(IeType.MAR_ID, U16)] = None
-    multipath_applicable: Annotated[MultipathApplicable | None, Ie(IeType.MULTIPATH_APPLICABLE, Flags(MultipathApplicable))] = None
+    IE = IeType.CREATE_PDR
+    pdr_id: ie.PdrId
+    precedence: ie.Precedence
+    pdi: Pdi
+    outer_header_removal: ie.OuterHeaderRemoval | None = None
+    far_id: ie.FarId | None = None
+    qer_ids: tuple[ie.QerId, ...] = ()
+    mar_id: ie.MarId | None = None
+    multipath_applicable: ie.MultipathApplicable | None = None
 
     def check(self) -> None:
         if self.far_id is None and self.mar_id is None:
@@ -84,51 +53,65 @@ class CreatePdr(Group):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdatePdr(Group):
-    pdr_id: Annotated[int, Ie(IeType.PDR_ID, U16)]
-    precedence: Annotated[int | None, Ie(IeType.PRECEDENCE, U32)] = None
-    pdi: Annotated[Pdi | None, Ie(IeType.PDI, Pdi)] = None
-    far_id: Annotated[int | None, Ie(IeType.FAR_ID, U32)] = None
-    qer_ids: Annotated[tuple[int, ...], Ies(IeType.QER_ID, U32)] = ()
-    mar_id: Annotated[int | None, Ie(IeType.MAR_ID, U16)] = None
+    """§7.5.4.2"""
+
+    IE = IeType.UPDATE_PDR
+    pdr_id: ie.PdrId
+    precedence: ie.Precedence | None = None
+    pdi: Pdi | None = None
+    far_id: ie.FarId | None = None
+    qer_ids: tuple[ie.QerId, ...] = ()
+    mar_id: ie.MarId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatedPdr(Group):
-    pdr_id: Annotated[int, Ie(IeType.PDR_ID, U16)]
-    f_teid: Annotated[FTeid | None, Ie(IeType.F_TEID, FTeid)] = None
-    ue_ip_address: Annotated[UeIpAddress | None, Ie(IeType.UE_IP_ADDRESS, UeIpAddress)] = None
+    """§7.5.3.2; addresses that the UPF chose"""
+
+    IE = IeType.CREATED_PDR
+    pdr_id: ie.PdrId
+    f_teid: ie.FTeid | None = None
+    ue_ip_address: ie.UeIpAddress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovePdr(Group):
-    pdr_id: Annotated[int, Ie(IeType.PDR_ID, U16)]
+    """§7.5.4.6"""
+
+    IE = IeType.REMOVE_PDR
+    pdr_id: ie.PdrId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardingParameters(Group):
-    destination_interface: Annotated[
-        DestinationInterface, Ie(IeType.DESTINATION_INTERFACE, Enumeration(DestinationInterface, 0x0F))
-    ]
-    network_instance: Annotated[str | None, Ie(IeType.NETWORK_INSTANCE, NETWORK_INSTANCE)] = None
-    outer_header_creation: Annotated[OuterHeaderCreation | None, Ie(IeType.OUTER_HEADER_CREATION, OuterHeaderCreation)] = None
-    interface_type: Annotated[InterfaceType | None, Ie(IeType.INTERFACE_TYPE, INTERFACE_TYPE)] = None
+    """§7.5.2.3"""
+
+    IE = IeType.FORWARDING_PARAMETERS
+    destination_interface: ie.DestinationInterface
+    network_instance: ie.NetworkInstance | None = None
+    outer_header_creation: ie.OuterHeaderCreation | None = None
+    interface_type: ie.InterfaceType | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateForwardingParameters(Group):
-    destination_interface: Annotated[
-        DestinationInterface | None, Ie(IeType.DESTINATION_INTERFACE, Enumeration(DestinationInterface, 0x0F))
-    ] = None
-    network_instance: Annotated[str | None, Ie(IeType.NETWORK_INSTANCE, NETWORK_INSTANCE)] = None
-    outer_header_creation: Annotated[OuterHeaderCreation | None, Ie(IeType.OUTER_HEADER_CREATION, OuterHeaderCreation)] = None
-    interface_type: Annotated[InterfaceType | None, Ie(IeType.INTERFACE_TYPE, INTERFACE_TYPE)] = None
+    """§7.5.4.3; what is not there stays"""
+
+    IE = IeType.UPDATE_FORWARDING_PARAMETERS
+    destination_interface: ie.DestinationInterface | None = None
+    network_instance: ie.NetworkInstance | None = None
+    outer_header_creation: ie.OuterHeaderCreation | None = None
+    interface_type: ie.InterfaceType | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateFar(Group):
-    far_id: Annotated[int, Ie(IeType.FAR_ID, U32)]
-    apply_action: Annotated[ApplyAction, Ie(IeType.APPLY_ACTION, ACTION)]
-    forwarding: Annotated[ForwardingParameters | None, Ie(IeType.FORWARDING_PARAMETERS, ForwardingParameters)] = None
+    """Forwarding Action Rule (§7.5.2.3)"""
+
+    IE = IeType.CREATE_FAR
+    far_id: ie.FarId
+    apply_action: ie.ApplyAction
+    forwarding: ForwardingParameters | None = None
 
     def check(self) -> None:
         action_check(self.apply_action)
@@ -138,11 +121,12 @@ class CreateFar(Group):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateFar(Group):
-    far_id: Annotated[int, Ie(IeType.FAR_ID, U32)]
-    apply_action: Annotated[ApplyAction | None, Ie(IeType.APPLY_ACTION, ACTION)] = None
-    forwarding: Annotated[
-        UpdateForwardingParameters | None, Ie(IeType.UPDATE_FORWARDING_PARAMETERS, UpdateForwardingParameters)
-    ] = None
+    """§7.5.4.3"""
+
+    IE = IeType.UPDATE_FAR
+    far_id: ie.FarId
+    apply_action: ie.ApplyAction | None = None
+    forwarding: UpdateForwardingParameters | None = None
 
     def check(self) -> None:
         action_check(self.apply_action)
@@ -150,66 +134,87 @@ class UpdateFar(Group):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveFar(Group):
-    far_id: Annotated[int, Ie(IeType.FAR_ID, U32)]
+    """§7.5.4.7"""
+
+    IE = IeType.REMOVE_FAR
+    far_id: ie.FarId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateQer(Group):
-    qer_id: Annotated[int, Ie(IeType.QER_ID, U32)]
-    gate_status: Annotated[GateStatus, Ie(IeType.GATE_STATUS, GateStatus)]
-    mbr: Annotated[BitRate | None, Ie(IeType.MBR, BitRate)] = None
-    gbr: Annotated[BitRate | None, Ie(IeType.GBR, BitRate)] = None
-    qfi: Annotated[int | None, Ie(IeType.QFI, QFI)] = None
+    """QoS Enforcement Rule (§7.5.2.5)"""
+
+    IE = IeType.CREATE_QER
+    qer_id: ie.QerId
+    gate_status: ie.GateStatus
+    mbr: ie.Mbr | None = None
+    gbr: ie.Gbr | None = None
+    qfi: ie.Qfi | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateQer(Group):
-    qer_id: Annotated[int, Ie(IeType.QER_ID, U32)]
-    gate_status: Annotated[GateStatus | None, Ie(IeType.GATE_STATUS, GateStatus)] = None
-    mbr: Annotated[BitRate | None, Ie(IeType.MBR, BitRate)] = None
-    gbr: Annotated[BitRate | None, Ie(IeType.GBR, BitRate)] = None
-    qfi: Annotated[int | None, Ie(IeType.QFI, QFI)] = None
+    """§7.5.4.5"""
+
+    IE = IeType.UPDATE_QER
+    qer_id: ie.QerId
+    gate_status: ie.GateStatus | None = None
+    mbr: ie.Mbr | None = None
+    gbr: ie.Gbr | None = None
+    qfi: ie.Qfi | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveQer(Group):
-    qer_id: Annotated[int, Ie(IeType.QER_ID, U32)]
+    """§7.5.4.9"""
+
+    IE = IeType.REMOVE_QER
+    qer_id: ie.QerId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessForwarding(Group):
     """(Non-)3GPP Access Forwarding Action Information (§7.5.2.8)"""
 
-    far_id: Annotated[int, Ie(IeType.FAR_ID, U32)]
-    weight: Annotated[int | None, Ie(IeType.WEIGHT, WEIGHT)] = None
-    priority: Annotated[Priority | None, Ie(IeType.PRIORITY, Enumeration(Priority))] = None
+    far_id: ie.FarId
+    weight: ie.Weight | None = None
+    priority: ie.Priority | None = None
+
+
+Access3gpp = Annotated[AccessForwarding, Ie(IeType.ACCESS_3GPP, AccessForwarding)]
+AccessNon3gpp = Annotated[AccessForwarding, Ie(IeType.ACCESS_NON_3GPP, AccessForwarding)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateAccessForwarding(Group):
     """Update of it (§7.5.4.16); with nothing in it the access leaves the rule."""
 
-    far_id: Annotated[int | None, Ie(IeType.FAR_ID, U32)] = None
-    weight: Annotated[int | None, Ie(IeType.WEIGHT, WEIGHT)] = None
-    priority: Annotated[Priority | None, Ie(IeType.PRIORITY, Enumeration(Priority))] = None
+    far_id: ie.FarId | None = None
+    weight: ie.Weight | None = None
+    priority: ie.Priority | None = None
 
     @property
     def removes(self) -> bool:
         return self.far_id is None and self.weight is None and self.priority is None
 
 
+UpdateAccess3gpp = Annotated[UpdateAccessForwarding, Ie(IeType.UPDATE_ACCESS_3GPP, UpdateAccessForwarding)]
+UpdateAccessNon3gpp = Annotated[UpdateAccessForwarding, Ie(IeType.UPDATE_ACCESS_NON_3GPP, UpdateAccessForwarding)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateMar(Group):
-    """Multi-Access Rule (§7.5.2.7): how the downlink is split over the accesses."""
+    """Multi-Access Rule (§7.5.2.8): how the downlink is split over the accesses."""
 
-    mar_id: Annotated[int, Ie(IeType.MAR_ID, U16)]
-    functionality: Annotated[SteeringFunctionality, Ie(IeType.STEERING_FUNCTIONALITY, FUNCTIONALITY)]
-    mode: Annotated[SteeringMode, Ie(IeType.STEERING_MODE, MODE)]
-    access_3gpp: Annotated[AccessForwarding | None, Ie(IeType.ACCESS_3GPP, AccessForwarding)] = None
-    access_non_3gpp: Annotated[AccessForwarding | None, Ie(IeType.ACCESS_NON_3GPP, AccessForwarding)] = None
-    thresholds: Annotated[Thresholds | None, Ie(IeType.THRESHOLDS, Thresholds)] = None
-    indicator: Annotated[SteeringModeIndicator | None, Ie(IeType.STEERING_MODE_INDICATOR, Flags(SteeringModeIndicator))] = None
-    transport_mode: Annotated[TransportMode | None, Ie(IeType.TRANSPORT_MODE, TRANSPORT)] = None
+    IE = IeType.CREATE_MAR
+    mar_id: ie.MarId
+    functionality: ie.SteeringFunctionality
+    mode: ie.SteeringMode
+    access_3gpp: Access3gpp | None = None
+    access_non_3gpp: AccessNon3gpp | None = None
+    thresholds: ie.Thresholds | None = None
+    indicator: ie.SteeringModeIndicator | None = None
+    transport_mode: ie.TransportMode | None = None
 
     def check(self) -> None:
         if self.access_3gpp is None and self.access_non_3gpp is None:
@@ -223,82 +228,94 @@ class CreateMar(Group):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateMar(Group):
-    mar_id: Annotated[int, Ie(IeType.MAR_ID, U16)]
-    functionality: Annotated[SteeringFunctionality | None, Ie(IeType.STEERING_FUNCTIONALITY, FUNCTIONALITY)] = None
-    mode: Annotated[SteeringMode | None, Ie(IeType.STEERING_MODE, MODE)] = None
-    update_access_3gpp: Annotated[UpdateAccessForwarding | None, Ie(IeType.UPDATE_ACCESS_3GPP, UpdateAccessForwarding)] = None
-    update_access_non_3gpp: Annotated[UpdateAccessForwarding | None, Ie(IeType.UPDATE_ACCESS_NON_3GPP, UpdateAccessForwarding)] = (
-        None
-    )
-    access_3gpp: Annotated[AccessForwarding | None, Ie(IeType.ACCESS_3GPP, AccessForwarding)] = None
-    access_non_3gpp: Annotated[AccessForwarding | None, Ie(IeType.ACCESS_NON_3GPP, AccessForwarding)] = None
-    thresholds: Annotated[Thresholds | None, Ie(IeType.THRESHOLDS, Thresholds)] = None
-    indicator: Annotated[SteeringModeIndicator | None, Ie(IeType.STEERING_MODE_INDICATOR, Flags(SteeringModeIndicator))] = None
-    transport_mode: Annotated[TransportMode | None, Ie(IeType.TRANSPORT_MODE, TRANSPORT)] = None
+    """§7.5.4.16; `access_…` adds an access, `update_access_…` changes or removes one"""
+
+    IE = IeType.UPDATE_MAR
+    mar_id: ie.MarId
+    functionality: ie.SteeringFunctionality | None = None
+    mode: ie.SteeringMode | None = None
+    update_access_3gpp: UpdateAccess3gpp | None = None
+    update_access_non_3gpp: UpdateAccessNon3gpp | None = None
+    access_3gpp: Access3gpp | None = None
+    access_non_3gpp: AccessNon3gpp | None = None
+    thresholds: ie.Thresholds | None = None
+    indicator: ie.SteeringModeIndicator | None = None
+    transport_mode: ie.TransportMode | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveMar(Group):
-    mar_id: Annotated[int, Ie(IeType.MAR_ID, U16)]
+    """§7.5.4.15"""
+
+    IE = IeType.REMOVE_MAR
+    mar_id: ie.MarId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessAvailabilityControl(Group):
-    """Access Availability Control Information: RAAI b1 (§7.5.2.10)"""
+    """Access Availability Control Information: RAAI b1 (§7.5.2.9)"""
 
-    requested: Annotated[int, Ie(IeType.REQUESTED_ACCESS_AVAILABILITY, U8)]
+    IE = IeType.ACCESS_AVAILABILITY_CONTROL
+    requested: ie.RequestedAccessAvailability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateSrr(Group):
     """Session Reporting Rule (§7.5.2.9)"""
 
-    srr_id: Annotated[int, Ie(IeType.SRR_ID, U8)]
-    access_availability: Annotated[
-        AccessAvailabilityControl | None, Ie(IeType.ACCESS_AVAILABILITY_CONTROL, AccessAvailabilityControl)
-    ] = None
+    IE = IeType.CREATE_SRR
+    srr_id: ie.SrrId
+    access_availability: AccessAvailabilityControl | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveSrr(Group):
-    srr_id: Annotated[int, Ie(IeType.SRR_ID, U8)]
+    """§7.5.4.19"""
+
+    IE = IeType.REMOVE_SRR
+    srr_id: ie.SrrId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessAvailabilityReport(Group):
-    accesses: Annotated[tuple[AccessAvailability, ...], Ies(IeType.ACCESS_AVAILABILITY, AccessAvailability)]
+    """§7.5.8.6"""
+
+    IE = IeType.ACCESS_AVAILABILITY_REPORT
+    accesses: tuple[ie.AccessAvailability, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionReport(Group):
-    """Session Report IE (§7.5.8.7)"""
+    """Session Report IE (§7.5.8.6)"""
 
-    srr_id: Annotated[int, Ie(IeType.SRR_ID, U8)]
-    access_availability: Annotated[
-        AccessAvailabilityReport | None, Ie(IeType.ACCESS_AVAILABILITY_REPORT, AccessAvailabilityReport)
-    ] = None
+    IE = IeType.SESSION_REPORT
+    srr_id: ie.SrrId
+    access_availability: AccessAvailabilityReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvideAtsssControl(Group):
-    """Provide ATSSS Control Information (§7.5.2.11): what the session wants of the UPF."""
+    """Provide ATSSS Control Information (§7.5.2.10): what the session wants of the UPF."""
 
-    mptcp: Annotated[int | None, Ie(IeType.MPTCP_CONTROL, U8)] = None
-    atsss_ll: Annotated[int | None, Ie(IeType.ATSSS_LL_CONTROL, U8)] = None
-    pmf: Annotated[int | None, Ie(IeType.PMF_CONTROL, U8)] = None
-    mpquic: Annotated[MpquicControl | None, Ie(IeType.MPQUIC_CONTROL, Flags(MpquicControl, least_one=True))] = None
+    IE = IeType.PROVIDE_ATSSS_CONTROL
+    mptcp: ie.MptcpControl | None = None
+    atsss_ll: ie.AtsssLlControl | None = None
+    pmf: ie.PmfControl | None = None
+    mpquic: ie.MpquicControl | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MpquicParameters(Group):
-    """Where the proxy is, and the UE's link-specific addresses"""
+    """Where the proxy is, and the UE's link-specific addresses (§7.5.3.7)"""
 
-    addresses: Annotated[tuple[MpquicAddress, ...], Ies(IeType.MPQUIC_ADDRESS, MpquicAddress)]
-    link_specific: Annotated[LinkSpecificAddress, Ie(IeType.LINK_SPECIFIC_ADDRESS, LinkSpecificAddress)]
+    IE = IeType.MPQUIC_PARAMETERS
+    addresses: tuple[ie.MpquicAddress, ...]
+    link_specific: ie.LinkSpecificAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtsssControlParameters(Group):
     """ATSSS Control Parameters (§7.5.3.7): the UPF's answer."""
 
-    mpquic: Annotated[MpquicParameters | None, Ie(IeType.MPQUIC_PARAMETERS, MpquicParameters)] = None
+    IE = IeType.ATSSS_CONTROL_PARAMETERS
+    mpquic: MpquicParameters | None = None

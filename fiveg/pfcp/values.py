@@ -4,9 +4,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
-from fiveg.pfcp.codec import LABELS, need
+from fiveg.pfcp.codec import LABELS, Enumeration, need
 from fiveg.pfcp.codes import AccessType, ProxyType, RuleKind, UpFeature
 from fiveg.pfcp.errors import IeIncorrect, InvalidLength
+
+RULE_KIND = Enumeration(RuleKind, 0x1F)
+RULE_ID_SIZES = {RuleKind.PDR: 2, RuleKind.MAR: 2, RuleKind.BAR: 1, RuleKind.SRR: 1}
+"""Octets of a rule ID where they are not 4"""
+PROXY_TYPE = Enumeration(ProxyType)
 
 
 class Reader:
@@ -285,29 +290,25 @@ class FailedRule:
     kind: RuleKind
     id: int
 
-    def _size(self) -> int:
-        return {RuleKind.PDR: 2, RuleKind.MAR: 2, RuleKind.BAR: 1, RuleKind.SRR: 1}.get(self.kind, 4)
-
     def encode(self) -> bytes:
-        return bytes((self.kind,)) + self.id.to_bytes(self._size(), "big")
+        return bytes((self.kind,)) + self.id.to_bytes(RULE_ID_SIZES.get(self.kind, 4), "big")
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
         reader = Reader(data)
-        kind = reader.uint(1) & 0x1F
-        if kind not in RuleKind.__members__.values():
-            raise IeIncorrect(f"rule ID type {kind} is unknown")
-        return cls(RuleKind(kind), reader.uint(cls(RuleKind(kind), 0)._size()))
+        kind = RULE_KIND.decode(reader.take(1))
+        return cls(kind, reader.uint(RULE_ID_SIZES.get(kind, 4)))
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """flags (RTT b1, PLR b2) ‖ RTT (2, ms) ‖ packet loss rate (1, %) (§8.2.198)"""
+    """flags (RTT b1, PLR b2) ‖ RTT (2, ms) ‖ packet loss rate (1, %) (§8.2.196)"""
 
     rtt_ms: int | None = None
     loss_percent: int | None = None
 
     def encode(self) -> bytes:
+        self._check()
         flags = (self.rtt_ms is not None) | (self.loss_percent is not None) << 1
         out = bytes((flags,)) + (b"" if self.rtt_ms is None else self.rtt_ms.to_bytes(2, "big"))
         return out + (b"" if self.loss_percent is None else bytes((self.loss_percent,)))
@@ -318,9 +319,15 @@ class Thresholds:
         flags = reader.uint(1)
         rtt = reader.uint(2) if flags & 1 else None
         loss = reader.uint(1) if flags & 2 else None
-        if not flags & 3 or (loss is not None and loss > 100):
-            raise IeIncorrect(f"thresholds with flags {flags:#04x}, loss {loss}")
-        return cls(rtt, loss)
+        value = cls(rtt, loss)
+        value._check()
+        return value
+
+    def _check(self) -> None:
+        if self.rtt_ms is None and self.loss_percent is None:
+            raise IeIncorrect("thresholds without a threshold")
+        if self.loss_percent is not None and not 0 <= self.loss_percent <= 100:
+            raise IeIncorrect(f"packet loss rate {self.loss_percent} is not in 0..100 percent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,7 +378,7 @@ class UserId:
 
 @dataclass(frozen=True, slots=True)
 class AccessAvailability:
-    """access type b2-1, status b4-3 (0 became unavailable, 1 available) (§8.2.156)"""
+    """access type b2-1, status b4-3 (0 became unavailable, 1 available) (§8.2.153)"""
 
     access: AccessType
     available: bool
@@ -389,7 +396,7 @@ class AccessAvailability:
 
 @dataclass(frozen=True, slots=True)
 class LinkSpecificAddress:
-    """flags (V4 b1, V6 b2, NV4 b3, NV6 b4) ‖ v4 and v6 for 3GPP ‖ v4 and v6 for non-3GPP (§8.2.166)"""
+    """flags (V4 b1, V6 b2, NV4 b3, NV6 b4) ‖ v4 and v6 for 3GPP ‖ v4 and v6 for non-3GPP (§8.2.158)"""
 
     ipv4_3gpp: IPv4Address | None = None
     ipv6_3gpp: IPv6Address | None = None
@@ -434,12 +441,10 @@ class MpquicAddress:
     @classmethod
     def decode(cls, data: bytes) -> Self:
         reader = Reader(data)
-        flags, kind, port = reader.uint(1), reader.uint(1), reader.uint(2)
-        if kind not in ProxyType.__members__.values():
-            raise IeIncorrect(f"MPQUIC proxy type {kind} is unknown")
+        flags, kind, port = reader.uint(1), PROXY_TYPE.decode(reader.take(1)), reader.uint(2)
         if not flags & 3 or not port:
             raise IeIncorrect("MPQUIC proxy without an address or port")
-        return cls(ProxyType(kind), port, reader.ipv4() if flags & 1 else None, reader.ipv6() if flags & 2 else None)
+        return cls(kind, port, reader.ipv4() if flags & 1 else None, reader.ipv6() if flags & 2 else None)
 
 
 class UpFeatures:

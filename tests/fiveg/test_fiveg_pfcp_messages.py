@@ -369,3 +369,39 @@ def test_values_round_trip(seid: int, ipv4: IPv4Address | None, ipv6: IPv6Addres
     ):
         assert type(value).decode(value.encode()) == value
         assert type(value).decode(value.encode() + b"\xaa") == value
+
+
+def test_what_has_no_encoding_is_named_and_not_shown() -> None:
+    for message, ie in (
+        (m.HeartbeatRequest(recovery_time_stamp=1 << 32), IeType.RECOVERY_TIME_STAMP),
+        (m.SessionModificationRequest(remove_pdrs=(r.RemovePdr(pdr_id=-1),)), IeType.PDR_ID),
+        (m.SessionModificationRequest(cp_f_seid=v.FSeid(1 << 64, IPv4Address(0))), IeType.F_SEID),
+        (m.SessionReportRequest(report_type=ReportType(0)), IeType.REPORT_TYPE),
+    ):
+        with pytest.raises(PfcpError) as caught:
+            wire(message)
+        assert caught.value.ie == ie
+    update = r.UpdateQer(qer_id=1, mbr=v.BitRate(1 << 40, 0))  # an OverflowError inside
+    with pytest.raises(IeIncorrect) as caught:
+        update.encode()
+    assert caught.value.ie == IeType.MBR and str(1 << 40) not in str(caught.value)
+
+
+def test_a_datagram_full_of_rules_is_read_in_their_order() -> None:
+    """As many as a datagram holds: the work grows with their number, not with its square."""
+    rules = tuple(r.RemovePdr(pdr_id=n) for n in range(6000))
+    message = m.SessionModificationRequest(remove_pdrs=rules)
+    assert m.decode(wire(message))[1] == message
+
+
+def test_a_field_says_which_ie_it_is() -> None:
+    """The table of a message comes from its fields: mandatory, optional, repeated; a group and a single value."""
+    slots = slots_of(m.SessionEstablishmentRequest)
+    assert {ie: (s.many, s.mandatory) for ie, s in slots.items()} | {
+        IeType.NODE_ID: (False, True),
+        IeType.CREATE_PDR: (True, True),
+        IeType.CREATE_MAR: (True, False),
+        IeType.APN_DNN: (False, False),
+    } == {ie: (s.many, s.mandatory) for ie, s in slots.items()}
+    assert slots[IeType.CREATE_PDR].codec is r.CreatePdr and list(slots)[:2] == [IeType.NODE_ID, IeType.F_SEID]
+    assert set(slots_of(r.CreateMar)) >= {IeType.ACCESS_3GPP, IeType.ACCESS_NON_3GPP}  # one class, two IEs
