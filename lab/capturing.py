@@ -3,6 +3,7 @@ windows when a run is long. `lab.capture_compose` makes the readable file of it 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,12 @@ class Capture:
             self.windows.append((self._open_since, now))
             self._open_since = None
         stats = ffi.new("struct capture_stats *")
-        lib.capture_stop(self._capture)
+        error = os.strerror(ffi.errno) if lib.capture_stop(self._capture) < 0 else ""
         lib.capture_stats(self._capture, stats)
         lib.capture_free(self._capture)
         self._capture = ffi.NULL
         return {
+            **({"error": error} if error else {}),
             "packets": stats.packets, "bytes": stats.bytes, "dropped_kernel": stats.dropped_kernel,
             "dropped_limit": stats.dropped_limit, "outside_windows": stats.outside_windows,
             "windows": [[round(a, 3), round(b, 3)] for a, b in self.windows],

@@ -11,6 +11,7 @@ import sys
 from types import ModuleType
 
 from lab.errors import LabError
+from lab.verbs.common import Parser
 from node.errors import NodeError
 
 VERBS = {
@@ -29,6 +30,7 @@ VERBS = {
 PASSED_ON = {"inspect"}
 """Verbs with a parser of their own."""
 
+JSON_HELP = "one JSON document on stdout"
 EPILOG = """exit codes: 0 done, 1 failed, 2 misused. Every verb has --help, and --json for programs.
 environment: MPQ_RUNS (directory of runs, default ./runs), MPQ_STATE (directory of labs),
 MPQ_ROOTLESS=1 (as an ordinary user would)"""
@@ -40,7 +42,7 @@ def _verb(name: str) -> ModuleType:
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """Modules of verbs are loaded when asked for: `mpq status` pays for nothing else."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="mpq", description="A laboratory for multipath QUIC keyed from the 5G core.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -49,9 +51,10 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=about, add_help=name not in PASSED_ON, description=about[0].upper() + about[1:] + ".")
         if name == only and name not in PASSED_ON:
             _verb(name).configure(sub)
-            for parts in [sub, *_leaves(sub)]:
-                if not any(a.dest == "json" for a in parts._actions):
-                    parts.add_argument("--json", action="store_true", help="one JSON document on stdout")
+            if not any(a.dest == "json" for a in sub._actions):
+                sub.add_argument("--json", action="store_true", help=JSON_HELP)
+            for leaf in _leaves(sub):  # `mpq path --json cut wifi` and `mpq path cut wifi --json`
+                leaf.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=JSON_HELP)
     return top
 
 
@@ -65,28 +68,30 @@ def _leaves(sub: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     name = next((a for a in arguments if not a.startswith("-")), None)
+    as_json = "--json" in arguments
     try:
         if name in PASSED_ON and arguments[0] == name:
             return int(_verb(name).main(arguments[1:]))
         options = parser(name).parse_args(arguments)
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 2
-    try:
+        as_json = getattr(options, "json", False)  # `mpq exec NODE COMMAND --json` is the command's
         return int(_verb(options.verb).run(options))
+    except SystemExit as end:  # --help
+        return end.code if isinstance(end.code, int) else 2
     except (LabError, NodeError) as error:
-        return _failed(options, str(error), getattr(error, "exit_code", 1))
+        return _failed(name, as_json, str(error), getattr(error, "exit_code", 1))
     except BrokenPipeError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        return _failed(options, f"{error.filename or 'system'}: {error.strerror or error}", 1)
+        return _failed(name, as_json, f"{error.filename or 'system'}: {error.strerror or error}", 1)
     except KeyboardInterrupt:
-        return _failed(options, "interrupted", 1)
+        return _failed(name, as_json, "interrupted", 1)
 
 
-def _failed(options: argparse.Namespace, text: str, code: int) -> int:
-    print(f"mpq {options.verb}: {text}", file=sys.stderr)
-    if getattr(options, "json", False):
+def _failed(verb: str | None, as_json: bool, text: str, code: int) -> int:
+    """A sentence on stderr; with --json one document on stdout."""
+    print(f"mpq {verb}: {text}" if verb else f"mpq: {text}", file=sys.stderr)
+    if as_json:
         print(json.dumps({"error": text, "exit": code}))
     return code

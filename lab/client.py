@@ -10,6 +10,7 @@ from lab.errors import LabError, Misuse
 from lab.state import StateDir
 
 ANSWER_LIMIT = 64 << 20
+LONGEST_S = 86_400.0  # that a command may run
 
 
 def ask(lab: str, verb: str, args: dict[str, Any] | None = None, limit: float = 60.0) -> Any:
@@ -21,6 +22,8 @@ def ask(lab: str, verb: str, args: dict[str, Any] | None = None, limit: float = 
         sock.settimeout(limit)
         try:
             sock.connect(str(state.socket))
+        except FileNotFoundError:
+            raise LabError(f"lab {lab} is still coming up, or ending; `mpq down --lab {lab}` ends it") from None
         except OSError as error:
             raise LabError(f"lab {lab} does not answer: {error.strerror}; `mpq down --lab {lab}` ends it") from None
         try:

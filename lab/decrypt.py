@@ -30,6 +30,7 @@ INNER_INTERFACE = "tunnel-inner"        # of a composed capture: the session's I
 WAITING_MAX = 4096              # packets held back for a connection ID that is not known yet
 CONNECTIONS_MAX = 1024
 CIDS_MAX = 65536
+PATH_ID_MAX = 0xFFFFFFFF        # its part of the nonce (RFC 10069 §2.4)
 TRIAL_PATHS = 8                 # path ids tried for a connection ID that nobody announced
 TRIAL_CONNECTIONS = 8
 TRIAL_BUDGET = 64               # connection IDs tried without success
@@ -355,7 +356,7 @@ class Decryptor:
                 connection.suite = hello.suite if hello.suite in (0x1301, 0x1302, 0x1303) else 0
 
     def _announce(self, connection: Connection, by_client: bool, cid: bytes, path: int) -> None:
-        if not cid or cid in self._by_cid or len(self._by_cid) >= CIDS_MAX:
+        if not cid or cid in self._by_cid or len(self._by_cid) >= CIDS_MAX or path > PATH_ID_MAX:
             return
         connection.cids[cid] = (by_client, path)
         self._by_cid[cid] = connection

@@ -20,6 +20,7 @@ BEARER = {"3gpp": 1, "non-3gpp": 2}
 CIPHERED, INTEGRITY_ONLY = (2, 4), (1, 3)
 STREAMS_MAX, BUFFER_MAX, CHUNKS_MAX = 256, 1 << 17, 256
 OVERFLOWS_AHEAD = 8
+NAS_KEYS_MAX = 1 << 20          # octets of nas.keys that are read
 SYN = 2
 
 
@@ -38,7 +39,9 @@ class NasKeys:
 def load_nas_keys(path: Path) -> list[NasKeys]:
     """JSON lines: {"ue": name, "k_nas_enc": hex, "k_nas_int": hex}; the newest context last."""
     keys = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    with path.open("rb") as file:
+        content = file.read(NAS_KEYS_MAX)
+    for number, line in enumerate(content.splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -47,7 +50,7 @@ def load_nas_keys(path: Path) -> list[NasKeys]:
             if len(enc) != 16 or len(integrity) != 16:
                 raise ValueError
             keys.append(NasKeys(str(entry.get("ue", "")), enc, integrity))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise NasKeysError(f"{path.name}: line {number}: needs ue, k_nas_enc, k_nas_int (32 hex digits)") from None
     return keys
 

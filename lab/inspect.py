@@ -13,10 +13,12 @@ from typing import Any
 from lab.capture_compose import NAS_INTERFACE, NAS_KEYS_NAME, nas_comment
 from lab.decrypt import INNER_INTERFACE, CaptureDecryptor, ClearPacket, Step
 from lab.decrypt_nas import PORTS, NasKeysError, NasReader, load_nas_keys
+from lab.errors import Misuse
 from lab.inspect_stats import InspectError, Stats, find_capture, find_keylog, inspect_stats, verify_capture
 from lab.packets.frames import FRAME_NAMES
 from lab.packets.link import TCP, UDP, ip_words
 from lab.packets.pfcp_plain import PFCP_PORT, pfcp_words
+from lab.verbs.common import Parser
 
 __all__ = ["inspect_stats", "main", "verify_capture"]
 FRAMES_SHOWN = 12
@@ -126,7 +128,7 @@ def row_line(row: Row, start_ns: int) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
+    out = Parser(
         prog="mpq inspect", description="Show the packets of a run in clear, on every path.",
         epilog="Without a target the newest run is shown. Numbers of packets are those of Wireshark.")
     out.add_argument("target", nargs="?", metavar="RUN|CAPTURE", help="a run directory or a pcapng file")
@@ -144,24 +146,24 @@ def main(argv: list[str]) -> int:
     """0 done, 1 the capture does not read, 2 misused."""
     try:
         arguments = parser().parse_args(argv)
-    except SystemExit as end:
-        return int(end.code or 0)
-    if arguments.frame is not None:
-        arguments.frame = arguments.frame.upper()
-        if arguments.frame not in FRAME_NAMES:
-            print(f"mpq inspect: no frame is named {arguments.frame}; there are {', '.join(FRAME_NAMES)}", file=sys.stderr)
-            return 2
-    if arguments.limit is not None and arguments.limit < 1:
-        print("mpq inspect: --limit takes a number from 1", file=sys.stderr)
-        return 2
-    try:
+        if arguments.frame is not None:
+            arguments.frame = arguments.frame.upper()
+            if arguments.frame not in FRAME_NAMES:
+                raise Misuse(f"no frame is named {arguments.frame}; there are {', '.join(FRAME_NAMES)}")
+        if arguments.limit is not None and arguments.limit < 1:
+            raise Misuse("--limit takes a number from 1")
         return _run(arguments)
-    except (InspectError, NasKeysError, OSError) as error:
-        if isinstance(error, BrokenPipeError):      # `mpq inspect | head`
-            sys.stderr.close()
-            return 0
+    except SystemExit as end:                       # --help
+        return int(end.code or 0)
+    except BrokenPipeError:                         # `mpq inspect | head`
+        sys.stderr.close()
+        return 0
+    except (InspectError, NasKeysError, Misuse, OSError) as error:
+        code = 2 if isinstance(error, Misuse) else 1
         print(f"mpq inspect: {error}", file=sys.stderr)
-        return 1
+        if "--json" in argv:
+            print(json.dumps({"error": str(error), "exit": code}))
+        return code
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -171,8 +173,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
         trees = packet_trees(inspection.path, inspection.keylog, arguments.packet)
         if not trees:
-            print(f"mpq inspect: there is no packet {arguments.packet} in {inspection.path}", file=sys.stderr)
-            return 1
+            raise InspectError(f"there is no packet {arguments.packet} in {inspection.path}")
         print(json.dumps({"record": arguments.packet, "layers": trees}) if arguments.json else "\n".join(trees))
         return 0
     if arguments.stats:

@@ -12,6 +12,7 @@ from lab.decrypt import CaptureDecryptor, ClearPacket, load_keylog
 from lab.decrypt_keys import KeyLog
 
 RAW_NAME, CAPTURE_NAME, KEYLOG_NAME = "capture.raw.pcapng", "capture.pcapng", "keys.log"
+KEYLOG_MAX = 64 << 20
 
 
 class InspectError(Exception):
@@ -42,6 +43,8 @@ def find_keylog(capture: Path, keys: str | None) -> KeyLog:
     else:
         beside = capture.with_name(KEYLOG_NAME)
         path = beside if beside.is_file() else None
+    if path is not None and path.stat().st_size > KEYLOG_MAX:
+        raise InspectError(f"{path}: larger than {KEYLOG_MAX >> 20} MiB: no key log of a run is")
     return load_keylog(capture, path)
 
 

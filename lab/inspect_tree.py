@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
 from scapy.layers.inet import IP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from lab.decrypt import CaptureDecryptor, ClearPacket, Step
@@ -68,12 +70,17 @@ def _outer(step: Step, linktype: int) -> list[str]:
         return [f"link type {linktype}: {record.data[:64].hex()}"]
     if flow is not None and flow.protocol == UDP and PFCP_PORT in (flow.source_port, flow.destination_port):
         import lab.packets.pfcp  # noqa: F401  (binds our IEs into scapy's PFCP, which takes a second to load)
-    packet = Ether(record.data) if linktype == LINK_ETHERNET else IP(record.data)
+    first = Ether if linktype == LINK_ETHERNET else IPv6 if record.data[:1] >= b"\x60" else IP
+    try:
+        packet = first(record.data)
+    except (struct.error, IndexError, ValueError):      # scapy's layers do not take what ends inside their header
+        return [f"no {first.__name__} header: {record.data[:64].hex() or 'empty'}"]
     if flow is not None and flow.protocol == TCP and flow.payload and (
             flow.source_port in N1_PORTS or flow.destination_port in N1_PORTS):
         return [_show(packet), _show(NasEnvelope(flow.payload))]
-    if step.quic:
-        packet.getlayer("UDP").remove_payload()
+    outer = packet.getlayer("UDP")
+    if step.quic and outer is not None:
+        outer.remove_payload()
         return [_show(packet), _show(QuicWire(flow.payload if flow is not None else b""))]
     return [_show(packet)]
 

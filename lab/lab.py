@@ -11,11 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from pyroute2.netlink.exceptions import NetlinkError
+
 from lab.capturing import Capture
 from lab.configs import SUPI, NodeConfigs, write_configs
 from lab.errors import LabError, Misuse
 from lab.process import Process
 from lab.scenario import Scenario
+from lab.state import MARK, start_time
+from lab.state import mark as state_mark
 from lab.topology import AMF, N1_PORTS, TAMPER_N1_OFFSET, TAMPER_N4, UPF_N4, AccessAddresses, Topology
 from lab.wires import DOWN, UP, Wires
 from node.errors import ControlError, NodeError, VerbError
@@ -55,6 +59,8 @@ class Lab:
         self._plugged: dict[str, asyncio.Future[None]] = {}
         self._tampers: list[Process] = []
         self._stderr: dict[str, Path] = {}
+        self.trouble = ""
+        """why the run directory is not whole: the disk is full, and the like"""
 
     def now(self) -> float:
         return time.monotonic() - self.start
@@ -62,7 +68,7 @@ class Lab:
     # ---- up and down
 
     async def up(self) -> None:
-        await asyncio.to_thread(self.topology.build)
+        await self._networks()
         for name, number in self._numbers.items():
             self._ue_ends[name] = await asyncio.to_thread(self.topology.ue_access_plug, number)
         if self.scenario.capture:
@@ -77,7 +83,7 @@ class Lab:
         self._configs = write_configs(self.scenario, self._state_dir, self.run_dir)
         await self._tamper()
         await self._spawn("amf")
-        await self.nodes["amf"].ready(NODE_TIMEOUT)
+        await self._ready("amf")
         await self._spawn("upf")
         await self._spawn("smf")
         await self._ready("upf")
@@ -95,6 +101,17 @@ class Lab:
         if len(self.scenario.accesses) > 1:
             await self.wait_event("ue", "path_validated", SESSION_TIMEOUT, count=2)
         self.event("lab", "up")
+
+    async def _networks(self) -> None:
+        """A thread makes them: also when nobody waits any more, taking them down must not overtake it."""
+        building = asyncio.ensure_future(asyncio.to_thread(self.topology.build))
+        try:
+            await asyncio.shield(building)
+        except asyncio.CancelledError:
+            await asyncio.wait([building])
+            raise
+        except (NodeError, NetlinkError) as error:
+            raise LabError(f"the lab's networks cannot be made: {error} (`mpq doctor` says what is missing)") from None
 
     async def _ready(self, name: str) -> None:
         try:
@@ -188,7 +205,10 @@ class Lab:
             self.capture = None
         self.wires.close()
         await asyncio.to_thread(self.topology.close)
-        self._event_file.close()
+        try:
+            self._event_file.close()
+        except OSError as error:
+            self.not_written("events.jsonl", error)
 
     # ---- events
 
@@ -202,8 +222,14 @@ class Lab:
         entry = {"t": round(t, 6), "node": node, "event": event, **fields}
         self.events.append(entry)
         if not self._event_file.closed:
-            self._event_file.write(json.dumps(entry) + "\n")
+            try:
+                self._event_file.write(json.dumps(entry) + "\n")
+            except OSError as error:  # the lab goes on; the run says that it failed
+                self.not_written("events.jsonl", error)
         self._changed.set()
+
+    def not_written(self, name: str, error: OSError) -> None:
+        self.trouble = self.trouble or f"{self.run_dir / name}: {error.strerror}"
 
     def count_events(self, node: str, event: str) -> int:
         return sum(1 for e in self.events if e["node"] == node and e["event"] == event)
@@ -324,7 +350,8 @@ class Lab:
             known = ", ".join(n for n in self.topology.netns if n != "wires")
             raise Misuse(f"{place}: there is no such place; there are {known}")
         try:
-            process = await Process.start(command, netns, stderr=subprocess.PIPE)
+            mark = {MARK: state_mark(os.getpid(), start_time(os.getpid()))}
+            process = await Process.start(command, netns, stderr=subprocess.PIPE, mark=mark)
         except OSError as error:
             raise LabError(f"{command[0]}: {error.strerror}") from None
         out, err, code = await process.finish(limit)

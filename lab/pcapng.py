@@ -19,6 +19,7 @@ TLS_KEY_LOG = 0x544C534B
 INBOUND, OUTBOUND = 1, 2
 BLOCK_MAX = 16 << 20
 INTERFACES_MAX = 4096
+SECRETS_MAX = 64 << 20             # octets of key logs, of all Decryption Secrets Blocks
 OPT_COMMENT, OPT_IF_NAME, OPT_TSRESOL, OPT_EPB_FLAGS, OPT_USERAPPL = 1, 2, 9, 2, 4
 NANOSECONDS = 1_000_000_000
 
@@ -148,7 +149,9 @@ class PcapngReader:
             self.interfaces.append(interface)
         elif kind == DSB and len(body) >= 8:
             secrets_type, length = struct.unpack_from(self._order + "II", body)
-            if secrets_type == TLS_KEY_LOG:
+            if sum(map(len, self.secrets)) + length > SECRETS_MAX:
+                self._bad(f"more than {SECRETS_MAX >> 20} MiB of secrets")
+            elif secrets_type == TLS_KEY_LOG:
                 self.secrets.append(body[8:8 + length])
 
     def _read_packet(self, body: bytes) -> Record | None:

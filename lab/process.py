@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import selectors
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 
 from lab.errors import LabError
 from node.netns import Netns
 
 DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
+OUTPUT_MAX = 16 << 20
+"""Octets of output and error output that are kept: a program that says more is killed."""
+LAST_WORDS_S = 0.2
+"""After its end: what it left in the background may hold the pipe for ever."""
 
 
 class Process:
@@ -18,13 +27,18 @@ class Process:
         self.popen = popen
 
     @classmethod
-    async def start(cls, command: list[str], netns: Netns, *, stderr: int = subprocess.DEVNULL) -> Process:
+    async def start(
+        cls, command: list[str], netns: Netns, *, stderr: int = subprocess.DEVNULL, mark: dict[str, str] | None = None
+    ) -> Process:
+        """`mark`: further environment, by which what it leaves in the background is found."""
+
         def make() -> subprocess.Popen[bytes]:
             return subprocess.Popen(
                 [*DIES_WITH_US, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
+                env=None if mark is None else {**os.environ, **mark},
                 start_new_session=True,
             )
 
@@ -60,18 +74,53 @@ class Process:
         except ValueError:  # killed: the pipe is closed
             return
 
-    async def finish(self, limit: float) -> tuple[bytes, bytes, int]:
-        """Its output, error output and exit code; killed after `limit` seconds."""
+    async def finish(self, limit: float, most: int = OUTPUT_MAX) -> tuple[bytes, bytes, int]:
+        """Its output, error output and exit code. After `limit` seconds, or more than `most` octets, or when nobody waits
+        any more, it is killed and all of its process group with it."""
+        try:
+            return await asyncio.to_thread(self._read_all, time.monotonic() + limit, most)
+        except asyncio.CancelledError:
+            self._kill_group()
+            raise
 
-        def wait() -> tuple[bytes, bytes, int]:
-            try:
-                out, err = self.popen.communicate(timeout=limit)
-            except subprocess.TimeoutExpired:
-                self.popen.kill()
-                out, err = self.popen.communicate()
-            return out or b"", err or b"", self.popen.returncode
+    def _read_all(self, deadline: float, most: int) -> tuple[bytes, bytes, int]:
+        read: dict[int, bytearray] = {}
+        ended: float | None = None
+        with selectors.DefaultSelector() as selector:
+            for stream in (self.popen.stdout, self.popen.stderr):
+                if stream is not None:
+                    read[stream.fileno()] = bytearray()
+                    selector.register(stream, selectors.EVENT_READ)
+            while selector.get_map():
+                now = time.monotonic()
+                if self.popen.poll() is not None:
+                    ended = ended or now
+                if now >= deadline or sum(map(len, read.values())) > most:
+                    self._kill_group()
+                    break
+                if ended is not None and now >= ended + LAST_WORDS_S:
+                    break
+                for key, _ in selector.select(min(LAST_WORDS_S, deadline - now)):
+                    data = os.read(key.fd, 1 << 16)
+                    read[key.fd] += data
+                    if not data:
+                        selector.unregister(key.fileobj)
+        try:
+            self.popen.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self._kill_group()
+            self.popen.wait()
+        outputs = []
+        for stream in (self.popen.stdout, self.popen.stderr):
+            outputs.append(b"" if stream is None else bytes(read[stream.fileno()][:most]))
+        self.kill()
+        return outputs[0], outputs[1], self.popen.returncode
 
-        return await asyncio.to_thread(wait)
+    def _kill_group(self) -> None:
+        """It leads a session of its own. Not after it was waited for: the number may be another's then."""
+        if self.popen.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.popen.pid, signal.SIGKILL)
 
     def kill(self) -> None:
         if self.popen.poll() is None:

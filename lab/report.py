@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +32,22 @@ class Series:
     points: tuple[tuple[float, float], ...]
 
 
+def objects(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Of a file of JSON lines, whose last one a kill may have cut."""
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            yield value
+
+
 def series(lines: Iterable[str], direction: str, names: tuple[str, ...]) -> list[Series]:
     """From metrics.jsonl: octets that came out of the tunnel so far, per access, at each sample."""
     times: list[float] = []
     octets: list[list[int]] = []
-    for line in lines:
-        sample = json.loads(line)
+    for sample in objects(lines):
         if direction in sample:
             times.append(float(sample["t"]))
             octets.append([int(v) for v in sample[direction]])
@@ -93,8 +103,7 @@ def table(head: list[str], rows: list[list[Any]]) -> str:
 
 def marks_of(events: Iterable[str]) -> list[tuple[float, str]]:
     found = []
-    for line in events:
-        event = json.loads(line)
+    for event in objects(events):
         if event.get("node") == "lab" and event.get("event") in STEPS:
             found.append((float(event["t"]), f"{event['event']} {event.get('access') or event.get('by') or ''}".strip()))
     return found
@@ -141,11 +150,12 @@ def write_report(run_dir: Path) -> Path:
     try:
         names = access_names(run_dir)
         result = json.loads((run_dir / "result.json").read_text())
-        events = (run_dir / "events.jsonl").read_text().splitlines()
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LabError(f"{run_dir}: no result to report: {error}") from None
-    metrics = run_dir / "metrics.jsonl"
-    lines = metrics.read_text().splitlines() if metrics.exists() else []
+        events = (run_dir / "events.jsonl").read_text(errors="replace").splitlines()
+        metrics = run_dir / "metrics.jsonl"
+        lines = metrics.read_text(errors="replace").splitlines() if metrics.exists() else []
+        text = page(result, lines, events, names)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LabError(f"{run_dir}: no result to report: {type(error).__name__}: {error}") from None
     path = run_dir / "report.html"
-    path.write_text(page(result, lines, events, names))
+    path.write_text(text)
     return path

@@ -261,6 +261,7 @@ class Judge:
             "scenario": run.scenario.name,
             "run": str(run.run_dir),
             "verdict": "pass" if all(c["ok"] for c in checks) and not run.error else "fail",
+            "error": run.error,
             "duration_s": round(run.duration, 1),
             "up_s": round(run.up_s, 2),
             "versions": versions(),

@@ -11,17 +11,36 @@ from pathlib import Path
 from typing import Any
 
 from lab.capture_compose import ComposeError, compose
+from lab.decrypt_nas import NasKeysError
 from lab.errors import LabError
 from lab.inspect_stats import verify_capture
 from lab.lab import Lab
+from lab.pcapng import PcapngError
 from lab.progress import Progress
 from lab.sampler import Sample, Sampler, sample
 from lab.scenario import Action, Phase, Scenario
 from lab.traffic import TrafficResult, run_traffic
+from node.errors import NodeError
 
 SETTLE_S = 0.3
 WINDOW_PHASE_S = 0.2  # of full packets at the start of a phase, and
 WINDOW_STEP_S = 0.5  # before and after each step
+
+
+EXPECTED = (LabError, NodeError, OSError)
+"""What the world may do to a run: the record says it. Anything else is a fault of ours."""
+
+
+def words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def leaves(group: BaseException | None) -> list[BaseException]:
+    if isinstance(group, BaseExceptionGroup):
+        return [leaf for one in group.exceptions for leaf in leaves(one)]
+    return [] if group is None else [group]
 
 
 @dataclass(slots=True)
@@ -110,13 +129,16 @@ class Runner:
             for phase in self.lab.scenario.steps:
                 await self._phase(phase)
             await self._after()
-        except LabError as error:
-            record.error = str(error)
+        except EXPECTED as error:
+            record.error = words(error)
         except ExceptionGroup as group:
-            mine, rest = group.split(LabError)
+            mine, rest = group.split(EXPECTED)
             if rest is not None:
                 raise rest from None
-            record.error = "; ".join(str(e) for e in (mine.exceptions if mine else ()))
+            record.error = "; ".join(words(e) for e in leaves(mine))
+        except asyncio.CancelledError:
+            record.error = "interrupted"
+            raise
         finally:
             await self._down()
         return record
@@ -131,14 +153,16 @@ class Runner:
         record.events = list(self.lab.events)  # what taking the lab down sets off is in events.jsonl, but no figure
         await self.lab.down()
         record.capture = self.lab.capture_stats
+        trouble = self.lab.trouble or (str(record.capture.get("error", "")) and f"the capture: {record.capture['error']}")
+        record.error = record.error or trouble
         if self.lab.scenario.capture:
             self.progress.say("making the capture readable")
             try:
                 await asyncio.to_thread(compose, self.lab.run_dir)
                 (self.lab.run_dir / "capture.raw.pcapng").unlink(missing_ok=True)
                 record.verified = await asyncio.to_thread(verify_capture, self.lab.run_dir / "capture.pcapng")
-            except (ComposeError, OSError) as error:
-                record.verified = {"error": str(error)}
+            except (ComposeError, NasKeysError, PcapngError, OSError) as error:
+                record.verified = {"error": words(error)}
         record.duration = self.lab.now()
 
     async def _phase(self, phase: Phase) -> None:

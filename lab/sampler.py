@@ -58,6 +58,12 @@ class Sampler:
             await asyncio.wait([self._task])
 
     async def _run(self) -> None:
+        try:
+            await self._sample()
+        except OSError as error:
+            self._lab.not_written(self._path.name, error)
+
+    async def _sample(self) -> None:
         with self._path.open("w", buffering=1) as file:
             while True:
                 try:

@@ -10,7 +10,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from lab.errors import ScenarioError
+from lab.errors import Misuse, ScenarioError
 
 SIZE_LIMIT = 256 << 10
 DEPTH_LIMIT = 12
@@ -229,6 +229,16 @@ def _validate(document: Any, lines: dict[Where, int], file: str) -> None:
     if errors:
         where, text = _words(errors[0])
         raise _fail(file, lines, where, text)
+
+
+def check_wire(change: dict[str, Any]) -> None:
+    """What a user asks of a running wire is held to what a scenario may say of it. Misuse names the value."""
+    from jsonschema import Draft202012Validator
+
+    rules = {"$ref": "#/$defs/wire", "$defs": schema()["$defs"]}
+    for error in Draft202012Validator(rules).iter_errors(change):
+        where, text = _words(error)
+        raise Misuse(f"{'.'.join(map(str, where)) or 'wire'}: {text}")
 
 
 KINDS = {"object": "keys and values", "array": "a list", "string": "a text", "integer": "a whole number", "number": "a number",

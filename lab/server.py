@@ -9,11 +9,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from lab.client import LONGEST_S
 from lab.errors import LabError, Misuse
 from lab.lab import Lab
+from lab.scenario import check_wire
 from node.config import strict_json
 
 LINE_LIMIT = 1 << 20
+ASKER_SEEN_S = 0.2  # how often a long request looks whether its asker is still there
 Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 
 
@@ -62,14 +65,37 @@ class LabServer:
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients.add(writer)
         try:
-            while line := await reader.readline():
-                writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
+            while line := await self._line(reader):
+                writer.write(json.dumps(await self._while_asked(reader, line)).encode() + b"\n")
                 await writer.drain()
-        except (OSError, ValueError):  # the asker left, or its line was over the limit
+        except OSError:  # the asker left
             pass
+        except ValueError:  # where its next request begins is not known
+            refusal = {"ok": False, "error": f"a request is one line of at most {LINE_LIMIT} octets", "exit": 2}
+            with contextlib.suppress(OSError):
+                writer.write(json.dumps(refusal).encode() + b"\n")
+                await writer.drain()
         finally:
             self._clients.discard(writer)
             writer.close()
+
+    @staticmethod
+    async def _line(reader: asyncio.StreamReader) -> bytes:
+        """A request; empty when the asker left. ValueError when it is over the limit."""
+        line = await reader.readline()
+        return line if line.endswith(b"\n") else b""
+
+    async def _while_asked(self, reader: asyncio.StreamReader, line: bytes) -> dict[str, Any]:
+        """The answer. When the asker leaves before it (Ctrl-C at `mpq exec`), what it asked for ends."""
+        answer = asyncio.ensure_future(self._answer(line))
+        try:
+            while not answer.done():
+                await asyncio.wait([answer], timeout=ASKER_SEEN_S)
+                if reader.at_eof() and not answer.done():
+                    raise ConnectionResetError
+            return answer.result()
+        finally:
+            answer.cancel()
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
         try:
@@ -103,8 +129,8 @@ class LabServer:
         if not isinstance(command, list) or not command or not all(isinstance(c, str) for c in command):
             raise Misuse("exec takes a command")
         limit = args.get("limit", 60.0)
-        if not isinstance(limit, int | float) or limit <= 0:
-            raise Misuse("limit: must be a number of seconds")
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= LONGEST_S:
+            raise Misuse(f"limit: must be a number of seconds above 0, at most {LONGEST_S:g}")
         return await self._lab.run_command(_text(args, "node"), command, float(limit))
 
     async def _cut(self, args: dict[str, Any]) -> Any:
@@ -119,6 +145,7 @@ class LabServer:
         change = args.get("change")
         if not isinstance(change, dict) or not change:
             raise Misuse("change: must say what to change")
+        check_wire(change)
         self._lab.shape(_text(args, "access"), change)
         return {"access": args["access"], "change": change}
 

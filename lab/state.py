@@ -1,12 +1,14 @@
 """Where a lab is found: a 0700 directory with its socket, and the pid and start time of its supervisor.
 
-What a killed lab left there (nothing else of it is left: namespaces, links and processes end with the supervisor) is
-removed by the next `mpq` that looks.
+What a killed lab left there is removed by the next `mpq` that looks. Nothing else of it is left (namespaces, links and
+nodes end with the supervisor), but for what a user's command put into the background: it carries the lab's mark.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import re
@@ -14,13 +16,18 @@ import shutil
 import signal
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from lab.errors import LabError, Misuse
 
 SOCKET, PROCESS, SHOWN = "socket", "process.json", "shown.json"
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}"
 NAMED = Path("/run/netns")
 MNT_DETACH = 2
+MARK = "MPQ_MARK"
+"""In the environment of what a user runs inside a lab: whose it is."""
+SOCKET_PATH_MAX = 107  # unix(7): sun_path, with its end
 
 
 def root() -> Path:
@@ -42,6 +49,44 @@ def private_directory(path: Path) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """No other `mpq` of this user claims or removes labs meanwhile."""
+    fd = os.open(root(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def mark(pid: int, started: int | None) -> str:
+    """Of the lab that this process supervises. No other process of this boot has both."""
+    return f"{pid}:{started}"
+
+
+def end_marked(word: str) -> list[int]:
+    """Kill what carries this mark; the pids."""
+    entry = f"{MARK}={word}".encode()
+    killed = []
+    for path in Path("/proc").iterdir():
+        if not path.name.isdigit():
+            continue
+        try:
+            fd = os.pidfd_open(int(path.name))  # before its environment is read: this process and no later one
+        except OSError:
+            continue
+        try:
+            if entry in (path / "environ").read_bytes().split(b"\0"):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+                killed.append(int(path.name))
+        except OSError:  # another user's, or gone
+            continue
+        finally:
+            os.close(fd)
+    return killed
+
+
 def start_time(pid: int) -> int | None:
     """Of a process, in clock ticks since boot; None when there is none."""
     try:
@@ -53,10 +98,12 @@ def start_time(pid: int) -> int | None:
 
 class StateDir:
     def __init__(self, lab: str) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}", lab) or ".." in lab:
+        if not re.fullmatch(NAME, lab) or ".." in lab:
             raise Misuse(f"{lab}: a lab's name is 1 to 41 letters, digits, '.', '_' and '-'")
         self.lab = lab
         self.path = root() / lab
+        if len(os.fsencode(self.socket)) > SOCKET_PATH_MAX:
+            raise Misuse(f"{self.socket}: longer than {SOCKET_PATH_MAX} octets, too long for a socket: set MPQ_STATE")
 
     @property
     def socket(self) -> Path:
@@ -65,23 +112,35 @@ class StateDir:
     def claim(self, pid: int | None = None) -> None:
         """Make it ours. LabError when a lab of this name runs. `pid`: of the process to watch, as others see it."""
         private_directory(root())
-        if self.running():
-            raise LabError(f"lab {self.lab} is up already; `mpq down --lab {self.lab}` ends it")
-        self.remove()
-        self.path.mkdir(mode=0o700)
-        self.write_process(pid or os.getpid())
+        with _alone():
+            if self.running():
+                raise LabError(f"lab {self.lab} is up already; `mpq down --lab {self.lab}` ends it")
+            self.remove()
+            try:
+                self.path.mkdir(mode=0o700)
+            except FileExistsError:
+                raise LabError(f"{self.path} is not a lab's and in the way: set MPQ_STATE, or take another --lab") from None
+            self.write_process(pid or os.getpid())
 
     def write_process(self, pid: int) -> None:
-        (self.path / PROCESS).write_text(json.dumps({"pid": pid, "start": start_time(pid)}))
+        """At once: whoever reads it meanwhile must not take the lab for a dead one."""
+        fresh = self.path / f".{PROCESS}"
+        fresh.write_text(json.dumps({"pid": pid, "start": start_time(pid)}))
+        fresh.replace(self.path / PROCESS)
+
+    def _written(self) -> tuple[int, int] | None:
+        """Pid and start time of the supervisor, which may be gone."""
+        try:
+            document = json.loads((self.path / PROCESS).read_text())
+            pid, started = document["pid"], document["start"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return (pid, started) if type(pid) is int and pid > 0 and type(started) is int else None
 
     def process(self) -> int | None:
         """Pid of the supervisor, if it still runs."""
-        try:
-            document = json.loads((self.path / PROCESS).read_text())
-            pid, started = int(document["pid"]), document["start"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return pid if started is not None and start_time(pid) == started else None
+        written = self._written()
+        return written[0] if written is not None and start_time(written[0]) == written[1] else None
 
     def running(self) -> bool:
         return self.process() is not None
@@ -92,7 +151,17 @@ class StateDir:
             pid = self.process()
             if pid is None:
                 return
-            os.kill(pid, number)
+            try:
+                fd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return
+            try:
+                if self.process() == pid:  # the descriptor is that process's, whoever gets its pid later
+                    signal.pidfd_send_signal(fd, number)
+            except ProcessLookupError:
+                return
+            finally:
+                os.close(fd)
             deadline = time.monotonic() + patience_s
             while self.process() is not None and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -121,9 +190,22 @@ class StateDir:
                 (NAMED / name).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        if self.path.is_dir() and not self.path.is_symlink():
+        """What is left of the lab, its process file last: a directory without one is not a lab's, and stays unless empty."""
+        if not self.path.is_dir() or self.path.is_symlink():
+            return
+        if (self.path / PROCESS).exists():
             self._unshow()
-            shutil.rmtree(self.path, ignore_errors=True)  # its supervisor may remove it at the same time
+            if (written := self._written()) is not None:
+                end_marked(mark(*written))
+            with contextlib.suppress(OSError):  # its supervisor may remove it at the same time
+                for child in self.path.iterdir():
+                    if child.is_dir() and not child.is_symlink():
+                        shutil.rmtree(child, ignore_errors=True)
+                    elif child.name != PROCESS:
+                        child.unlink(missing_ok=True)
+            (self.path / PROCESS).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
 
 def stale_remove() -> list[str]:
@@ -131,10 +213,11 @@ def stale_remove() -> list[str]:
     removed: list[str] = []
     if not root().is_dir():
         return removed
-    for path in root().iterdir():
-        if path.is_dir() and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}", path.name):
-            state = StateDir(path.name)
-            if (path / PROCESS).exists() and not state.running():
-                state.remove()
-                removed.append(path.name)
+    with _alone():
+        for path in root().iterdir():
+            if path.is_dir() and re.fullmatch(NAME, path.name) and ".." not in path.name:
+                state = StateDir(path.name)
+                if (path / PROCESS).exists() and not state.running():
+                    state.remove()
+                    removed.append(path.name)
     return removed

@@ -18,6 +18,7 @@ from lab.scenario import load
 from lab.server import LabServer
 from lab.state import StateDir
 from lab.topology import NODES
+from node.errors import NodeError
 
 
 def _say(fd: int, document: dict[str, Any]) -> None:
@@ -40,10 +41,11 @@ async def _main(options: argparse.Namespace) -> int:
             await asyncio.wait([up, stop], return_when=asyncio.FIRST_COMPLETED)
             if not up.done():
                 up.cancel()
+                await asyncio.wait([up])
                 raise LabError("ended while it was brought up")
             up.result()
             await server.start()
-        except (LabError, OSError) as error:
+        except (LabError, NodeError, OSError) as error:
             stop.cancel()
             _say(options.ready_fd, {"ok": False, "error": str(error)})
             return 1

@@ -44,7 +44,7 @@ class Wires:
         wire.number = number
         self._by_name[name] = wire
         for direction in (UP, DOWN):
-            self._set(wire, direction)
+            self._set(wire, direction, wire.shapes[direction], wire.cut[direction])
 
     def start(self) -> None:
         if not self._started:
@@ -56,13 +56,11 @@ class Wires:
         """A silent black hole, or its end."""
         wire = self._named(name)
         for direction in directions:
-            wire.cut[direction] = cut
-            self._set(wire, direction)
+            self._set(wire, direction, wire.shapes[direction], cut)
 
     def shape(self, name: str, direction: int, shape: Shape) -> None:
         wire = self._named(name)
-        wire.shapes[direction] = shape
-        self._set(wire, direction)
+        self._set(wire, direction, shape, wire.cut[direction])
 
     def shape_of(self, name: str, direction: int) -> Shape:
         return self._named(name).shapes[direction]
@@ -74,8 +72,8 @@ class Wires:
             known = ", ".join(self._by_name)
             raise LabError(f"{name}: there is no such access; there are {known}") from None
 
-    def _set(self, wire: Wire, direction: int) -> None:
-        shape = wire.shapes[direction]
+    def _set(self, wire: Wire, direction: int, shape: Shape, cut: bool) -> None:
+        """Remembered when the wire has taken it."""
         value = ffi.new("struct wire_shape *", {
             "rate_bps": int((shape.rate_mbps or 0) * MILLION),
             "delay_ns": int(shape.delay_ms * MILLION),
@@ -84,10 +82,11 @@ class Wires:
             "reorder_ppm": int(shape.reorder_percent * 10_000),
             "duplicate_ppm": int(shape.duplicate_percent * 10_000),
             "queue_ns": int(shape.queue_ms * MILLION),
-            "cut": int(wire.cut[direction]),
+            "cut": int(cut),
         })
         if lib.wire_shape_set(self._wires, wire.number, direction, value) < 0:
             raise LabError("the wire refused this shape")
+        wire.shapes[direction], wire.cut[direction] = shape, cut
 
     def stats(self) -> dict[str, Any]:
         result: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,12 @@ class Layer(Packet):  # type: ignore[misc]
 
     def extract_padding(self, s: bytes) -> tuple[bytes, bytes]:
         return s, b""
+
+    def do_dissect(self, s: bytes) -> bytes:
+        try:
+            return bytes(Packet.do_dissect(self, s))
+        except struct.error:  # it ends inside a field
+            return s
 
 
 class Leaf(Layer):

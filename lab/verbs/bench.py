@@ -20,11 +20,11 @@ def run(options: argparse.Namespace) -> int:
         rootless.reexecute(arguments)
     from lab.bench import markdown, run_bench
     from lab.bench_pair import BenchError
+    from lab.errors import LabError
 
     try:
         document = run_bench(options.quick, lambda text: print(text, file=sys.stderr, flush=True))
     except BenchError as error:
-        print(f"mpq bench: {error}", file=sys.stderr)
-        return 1
+        raise LabError(str(error)) from None
     print(json.dumps(document) if options.json else markdown(document))
     return 1 if document["problems"] else os.EX_OK

@@ -5,10 +5,46 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from lab.errors import Misuse
 
 DEFAULT_LAB = "default"
+PACKAGES = {"iperf3": "iperf3", "setpriv": "util-linux"}
+
+
+class Parser(argparse.ArgumentParser):
+    """Misuse is an exception here, not an exit: with `--json` it has its document, too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise Misuse(message)
+
+
+def number(low: float, high: float, above: bool = False) -> Callable[[str], float]:
+    """A type of argparse: from `low` (or above it) to `high`."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not (low < value or (value == low and not above)) or not value <= high:
+            raise argparse.ArgumentTypeError(f"must be a number {'above' if above else 'from'} {low:g} to {high:g}, not {text}")
+        return value
+
+    return convert
+
+
+def require_programs(names: Iterable[str]) -> None:
+    """Before anything is made."""
+    for name in names:
+        if shutil.which(name) is None:
+            raise Misuse(f"{name} is not installed: apt-get install {PACKAGES[name]} (`mpq doctor` says what else is missing)")
 
 
 def lab_argument(parser: argparse.ArgumentParser) -> None:

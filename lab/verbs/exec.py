@@ -7,12 +7,14 @@ import json
 import sys
 
 from lab import client
-from lab.verbs.common import lab_argument
+from lab.errors import Misuse
+from lab.verbs.common import lab_argument, number
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     lab_argument(parser)
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="kill it after S seconds (default: 60)")
+    seconds = number(0, client.LONGEST_S, above=True)
+    parser.add_argument("--timeout", type=seconds, default=60.0, metavar="S", help="kill it after S seconds (default: 60)")
     parser.add_argument("node", metavar="NODE", help="ue, core, upf or dn")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND", help="with its arguments")
     parser.epilog = "Options of mpq stand before NODE. The exit code is the command's."
@@ -20,8 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     if not options.command:
-        print("mpq exec: a COMMAND is missing", file=sys.stderr)
-        return 2
+        raise Misuse("a COMMAND is missing")
     args = {"node": options.node, "command": options.command, "limit": options.timeout}
     result = client.ask(options.lab, "exec", args, options.timeout + 10)
     if options.json:

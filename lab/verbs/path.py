@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable
 from typing import Any
 
 from lab import client
 from lab.errors import Misuse
-from lab.verbs.common import lab_argument, show
-
-
-def _number(low: float, high: float, above: bool = False) -> Callable[[str], float]:
-    def convert(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (low < value or (value == low and not above)) or not value <= high:
-            raise argparse.ArgumentTypeError(f"must be a number {'above' if above else 'from'} {low:g} to {high:g}, not {text}")
-        return value
-
-    return convert
-
+from lab.verbs.common import lab_argument, number, show
 
 VALUES = {
-    "rate-mbps": (_number(0, 100_000, above=True), "rate in Mbit/s"),
-    "delay-ms": (_number(0, 5000), "one-way delay"),
-    "jitter-ms": (_number(0, 5000), "delay varies by this much"),
-    "loss-percent": (_number(0, 100), "packets lost at random"),
-    "reorder-percent": (_number(0, 100), "packets that overtake"),
-    "duplicate-percent": (_number(0, 100), "packets sent twice"),
-    "queue-ms": (_number(0, 5000, above=True), "limit of the queue, in time at the rate"),
+    "rate-mbps": (number(0, 100_000, above=True), "rate in Mbit/s"),
+    "delay-ms": (number(0, 5000), "one-way delay"),
+    "jitter-ms": (number(0, 5000), "delay varies by this much"),
+    "loss-percent": (number(0, 100), "packets lost at random"),
+    "reorder-percent": (number(0, 100), "packets that overtake"),
+    "duplicate-percent": (number(0, 100), "packets sent twice"),
+    "queue-ms": (number(0, 5000, above=True), "limit of the queue, in time at the rate"),
 }
 
 

@@ -9,13 +9,14 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from lab import rootless
 from lab.errors import LabError, Misuse
 from lab.scenario import Scenario, find, load, shipped
 from lab.state import StateDir, stale_remove
-from lab.verbs.common import runs_root
+from lab.verbs.common import require_programs, runs_root
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     scenario = load(find(options.scenario))
+    require_programs({"setpriv", *("iperf3" for phase in scenario.steps if phase.traffic in ("tcp", "udp"))})
     if not rootless.inside():  # in a PID namespace no lab's supervisor can be seen: each would look dead
         stale_remove()
     name = options.lab or f"run-{os.getpid()}"
@@ -57,7 +59,6 @@ def run(options: argparse.Namespace) -> int:
 async def _main(name: str, scenario: Scenario, state: StateDir, options: argparse.Namespace) -> dict[str, Any]:
     from lab.lab import Lab
     from lab.progress import Progress
-    from lab.report import write_report
     from lab.result import CHECKS, Judge, machine, versions
     from lab.run import Runner, make_run_dir, write_scenario
     from lab.server import LabServer
@@ -69,7 +70,8 @@ async def _main(name: str, scenario: Scenario, state: StateDir, options: argpars
     lab = Lab(name, scenario, state.path, run_dir)
     server = LabServer(lab, state.socket)
     await server.start()
-    runner = asyncio.create_task(Runner(lab, Progress(quiet=options.quiet)).run())
+    run = Runner(lab, Progress(quiet=options.quiet))
+    runner = asyncio.create_task(run.run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runner.cancel)
@@ -78,12 +80,23 @@ async def _main(name: str, scenario: Scenario, state: StateDir, options: argpars
     try:
         record = await runner
     except asyncio.CancelledError:
+        _save(run_dir, Judge(run.record).document())
         raise LabError(f"interrupted; the lab is down, what was measured is in {run_dir}") from None
     finally:
         stopper.cancel()
         with contextlib.suppress(OSError):
             await server.finish()
-    document = {**Judge(record).document(), "error": record.error}
-    (run_dir / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    write_report(run_dir)
+    return _save(run_dir, Judge(record).document())
+
+
+def _save(run_dir: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """result.json and report.html; a result that cannot be kept is no pass."""
+    from lab.report import write_report
+    from lab.run import words
+
+    try:
+        (run_dir / "result.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_report(run_dir)
+    except (LabError, OSError) as error:
+        document = {**document, "verdict": "fail", "error": document["error"] or words(error)}
     return document

@@ -14,7 +14,7 @@ from lab.errors import LabError, Misuse
 from lab.run import make_run_dir
 from lab.scenario import find, load, shipped
 from lab.state import StateDir, stale_remove
-from lab.verbs.common import lab_argument, runs_root, show
+from lab.verbs.common import lab_argument, require_programs, runs_root, show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     if options.named and rootless.needed():
         raise Misuse("--named needs root: without it the namespaces are this lab's own and nobody else can enter them")
+    require_programs(["setpriv"])
     stale_remove()
     path = find(options.scenario).absolute()
     scenario = load(path)

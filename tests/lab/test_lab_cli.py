@@ -57,6 +57,59 @@ def test_json_is_one_document_even_when_it_fails(capsys: pytest.CaptureFixture[s
     assert document["exit"] == 1 and "no lab" in document["error"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["run", "nope"], ["run"], ["dance"], ["up", "--colour"], ["exec", "ue"], ["path", "shape", "wifi", "--rate-mbps", "-1"],
+     ["path", "shape", "wifi"], ["exec", "--timeout", "nan", "ue", "true"], ["exec", "--timeout", "-20", "ue", "true"],
+     ["exec", "--timeout", "inf", "ue", "true"], ["down", "--lab", "../x"], ["inspect", "--limit", "0"], ["inspect", "/no/such"],
+     ["report", "/no/such"], ["rekey", "--by", "me"], ["doctor", "now"]],
+    ids=" ".join,
+)
+def test_json_is_one_document_for_every_mistake(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = main([arguments[0], "--json", *arguments[1:]])
+    output = capsys.readouterr()
+    document = json.loads(output.out)
+    assert document["exit"] == code in (1, 2) and document["error"] in output.err and "Traceback" not in output.err
+
+
+@pytest.mark.parametrize(("verb", "program"), [("run", "iperf3"), ("up", "setpriv")])
+def test_a_missing_program_is_named_before_anything_is_made(
+    verb: str, program: str, places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (places / "bin").mkdir()
+    for other in {"setpriv", "unshare", "iperf3"} - {program}:
+        (places / "bin" / other).symlink_to("/bin/true")
+    monkeypatch.setenv("PATH", str(places / "bin"))
+    assert main([verb, "two_paths"]) == 2
+    assert f"{program} is not installed: apt-get install" in capsys.readouterr().err
+    assert not (places / "runs").exists() and not list(places.glob("state/*"))
+
+
+def test_a_state_directory_too_deep_for_a_socket_is_misuse(
+    places: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MPQ_STATE", str(places / ("x" * 100)))
+    assert main(["up"]) == 2
+    assert "MPQ_STATE" in capsys.readouterr().err
+
+
+def test_interrupted_inspect_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(arguments: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lab.inspect.main", stop)
+    assert main(["inspect"]) == 1
+    assert capsys.readouterr().err == "mpq inspect: interrupted\n"
+
+
+def test_a_report_of_a_run_that_was_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "scenario.yaml").write_text('{"scenario": {"accesses": [{"name": "a", "type": "3gpp"}]}}')
+    (tmp_path / "result.json").write_text('{"verdict": "fail"}')
+    (tmp_path / "events.jsonl").write_text('{"t": 1, "node": "lab", "ev')
+    assert main(["report", str(tmp_path)]) == 1
+    assert "no result to report" in capsys.readouterr().err
+
+
 def test_down_without_a_lab_is_done(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["down", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"lab": "default", "was_up": False, "stale_removed": []}

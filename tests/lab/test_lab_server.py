@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lab.errors import LabError, Misuse
-from lab.server import LabServer
+from lab.server import LINE_LIMIT, LabServer
 
 
 class ScriptedLab:
@@ -21,6 +21,7 @@ class ScriptedLab:
 
     def __init__(self) -> None:
         self.done: list[tuple[Any, ...]] = []
+        self.sleeping, self.ended = asyncio.Event(), asyncio.Event()
 
     async def status(self) -> dict[str, Any]:
         return {"lab": self.name}
@@ -38,6 +39,12 @@ class ScriptedLab:
 
     async def run_command(self, node: str, command: list[str], limit: float) -> dict[str, Any]:
         self.done.append((node, command, limit))
+        if command == ["sleep"]:
+            try:
+                self.sleeping.set()
+                await asyncio.sleep(60)
+            finally:
+                self.ended.set()
         return {"stdout": "", "stderr": "", "code": 0}
 
 
@@ -53,6 +60,7 @@ def serve(tmp_path: Path, work: Callable[[LabServer, ScriptedLab, Ask], Awaitabl
         async def ask(line: bytes) -> dict[str, Any]:
             reader, writer = await asyncio.open_unix_connection(tmp_path / "socket")
             writer.write(line + b"\n")
+            await writer.drain()
             answer: dict[str, Any] = json.loads(await reader.readline())
             writer.close()
             return answer
@@ -70,7 +78,12 @@ WRONG = [
     (b'{"verb": "exec", "args": {"node": "ue", "command": ["true"], "limit": -1}}', 2),
     (b'{"verb": "shape", "args": {"access": "wifi", "change": {}}}', 2),
     (b'{"verb": "shape", "args": {"access": "wifi", "change": {"rate_mbps": 3}}}', 1),
-    (b'{"verb": "rekey", "args": {"by": "core"}}', 1), (b"\xff\xfe", 2), (b"[" * 100_000, 2),
+    (b'{"verb": "shape", "args": {"access": "wifi", "change": {"rate_mbps": -3}}}', 2),
+    (b'{"verb": "shape", "args": {"access": "wifi", "change": {"up": 3}}}', 2),
+    (b'{"verb": "shape", "args": {"access": "wifi", "change": {"colour": "red"}}}', 2),
+    (b'{"verb": "exec", "args": {"node": "ue", "command": ["true"], "limit": 1e999}}', 2),
+    (b'{"verb": "exec", "args": {"node": "ue", "command": ["true"], "limit": true}}', 2),
+    (b'{"verb": "rekey", "args": {"by": "core"}}', 1), (b"x" * (LINE_LIMIT + 10), 2), (b"\xff\xfe", 2), (b"[" * 100_000, 2),
 ]
 
 
@@ -92,6 +105,20 @@ def test_down_is_answered_when_the_lab_is_down(tmp_path: Path) -> None:
         assert not waiting.done()
         await server.finish()
         assert (await waiting)["result"] == {"lab": "scripted", "down": True}
+
+    serve(tmp_path, work)
+
+
+def test_a_command_ends_when_its_asker_leaves(tmp_path: Path) -> None:
+    async def work(server: LabServer, lab: ScriptedLab, ask: Ask) -> None:
+        _, writer = await asyncio.open_unix_connection(tmp_path / "socket")
+        writer.write(b'{"verb": "exec", "args": {"node": "ue", "command": ["sleep"]}}\n')
+        await writer.drain()
+        async with asyncio.timeout(10):
+            await lab.sleeping.wait()
+            writer.close()
+            await lab.ended.wait()
+        assert (await ask(b'{"verb": "status"}'))["ok"]
 
     serve(tmp_path, work)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
-from mpq_kit import PATIENCE_S, Host, Mpq
+from mpq_kit import PATIENCE_S, ROOT, Host, Mpq
 
 pytestmark = pytest.mark.system
 
@@ -144,3 +148,50 @@ def test_a_rootless_lab_cannot_be_named(tmp_path: Path) -> None:
     mpq = Mpq(tmp_path, rootless=True)
     done = mpq("up", "--named")
     assert done.code == 2 and "--named needs root" in done.err and mpq.labs() == []
+
+
+def test_what_a_command_left_in_the_background_ends_with_the_lab(mpq: Mpq) -> None:
+    """It would hold its namespace, and with it the links, for ever."""
+    for end in (lambda: mpq("down"), lambda: os.kill(mpq.supervisor(), signal.SIGKILL)):
+        assert mpq("up").code == 0
+        done = mpq("exec", "ue", "sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo started")
+        assert done.out == "started\n"
+        end()
+        assert mpq("down").code == 0
+        assert mpq.nothing_left() and mpq.labs() == []
+
+
+def test_a_full_disk_fails_the_run_and_leaves_a_clean_lab(tmp_path: Path) -> None:
+    """The runs lie on a file system of 300 KiB: the capture does not fit."""
+    host = Host.look()
+    mpq = Mpq(tmp_path)
+    (tmp_path / "runs").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(tmp_path / "runs")]
+    scenario = tmp_path / "full.yaml"
+    scenario.write_text("capture: true\n" + LONG.replace("600", "3"))
+    command = [sys.executable, "-m", "lab", "run", str(scenario), "--json", "--lab", "one"]
+    script = " ".join(mount) + " && exec " + " ".join(command)
+    try:
+        done = subprocess.run(["unshare", "--mount", "sh", "-c", script], env=mpq.environment(), capture_output=True, text=True,
+                              timeout=120, check=False)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        assert "No space left on device" in json.loads(done.stdout)["error"]
+        assert mpq.nothing_left() and mpq.labs() == [] and Host.look() == host
+    finally:
+        mpq.end()
+
+
+def test_an_interrupted_run_keeps_its_result(mpq: Mpq, tmp_path: Path) -> None:
+    scenario = tmp_path / "long.yaml"
+    scenario.write_text(LONG)
+    process = mpq.start("run", str(scenario), "--lab", "one", "--json")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "long:" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    done = mpq.finish(process, 60)
+    assert done.code == 1 and "interrupted" in done.document["error"]
+    result = json.loads((tmp_path / "runs" / "last" / "result.json").read_text())
+    jsonschema.validate(result, json.loads((ROOT / "lab" / "result.schema.json").read_text()))
+    assert result["verdict"] == "fail" and result["error"] == "interrupted"
