@@ -152,7 +152,8 @@ static uint64_t on_frame(struct context *x, const struct frame_in *f)
     case F_PATH_CIDS_BLOCKED:
         return on_cids_blocked(x, f);
     case F_CLOSE: case F_CLOSE_APPLICATION:
-        conn_close_begin(c, CLOSE_PEER, f->type == F_CLOSE_APPLICATION, f->code, f->value, f->data, f->data_length, true, x->now);
+        if (x->path->id == 0 || RULE(MP_19, true))      /* on whatever path it comes: RFC 10069 §2.6 */
+            conn_close_begin(c, CLOSE_PEER, f->type == F_CLOSE_APPLICATION, f->code, f->value, f->data, f->data_length, true, x->now);
         return 0;
     case F_HANDSHAKE_DONE:
         if (c->server)

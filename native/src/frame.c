@@ -40,7 +40,7 @@ static bool ack_read(struct reader *r, struct frame_in *f, bool ecn)
     f->ranges = r->p;
     for (uint64_t i = 0; i < f->range_count; i++) {
         uint64_t gap = read_varint(r), length = read_varint(r);
-        if (r->bad || gap + 2 > smallest || length > smallest - gap - 2)
+        if (r->bad || RULE(MP_67, gap + 2 > smallest || length > smallest - gap - 2))
             return false;
         smallest -= gap + 2 + length;
     }

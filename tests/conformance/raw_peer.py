@@ -14,7 +14,7 @@ import frames as f
 
 from mpquic.key_schedule import hkdf_expand_label, hkdf_extract
 from native import ffi, lib
-from native.sim import MS, SECOND, SUITE, FixedHandshake, Node, address, check
+from native.sim import ANY, MS, SECOND, SUITE, Event, FixedHandshake, Node, address, check
 
 SALT = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")
 Role = Literal["client", "server"]
@@ -117,7 +117,8 @@ class RawPeer:
         self.cids: dict[bytes, tuple[int, int]] = {}  # issued by the peer: cid -> path, sequence
         self.engine_cids: dict[tuple[int, int], bytes] = {}  # issued by the engine
         self.tokens: dict[tuple[int, int], bytes] = {}
-        self.link_of: dict[int, int] = defaultdict(int)
+        self.link_of: dict[int, int] = defaultdict(int)  # where the peer sends the packets of a path from
+        self.address_of: dict[int, tuple[str, int]] = {}
         self.own_cid = self.cid_of(0, 0)
         self.cids[self.own_cid] = (0, 0)
         self._out = ffi.new("struct datagram *")
@@ -222,7 +223,7 @@ class RawPeer:
         body += bytes(max(0, pad - len(body) - 1 - 8 - 4 - 16))
         link = self.link_of[path] if link is None else link
         pn = options.get("pn", self.spaces[ONE_RTT, path].next_pn)
-        self.deliver(self.seal(path, body, **options), link, remote, ecn)
+        self.deliver(self.seal(path, body, **options), link, remote or self.address_of.get(path), ecn)
         return int(pn)
 
     # ---- what the engine sends
@@ -381,6 +382,21 @@ class RawPeer:
         assert self.run(2 * SECOND, lambda: path in self.paths() and self.paths()[path].validated == 1)
         self.run(100 * MS)
 
+    def engine_sends(self, payload: bytes, path: int = ANY, token: int = 0) -> None:
+        """The engine is given a frame to send: on any path, or on this one."""
+        check(lib.conn_frame_send(self.node.endpoint, self.conn, ONE_RTT, path, payload, len(payload), token, 0 if token else 1))
+        self.flush()
+
+    def engine_opens(self, link: int = 1, remote: tuple[str, int] = SERVER_ADDRESS) -> int:
+        """path_open of an engine that is the client: a path id, or an error below 0."""
+        result = int(lib.path_open(self.node.endpoint, self.conn, link, address(*remote)))
+        self.flush()
+        return result
+
+    def engine_abandons(self, path: int, code: int = 0) -> None:
+        check(lib.path_abandon(self.node.endpoint, self.conn, path, code))
+        self.flush()
+
     def paths(self) -> dict[int, Any]:
         return self.node.paths(self.conn)
 
@@ -396,6 +412,12 @@ class RawPeer:
 
     def frames(self, *kinds: int, since: int = 0) -> list[f.Frame]:
         return [frame for _, frame in self.found(*kinds, since=since)]
+
+    def events(self, kind: int) -> list[Event]:
+        return self.node.of_type(kind)
+
+    def counter(self, name: str) -> int:
+        return self.node.counters().get(name, 0)
 
     def mark(self) -> int:
         """Where the record stands now, for `since`."""

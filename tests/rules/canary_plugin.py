@@ -31,7 +31,8 @@ rule_sabotage.remove(os.environ["MPQ_CANARY"])
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when == "call":
+    """A rule may be one without which no connection can be made: then the test fails in its fixture, which is a failure, too."""
+    if report.when == "call" or report.failed:
         outcomes[report.outcome] += 1
     elif report.outcome != "passed":
         outcomes["other"] += 1
