@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from fiveg import keys
 from fiveg.errors import FivegError
-from fiveg.milenage import Milenage
+from fiveg.milenage import Milenage, xor
 
 AMF_FIELD = b"\x80\x00"
 """Authentication management field: the separation bit is 1 for 5G (TS 33.501 §6.1.3)."""
@@ -80,7 +80,7 @@ def authentication_vector(milenage: Milenage, sqn: int, rand: bytes, snn: str) -
     if not 0 < sqn < SQN_LIMIT:
         raise AkaError(f"SQN must be 1 to 2^48-1, it is {sqn}: the subscriber needs new values")
     octets = sqn.to_bytes(6, "big")
-    concealed = _xor(octets, milenage.f5(rand))
+    concealed = xor(octets, milenage.f5(rand))
     autn = concealed + AMF_FIELD + milenage.f1(rand, octets, AMF_FIELD)
     ck, ik = milenage.f3(rand), milenage.f4(rand)
     xres = keys.res_star(ck, ik, snn, rand, milenage.f2(rand))
@@ -92,7 +92,7 @@ def resynchronise(milenage: Milenage, rand: bytes, auts: bytes) -> int:
     """Home side: SQN_MS out of an AUTS that answers the challenge `rand` (TS 33.102 §6.3.5)."""
     if len(auts) != AUTS_LENGTH:
         raise AutsRefused(f"AUTS must have {AUTS_LENGTH} octets, it has {len(auts)}")
-    octets = _xor(auts[:6], milenage.f5_star(rand))
+    octets = xor(auts[:6], milenage.f5_star(rand))
     if not hmac.compare_digest(auts[6:], milenage.f1_star(rand, octets, AUTS_AMF)):
         raise AutsRefused("MAC-S of the AUTS is wrong")
     return int.from_bytes(octets, "big")
@@ -118,7 +118,7 @@ class Usim:
         if len(autn) != AUTN_LENGTH:
             raise MacFailure(f"AUTN must have {AUTN_LENGTH} octets, it has {len(autn)}")
         concealed, amf, mac = autn[:6], autn[6:8], autn[8:]
-        octets = _xor(concealed, self.milenage.f5(rand))
+        octets = xor(concealed, self.milenage.f5(rand))
         if not hmac.compare_digest(mac, self.milenage.f1(rand, octets, amf)):
             raise MacFailure("MAC-A of the AUTN is wrong")
         if not amf[0] & SEPARATION_BIT:
@@ -133,8 +133,4 @@ class Usim:
 
     def _auts(self, rand: bytes) -> bytes:
         octets = self.sqn.to_bytes(6, "big")
-        return _xor(octets, self.milenage.f5_star(rand)) + self.milenage.f1_star(rand, octets, AUTS_AMF)
-
-
-def _xor(a: bytes, b: bytes) -> bytes:
-    return bytes(x ^ y for x, y in zip(a, b, strict=True))
+        return xor(octets, self.milenage.f5_star(rand)) + self.milenage.f1_star(rand, octets, AUTS_AMF)

@@ -1,6 +1,6 @@
 """Every key of the chain K → … → K_MPQUIC, one function each (TS 33.501 annex A; ours: FC F0 and F1).
 
-SUPI may be given with or without `imsi-`: in the derivations it is the bare digits (TS 33.501 A.7.0).
+SUPI may be given with or without `imsi-` or `nai-`: in the derivations it is the bare identity (TS 33.501 A.7.0).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def snn(mcc: str, mnc: str) -> str:
 
 
 def supi_octets(supi: str) -> bytes:
-    return supi.removeprefix("imsi-").encode()
+    """What stands for a SUPI in a derivation (TS 33.501 A.7.0): the IMSI's digits or the NAI, without the prefix of the SBI"""
+    return supi.removeprefix("imsi-").removeprefix("nai-").encode()
 
 
 def k_ausf(ck: bytes, ik: bytes, name: str, sqn_xor_ak: bytes) -> bytes:

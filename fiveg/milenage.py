@@ -20,7 +20,8 @@ def _aes(key: bytes, block: bytes) -> bytes:
     return encryptor.update(block) + encryptor.finalize()
 
 
-def _xor(a: bytes, b: bytes) -> bytes:
+def xor(a: bytes, b: bytes) -> bytes:
+    """⊕ of two values of the same length"""
     return bytes(x ^ y for x, y in zip(a, b, strict=True))
 
 
@@ -30,7 +31,8 @@ def _rotate(block: bytes, bits: int) -> bytes:
 
 
 def opc_from_op(k: bytes, op: bytes) -> bytes:
-    return _xor(_aes(k, op), op)
+    """OPc = E_K(OP) ⊕ OP (§4.1)"""
+    return xor(_aes(k, op), op)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +50,18 @@ class Milenage:
     def _temp(self, rand: bytes) -> bytes:
         if len(rand) != BLOCK:
             raise MilenageError(f"RAND must have {BLOCK} octets, it has {len(rand)}")
-        return _aes(self.k, _xor(rand, self.opc))
+        return _aes(self.k, xor(rand, self.opc))
 
     def _out1(self, rand: bytes, sqn: bytes, amf: bytes) -> bytes:
         if len(sqn) != 6 or len(amf) != 2:
             raise MilenageError("SQN must have 6 octets and AMF 2")
-        block = _rotate(_xor((sqn + amf) * 2, self.opc), 64)  # c1 = 0
-        return _xor(_aes(self.k, _xor(self._temp(rand), block)), self.opc)
+        block = _rotate(xor((sqn + amf) * 2, self.opc), 64)  # c1 = 0
+        return xor(_aes(self.k, xor(self._temp(rand), block)), self.opc)
 
     def _out(self, rand: bytes, rotation: int, constant: int) -> bytes:
-        block = bytearray(_rotate(_xor(self._temp(rand), self.opc), rotation))
+        block = bytearray(_rotate(xor(self._temp(rand), self.opc), rotation))
         block[-1] ^= constant
-        return _xor(_aes(self.k, bytes(block)), self.opc)
+        return xor(_aes(self.k, bytes(block)), self.opc)
 
     def f1(self, rand: bytes, sqn: bytes, amf: bytes) -> bytes:
         """MAC-A"""

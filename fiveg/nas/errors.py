@@ -24,7 +24,9 @@ class NasMandatoryIncorrect(NasError):
 
 
 class NasOptionalIncorrect(NasError):
-    """An optional IE that cannot be (§7.7.1). Refused as a whole: nothing half understood is acted upon."""
+    """An optional IE that cannot be. §7.7.1 would have it treated as not there; here the message is refused, as §7.6 does
+    with conditional ones: those that we read decide what is done (keys, rules, algorithms, DNN), and doing it without
+    them would be something else than was asked for."""
 
     cause = GmmCause.CONDITIONAL_IE_ERROR
 

@@ -118,7 +118,7 @@ Event = RequestReceived | RequestFaulty | ResponseReceived | ResponseFaulty | Ve
 class _Outstanding:
     peer: Peer
     message: Message
-    data: bytes
+    data: bytes = field(repr=False)
     token: Any
     due: float
     left: int
@@ -128,7 +128,7 @@ class _Outstanding:
 class _Cached:
     digest: bytes
     expires: float
-    response: bytes | None = None
+    response: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -145,7 +145,7 @@ class Transactions:
         self._t1 = t1
         self._n1 = n1
         self._outstanding: dict[int, _Outstanding] = {}
-        self._peers: OrderedDict[str, _PeerState] = OrderedDict()
+        self._peers: OrderedDict[Peer, _PeerState] = OrderedDict()
         self._out: deque[tuple[bytes, Peer]] = deque()
         self.counters: Counter[str] = Counter()
 
@@ -169,7 +169,7 @@ class Transactions:
     def respond(self, transaction: Transaction, message: Message, seid: int | None, now: float) -> None:
         """Answer a request, once; to the port that it came from (§6.4), with its sequence number."""
         data = encode(message, transaction.sequence, seid)
-        cached = self._peer(_key(transaction.peer)).cache.get(transaction.sequence)
+        cached = self._peer(transaction.peer).cache.get(transaction.sequence)
         if cached is not None and cached.response is None:
             cached.response = data
             cached.expires = now + CACHE_SECONDS
@@ -243,7 +243,7 @@ class Transactions:
     def _answered(self, header: Header, data: bytes, peer: Peer, now: float) -> bool:
         """Whether this is a retransmission; if so the cached response goes out again. A new request takes its place in
         the cache. The same number with other content is a new request (a peer that started again)."""
-        state = self._peer(_key(peer))
+        state = self._peer(peer)
         digest = hashlib.sha256(data).digest()
         cached = state.cache.get(header.sequence)
         if cached is not None and cached.digest == digest and cached.expires > now:
@@ -278,21 +278,17 @@ class Transactions:
     def _version_refuse(self, peer: Peer, now: float) -> None:
         """§7.6.2: answered with our version; the sequence number of a foreign version's header is not ours to read."""
         self.counters["version_not_supported"] += 1
-        state = self._peer(_key(peer))
+        state = self._peer(peer)
         if state.version_answered is not None and now - state.version_answered < VERSION_ANSWER_INTERVAL:
             return
         state.version_answered = now
         self._out.append((encode(VersionNotSupportedResponse(), 0), peer))
 
-    def _peer(self, key: str) -> _PeerState:
-        state = self._peers.get(key)
+    def _peer(self, peer: Peer) -> _PeerState:
+        state = self._peers.get(peer)
         if state is None:
             while len(self._peers) >= MAX_PEERS:
                 self._peers.popitem(last=False)
-            state = self._peers[key] = _PeerState()
-        self._peers.move_to_end(key)
+            state = self._peers[peer] = _PeerState()
+        self._peers.move_to_end(peer)
         return state
-
-
-def _key(peer: Peer) -> str:
-    return f"{peer[0]} {peer[1]}"

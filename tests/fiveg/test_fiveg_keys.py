@@ -138,6 +138,12 @@ def test_variants_of_chain_a() -> None:
     assert keys.k_mpquic(k_amf, P0, fc=b"\xff\x01") != keys.k_mpquic(k_amf, P0)
 
 
+def test_a_supi_is_bare_in_the_derivations() -> None:
+    for prefix, bare in (("imsi-", "001010000000001"), ("nai-", "user@example.org")):
+        assert keys.k_amf(bytes(32), prefix + bare) == keys.k_amf(bytes(32), bare)
+        assert keys.supi_octets(prefix + bare) == bare.encode()
+
+
 @pytest.mark.parametrize("fc", [b"", b"\xff", b"\xf0\x01", b"\xff\x01\x02"])
 def test_fc_refused(fc: bytes) -> None:
     with pytest.raises(KdfError):
