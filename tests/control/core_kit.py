@@ -1,6 +1,8 @@
 """AMF and SMF in one process over loopback, real TLS, TCP and UDP between them; a scripted UE and a scripted UPF outside."""
 
 import asyncio
+import functools
+import inspect
 import json
 import os
 import socket
@@ -134,3 +136,23 @@ def run(work, limit=30):
             await work
 
     asyncio.run(limited())
+
+
+def with_core(**options):
+    """For a test `async def test(core, ...)`: it runs inside `Core(tmp_path, **options)`, bounded in time."""
+
+    def decorate(test):
+        @functools.wraps(test)
+        def wrapper(tmp_path, **more):
+            async def main():
+                async with Core(tmp_path, **options) as core:
+                    await test(core, **more)
+
+            run(main())
+
+        _, *others = inspect.signature(test).parameters.values()
+        path = inspect.Parameter("tmp_path", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        wrapper.__signature__ = inspect.Signature([path, *others])
+        return wrapper
+
+    return decorate

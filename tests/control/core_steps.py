@@ -64,6 +64,11 @@ async def first_key(core, ue):
     return provision
 
 
+def rekey(core, ue):
+    """The AMF's verb."""
+    return core.channel.verbs["rekey"]({"supi": ue.supi, "pdu_session_id": PSI})
+
+
 def in_force(core):
     return next(iter(core.smf.contexts.values())).keys.in_force if core.smf.contexts else 0
 

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from core_kit import Core, run
-from core_steps import PSI, acknowledge, establishment, first_key, in_force, next_container, session, until
+from core_kit import Core, run, with_core
+from core_steps import PSI, acknowledge, establishment, first_key, in_force, next_container, rekey, session, until
 
 from control.amf import n1_server, registration, transport
 from control.amf.transport import CONTEXTS, N1_PART
@@ -19,102 +19,89 @@ from fiveg.sbi.errors import SbiError
 from node.errors import VerbError
 
 
-def test_a_session_for_which_there_is_no_room_is_not_left_half_made(tmp_path, monkeypatch):
-    async def main():
-        async with Core(tmp_path) as core:
-            ue = core.ue()
-            await ue.register()
-            with monkeypatch.context() as limited:
-                limited.setattr(transport, "MOST_TASKS_PER_UE", 0)
-                ue.ask_session("3gpp", PSI, establishment())
-                assert (await ue.down("3gpp")).cause == GmmCause.PAYLOAD_WAS_NOT_FORWARDED
-            assert core.amf.ues()[0].sessions == {}
-            ue.ask_session("3gpp", PSI, establishment())
-            assert isinstance(gsm.decode((await ue.down("3gpp")).payload), gsm.EstablishmentAccept)
-            made = core.amf.ues()[0].sessions[PSI]
-            with monkeypatch.context() as limited:
-                limited.setattr(transport, "MOST_TASKS_PER_UE", 0)
-                ue.ask_session("3gpp", PSI, establishment())
-                while (await ue.down("3gpp")).cause != GmmCause.PAYLOAD_WAS_NOT_FORWARDED:
-                    pass
-            assert core.amf.ues()[0].sessions[PSI] is made and core.smf.contexts
-            ue.close()
-
-    run(main())
+@with_core()
+async def test_a_session_for_which_there_is_no_room_is_not_left_half_made(core, monkeypatch):
+    ue = core.ue()
+    await ue.register()
+    with monkeypatch.context() as limited:
+        limited.setattr(transport, "MOST_TASKS_PER_UE", 0)
+        ue.ask_session("3gpp", PSI, establishment())
+        assert (await ue.down("3gpp")).cause == GmmCause.PAYLOAD_WAS_NOT_FORWARDED
+    assert core.amf.ues()[0].sessions == {}
+    ue.ask_session("3gpp", PSI, establishment())
+    assert isinstance(gsm.decode((await ue.down("3gpp")).payload), gsm.EstablishmentAccept)
+    made = core.amf.ues()[0].sessions[PSI]
+    with monkeypatch.context() as limited:
+        limited.setattr(transport, "MOST_TASKS_PER_UE", 0)
+        ue.ask_session("3gpp", PSI, establishment())
+        while (await ue.down("3gpp")).cause != GmmCause.PAYLOAD_WAS_NOT_FORWARDED:
+            pass
+    assert core.amf.ues()[0].sessions[PSI] is made and core.smf.contexts
+    ue.close()
 
 
-def test_a_context_made_for_a_ue_that_has_left_is_released_at_the_smf(tmp_path):
+@with_core()
+async def test_a_context_made_for_a_ue_that_has_left_is_released_at_the_smf(core):
     """The UE deregisters while the answer to CreateSMContext is on its way: nobody else would release that context."""
+    held, call = asyncio.Event(), core.amf.smf.call
 
-    async def main():
-        async with Core(tmp_path) as core:
-            held, call = asyncio.Event(), core.amf.smf.call
+    async def slow(method, path, *args, **more):
+        reply = await call(method, path, *args, **more)
+        if path == CONTEXTS:
+            await held.wait()
+        return reply
 
-            async def slow(method, path, *args, **more):
-                reply = await call(method, path, *args, **more)
-                if path == CONTEXTS:
-                    await held.wait()
-                return reply
-
-            core.amf.smf.call = slow
-            ue = core.ue()
-            await ue.register()
-            ue.ask_session("3gpp", PSI, establishment())
-            assert isinstance(gsm.decode((await ue.down("3gpp")).payload), gsm.EstablishmentAccept)
-            ue.say("3gpp", DeregistrationRequest(deregistration_type=9, identity=ue.guti))
-            await until(lambda: not core.amf.ues())
-            assert core.smf.contexts
-            held.set()
-            await until(lambda: not core.smf.contexts and core.upf.deleted)
-            ue.close()
-
-    run(main())
+    core.amf.smf.call = slow
+    ue = core.ue()
+    await ue.register()
+    ue.ask_session("3gpp", PSI, establishment())
+    assert isinstance(gsm.decode((await ue.down("3gpp")).payload), gsm.EstablishmentAccept)
+    ue.say("3gpp", DeregistrationRequest(deregistration_type=9, identity=ue.guti))
+    await until(lambda: not core.amf.ues())
+    assert core.smf.contexts
+    held.set()
+    await until(lambda: not core.smf.contexts and core.upf.deleted)
+    ue.close()
 
 
 # ---- COUNT (R-112)
 
 
 @pytest.mark.parametrize("side", ["send", "received"])
-def test_before_the_count_wraps_the_ue_authenticates_anew(tmp_path, side):
-    async def main():
-        async with Core(tmp_path, upf=False) as core:
-            ue = core.ue()
-            await ue.register()
-            old = core.amf.ues()[0]
-            setattr(old.security._counts[1], side, COUNT_LIMIT - COUNT_RESERVE)
-            if side == "received":  # both ends alike, so that the MACs stay right
-                ue.security._counts[1].send = COUNT_LIMIT - COUNT_RESERVE + 1
-            ue.say("3gpp", GmmStatus(cause=111))
-            assert await ue.closed("3gpp")
-            await ue.connect("3gpp")
-            ue.say("3gpp", ue.request(ue.guti, ngksi=ue.security.ngksi), Sht.INTEGRITY)
-            await ue.hear("3gpp", IdentityRequest)
-            await ue.register()
-            assert core.amf.ues()[0].security is not old.security
-            assert core.amf_counters.get("nas.count_exhausted") >= 1
-            ue.close()
-
-    run(main())
+@with_core(upf=False)
+async def test_before_the_count_wraps_the_ue_authenticates_anew(core, side):
+    ue = core.ue()
+    await ue.register()
+    old = core.amf.ues()[0]
+    setattr(old.security._counts[1], side, COUNT_LIMIT - COUNT_RESERVE)
+    if side == "received":  # both ends alike, so that the MACs stay right
+        ue.security._counts[1].send = COUNT_LIMIT - COUNT_RESERVE + 1
+    ue.say("3gpp", GmmStatus(cause=111))
+    assert await ue.closed("3gpp")
+    await ue.connect("3gpp")
+    ue.say("3gpp", ue.request(ue.guti, ngksi=ue.security.ngksi), Sht.INTEGRITY)
+    await ue.hear("3gpp", IdentityRequest)
+    await ue.register()
+    assert core.amf.ues()[0].security is not old.security
+    assert core.amf_counters.get("nas.count_exhausted") >= 1
+    ue.close()
 
 
-def test_a_downlink_without_a_count_left_is_a_ue_that_cannot_be_reached(tmp_path):
-    async def main():
-        async with Core(tmp_path, upf=False) as core:
-            ue = core.ue()
-            await ue.register()
-            context = core.amf.ues()[0]
-            context.sessions[PSI] = transport.SmSession.new(PSI, "3gpp", True, "0" * 32, "smf.local", 0.0)
-            context.security._counts[1].send = COUNT_LIMIT
-            body = b'{"n1MessageContainer":{"n1MessageClass":"SM","n1MessageContent":{"contentId":"n1SmMsg"}},"pduSessionId":5}'
-            kind, octets = multipart.encode(body, (multipart.Part(N1_PART, b"\x2e\x05\x00\xd3\x24"),))
-            client = core.nf("smf")
-            with pytest.raises(SbiError) as e:
-                await client.call("POST", f"/namf-comm/v1/ue-contexts/{ue.supi}/n1-n2-messages", octets, kind)
-            assert (e.value.status, e.value.cause) == (504, "UE_NOT_REACHABLE")
-            await client.close()
-            ue.close()
-
-    run(main())
+@with_core(upf=False)
+async def test_a_downlink_without_a_count_left_is_a_ue_that_cannot_be_reached(core):
+    ue = core.ue()
+    await ue.register()
+    context = core.amf.ues()[0]
+    context.sessions[PSI] = transport.SmSession.new(PSI, "3gpp", True, "0" * 32, "smf.local", 0.0)
+    context.security._counts[1].send = COUNT_LIMIT
+    body = b'{"n1MessageContainer":{"n1MessageClass":"SM","n1MessageContent":{"contentId":"n1SmMsg"}},"pduSessionId":5}'
+    kind, octets = multipart.encode(body, (multipart.Part(N1_PART, b"\x2e\x05\x00\xd3\x24"),))
+    client = core.nf("smf")
+    with pytest.raises(SbiError) as e:
+        await client.call("POST", f"/namf-comm/v1/ue-contexts/{ue.supi}/n1-n2-messages", octets, kind)
+    assert (e.value.status, e.value.cause) == (504, "UE_NOT_REACHABLE")
+    await client.close()
+    ue.close()
 
 
 # ---- connections
@@ -154,86 +141,72 @@ def test_strangers_that_fill_the_pool_do_not_keep_a_ue_out(tmp_path, monkeypatch
     run(main())
 
 
-def test_nothing_is_read_from_a_connection_that_was_refused(tmp_path):
-    async def main():
-        async with Core(tmp_path, upf=False) as core:
-            ue = core.ue()
-            before = core.amf.subscriber(ue.supi).sqn
-            await ue.connect("3gpp")
-            for octets in (ue.request(Suci.of("imsi-001019999999999", 2)).encode(), ue.request().encode()):
-                ue.send("3gpp", octets)
-            assert await ue.closed("3gpp")
-            assert core.amf.subscriber(ue.supi).sqn == before
-            ue.close()
-
-    run(main())
+@with_core(upf=False)
+async def test_nothing_is_read_from_a_connection_that_was_refused(core):
+    ue = core.ue()
+    before = core.amf.subscriber(ue.supi).sqn
+    await ue.connect("3gpp")
+    for octets in (ue.request(Suci.of("imsi-001019999999999", 2)).encode(), ue.request().encode()):
+        ue.send("3gpp", octets)
+    assert await ue.closed("3gpp")
+    assert core.amf.subscriber(ue.supi).sqn == before
+    ue.close()
 
 
-def test_a_registration_given_up_for_the_old_context_leaves_no_mark(tmp_path):
+@with_core(upf=False)
+async def test_a_registration_given_up_for_the_old_context_leaves_no_mark(core):
     """Keys are refused while a UE registers: a security mode that nobody will ever complete must not refuse them for ever."""
-
-    async def main():
-        async with Core(tmp_path, upf=False) as core:
-            ue = core.ue()
-            await ue.register("3gpp")
-            context, security, guti = core.amf.ues()[0], ue.security, ue.guti
-            await ue.authenticate("non-3gpp", await ue.challenge("non-3gpp"))
-            assert context.registering
-            ue.security = security
-            ue.say("non-3gpp", ue.request(guti, ngksi=security.ngksi), Sht.INTEGRITY)
-            await ue.hear("non-3gpp", RegistrationAccept)
-            assert not context.registering and core.amf.ues() == [context]
-            ue.close()
-
-    run(main())
+    ue = core.ue()
+    await ue.register("3gpp")
+    context, security, guti = core.amf.ues()[0], ue.security, ue.guti
+    await ue.authenticate("non-3gpp", await ue.challenge("non-3gpp"))
+    assert context.registering
+    ue.security = security
+    ue.say("non-3gpp", ue.request(guti, ngksi=security.ngksi), Sht.INTEGRITY)
+    await ue.hear("non-3gpp", RegistrationAccept)
+    assert not context.registering and core.amf.ues() == [context]
+    ue.close()
 
 
 # ---- keys
 
 
 @pytest.mark.parametrize("end", ["deregistration", "registration anew", "stop"])
-def test_k_amf_is_wiped_when_its_context_ends(tmp_path, end):
-    async def main():
-        async with Core(tmp_path, upf=False) as core:
-            ue = core.ue()
-            await ue.register()
-            k_amf = core.amf.ues()[0].k_amf
-            assert k_amf.reveal() == ue.k_amf
-            if end == "deregistration":
-                ue.say("3gpp", DeregistrationRequest(deregistration_type=9, identity=ue.guti))
-                await until(lambda: not core.amf.ues())
-            elif end == "registration anew":
-                again = core.ue(sqn=ue.usim.sqn)
-                await again.register()
-                again.close()
-            else:
-                await core.amf.stop()
-            assert not k_amf
-            ue.close()
-
-    run(main())
+@with_core(upf=False)
+async def test_k_amf_is_wiped_when_its_context_ends(core, end):
+    ue = core.ue()
+    await ue.register()
+    k_amf = core.amf.ues()[0].k_amf
+    assert k_amf.reveal() == ue.k_amf
+    if end == "deregistration":
+        ue.say("3gpp", DeregistrationRequest(deregistration_type=9, identity=ue.guti))
+        await until(lambda: not core.amf.ues())
+    elif end == "registration anew":
+        again = core.ue(sqn=ue.usim.sqn)
+        await again.register()
+        again.close()
+    else:
+        await core.amf.stop()
+    assert not k_amf
+    ue.close()
 
 
-def test_an_acknowledgement_of_a_key_that_was_taken_back_is_answered_with_revoke(tmp_path):
+@with_core(schedule=(0.1, 0.1))
+async def test_an_acknowledgement_of_a_key_that_was_taken_back_is_answered_with_revoke(core):
     """R-152: the container was late, the key is revoked at the UPF. The UE must not switch alone."""
-
-    async def main():
-        async with Core(tmp_path, schedule=(0.1, 0.1)) as core:
-            ue, _ = await session(core)
-            await first_key(core, ue)
-            with pytest.raises(VerbError):
-                await core.channel.verbs["rekey"]({"supi": ue.supi, "pdu_session_id": PSI})
-            await until(lambda: core.upf.revoked == [2])
-            while True:
-                access, container = await next_container(ue)
-                if container.type is KeyContainerType.REVOKE:
-                    break
-                provision = container
-            acknowledged = len(core.amf_events.of("key_acknowledged"))
-            acknowledge(ue, access, provision)
-            _, again = await next_container(ue)
-            assert (again.type, again.generation) == (KeyContainerType.REVOKE, 2)
-            assert len(core.amf_events.of("key_acknowledged")) == acknowledged and in_force(core) == 1
-            ue.close()
-
-    run(main())
+    ue, _ = await session(core)
+    await first_key(core, ue)
+    with pytest.raises(VerbError):
+        await rekey(core, ue)
+    await until(lambda: core.upf.revoked == [2])
+    while True:
+        access, container = await next_container(ue)
+        if container.type is KeyContainerType.REVOKE:
+            break
+        provision = container
+    acknowledged = len(core.amf_events.of("key_acknowledged"))
+    acknowledge(ue, access, provision)
+    _, again = await next_container(ue)
+    assert (again.type, again.generation) == (KeyContainerType.REVOKE, 2)
+    assert len(core.amf_events.of("key_acknowledged")) == acknowledged and in_force(core) == 1
+    ue.close()

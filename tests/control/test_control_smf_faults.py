@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from core_kit import Core, run
-from core_steps import PSI, acknowledge, establishment, first_key, in_force, next_container, session, until
+from core_kit import Core, run, with_core
+from core_steps import PSI, acknowledge, establishment, first_key, in_force, next_container, rekey, session, until
 
 from control.smf import sm_context
 from fiveg.nas import gsm
@@ -25,50 +25,43 @@ async def gone(core, free):
     assert core.smf.pool.free == free and not core.smf._by_seid
 
 
-def test_a_session_released_while_the_upf_makes_it_is_deleted_there(tmp_path):
-    async def main():
-        async with Core(tmp_path) as core:
-            free = core.smf.pool.free
-            core.upf.silent = {SessionEstablishmentRequest}
-            ue = core.ue()
-            await ue.register()
-            ue.ask_session("3gpp", PSI, establishment())
-            await until(lambda: core.smf.pool.free < free)
-            context = next(iter(core.smf.contexts.values()))
-            release = asyncio.create_task(context.amf_releases())
-            await asyncio.sleep(0.05)
-            assert core.smf.pool.free < free  # the address is not another's while the UPF may still give it to this session
-            listen_again(core.upf)
-            await release
-            await gone(core, free)
-            assert len(core.upf.deleted) == 1
-            ue.close()
-
-    run(main())
+@with_core()
+async def test_a_session_released_while_the_upf_makes_it_is_deleted_there(core):
+    free = core.smf.pool.free
+    core.upf.silent = {SessionEstablishmentRequest}
+    ue = core.ue()
+    await ue.register()
+    ue.ask_session("3gpp", PSI, establishment())
+    await until(lambda: core.smf.pool.free < free)
+    context = next(iter(core.smf.contexts.values()))
+    release = asyncio.create_task(context.amf_releases())
+    await asyncio.sleep(0.05)
+    assert core.smf.pool.free < free  # the address is not another's while the UPF may still give it to this session
+    listen_again(core.upf)
+    await release
+    await gone(core, free)
+    assert len(core.upf.deleted) == 1
+    ue.close()
 
 
-def test_an_amf_that_goes_away_does_not_stop_a_release_half_way(tmp_path):
+@with_core()
+async def test_an_amf_that_goes_away_does_not_stop_a_release_half_way(core):
     """RST_STREAM, or the AMF's own time limit, cancels the handler; the release goes on."""
-
-    async def main():
-        async with Core(tmp_path) as core:
-            free = core.smf.pool.free
-            ue, _ = await session(core)
-            await first_key(core, ue)
-            core.upf.silent = {SessionDeletionRequest}
-            client = core.nf("amf", "smf")
-            ref = next(iter(core.smf.contexts))
-            call = asyncio.create_task(client.call("POST", f"/nsmf-pdusession/v1/sm-contexts/{ref}/release"))
-            await until(lambda: core.smf.contexts[ref].state.name == "RELEASED")
-            call.cancel()
-            await asyncio.gather(call, return_exceptions=True)
-            await client.close()
-            await until(lambda: not core.smf.sbi._tasks)  # the handler is gone
-            listen_again(core.upf)
-            await gone(core, free)
-            ue.close()
-
-    run(main())
+    free = core.smf.pool.free
+    ue, _ = await session(core)
+    await first_key(core, ue)
+    core.upf.silent = {SessionDeletionRequest}
+    client = core.nf("amf", "smf")
+    ref = next(iter(core.smf.contexts))
+    call = asyncio.create_task(client.call("POST", f"/nsmf-pdusession/v1/sm-contexts/{ref}/release"))
+    await until(lambda: core.smf.contexts[ref].state.name == "RELEASED")
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    await client.close()
+    await until(lambda: not core.smf.sbi._tasks)  # the handler is gone
+    listen_again(core.upf)
+    await gone(core, free)
+    ue.close()
 
 
 def test_a_release_that_the_ue_never_completes(tmp_path, monkeypatch):
@@ -115,65 +108,55 @@ def test_a_fault_of_ours_undoes_the_session(tmp_path, monkeypatch, fault):
     run(main())
 
 
-def test_a_upf_that_starts_again_while_the_accept_is_on_its_way(tmp_path):
-    async def main():
-        async with Core(tmp_path) as core:
-            call, held = core.smf.amf.call, asyncio.Event()
+@with_core()
+async def test_a_upf_that_starts_again_while_the_accept_is_on_its_way(core):
+    call, held = core.smf.amf.call, asyncio.Event()
 
-            async def slow(method, path, *args, **more):
-                if path.endswith("n1-n2-messages"):
-                    await held.wait()
-                return await call(method, path, *args, **more)
+    async def slow(method, path, *args, **more):
+        if path.endswith("n1-n2-messages"):
+            await held.wait()
+        return await call(method, path, *args, **more)
 
-            core.smf.amf.call = slow
-            ue = core.ue()
-            await ue.register()
-            ue.ask_session("3gpp", PSI, establishment())
-            await until(lambda: core.upf.sessions)
-            before = core.smf.n4.association
-            core.upf.restart()
-            await until(lambda: core.smf.n4.association not in (None, before))
-            held.set()
-            assert isinstance(gsm.decode((await ue.down("3gpp")).payload), gsm.EstablishmentAccept)
-            access, provision = await next_container(ue)
-            acknowledge(ue, access, provision)
-            await until(lambda: in_force(core) == provision.generation)
-            assert len(core.upf.sessions) == 1
-            ue.close()
-
-    run(main())
+    core.smf.amf.call = slow
+    ue = core.ue()
+    await ue.register()
+    ue.ask_session("3gpp", PSI, establishment())
+    await until(lambda: core.upf.sessions)
+    before = core.smf.n4.association
+    core.upf.restart()
+    await until(lambda: core.smf.n4.association not in (None, before))
+    held.set()
+    assert isinstance(gsm.decode((await ue.down("3gpp")).payload), gsm.EstablishmentAccept)
+    access, provision = await next_container(ue)
+    acknowledge(ue, access, provision)
+    await until(lambda: in_force(core) == provision.generation)
+    assert len(core.upf.sessions) == 1
+    ue.close()
 
 
-def test_two_restarts_at_once_restore_a_session_once(tmp_path):
-    async def main():
-        async with Core(tmp_path) as core:
-            ue, _ = await session(core)
-            await first_key(core, ue)
-            context = next(iter(core.smf.contexts.values()))
-            core.upf.restart()
-            await asyncio.gather(context.restore(), context.restore())
-            await until(lambda: core.upf.sessions)
-            await asyncio.sleep(0.1)
-            assert len(core.upf.sessions) == 1 and context.up_seid in core.upf.sessions
-            ue.close()
-
-    run(main())
+@with_core()
+async def test_two_restarts_at_once_restore_a_session_once(core):
+    ue, _ = await session(core)
+    await first_key(core, ue)
+    context = next(iter(core.smf.contexts.values()))
+    core.upf.restart()
+    await asyncio.gather(context.restore(), context.restore())
+    await until(lambda: core.upf.sessions)
+    await asyncio.sleep(0.1)
+    assert len(core.upf.sessions) == 1 and context.up_seid in core.upf.sessions
+    ue.close()
 
 
-def test_a_session_that_the_upf_does_not_know_is_restored(tmp_path):
+@with_core()
+async def test_a_session_that_the_upf_does_not_know_is_restored(core):
     """R-88: no restart was seen; the UPF says so when its key comes."""
-
-    async def main():
-        async with Core(tmp_path) as core:
-            ue, accept = await session(core)
-            await first_key(core, ue)
-            core.upf.sessions.clear()
-            rekey = asyncio.create_task(core.channel.verbs["rekey"]({"supi": ue.supi, "pdu_session_id": PSI}))
-            await asyncio.gather(rekey, return_exceptions=True)
-            await until(lambda: core.upf.sessions)
-            restored = next(iter(core.upf.sessions.values()))
-            assert restored.create_pdrs[-1].pdi.ue_ip_address.ipv4 == accept.address.ipv4
-            assert core.smf_counters.get("sm.unknown_to_the_upf") == 1
-            ue.close()
-
-    run(main())
+    ue, accept = await session(core)
+    await first_key(core, ue)
+    core.upf.sessions.clear()
+    command = asyncio.create_task(rekey(core, ue))
+    await asyncio.gather(command, return_exceptions=True)
+    await until(lambda: core.upf.sessions)
+    restored = next(iter(core.upf.sessions.values()))
+    assert restored.create_pdrs[-1].pdi.ue_ip_address.ipv4 == accept.address.ipv4
+    assert core.smf_counters.get("sm.unknown_to_the_upf") == 1
+    ue.close()
