@@ -150,7 +150,7 @@ class Amf:
         tmsi = self.random(4)
         while tmsi in self._by_tmsi:  # counted on, not drawn again: a random source that is stuck must not stop us
             tmsi = ((int.from_bytes(tmsi, "big") + 1) % (1 << 32)).to_bytes(4, "big")
-        ue = UeContext(candidate.subscriber, candidate.security, candidate.secret, tmsi, candidate.request.capability or b"")
+        ue = UeContext(candidate.subscriber, candidate.security, candidate.secret, tmsi)
         self._ues[supi] = ue
         self._by_tmsi[tmsi] = ue
         return ue

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from control.amf.config import N1Config
+from control.budget import Budget
 from fiveg.nas.envelope import Deframer, EnvelopeBroken, envelope
 from node.counters import Counters
 
@@ -53,7 +54,7 @@ class N1Connection(asyncio.Protocol):
         """when a MAC last verified here; 0: never"""
         self._deframer = Deframer()
         self._transport: asyncio.Transport | None = None
-        self._tokens, self._filled = MESSAGES_BURST, server.clock()
+        self._budget = Budget(MESSAGES_BURST, MESSAGES_PER_S, server.clock())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -68,7 +69,7 @@ class N1Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for pdu in self._deframer.feed(data):
-                if not self._within_rate():
+                if not self._budget.take(self._server.clock()):
                     self._server.counters.inc("n1.flood")
                     self.abort()
                     return
@@ -79,12 +80,6 @@ class N1Connection(asyncio.Protocol):
         except EnvelopeBroken:
             self._server.counters.inc("n1.bad_length")
             self.abort()
-
-    def _within_rate(self) -> bool:
-        now = self._server.clock()
-        self._tokens = min(MESSAGES_BURST, self._tokens + (now - self._filled) * MESSAGES_PER_S) - 1
-        self._filled = now
-        return self._tokens >= 0
 
     def send(self, pdu: bytes) -> bool:
         """False: the connection is gone, or too much waits in it already."""

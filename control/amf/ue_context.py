@@ -6,8 +6,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from control.amf.budget import Budget
 from control.amf.n1_server import N1Connection
+from control.budget import Budget
 from control.sbi.tls import PeerIdentity
 from fiveg.nas_security import NasSecurityContext
 from node.secrets import Secret
@@ -62,7 +62,6 @@ class UeContext:
     security: NasSecurityContext
     k_amf: Secret
     guti_tmsi: bytes
-    capability: bytes
     connections: dict[str, N1Connection] = field(default_factory=dict)
     sessions: dict[int, SmSession] = field(default_factory=dict)
     generations: dict[int, int] = field(default_factory=dict)

@@ -20,6 +20,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
+from control.budget import Budget
 from control.sbi.tls import PeerIdentity, SbiConfig, server_context
 from fiveg.sbi.errors import SbiError
 from fiveg.sbi.types import ProblemDetails
@@ -76,21 +77,6 @@ class Response:
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class _Bucket:
-    """A token bucket: `take()` is False when the peer was too quick."""
-
-    __slots__ = ("_last", "_left", "_rate", "_size")
-
-    def __init__(self, size: float, rate: float, now: float) -> None:
-        self._size, self._rate, self._left, self._last = size, rate, size, now
-
-    def take(self, now: float) -> bool:
-        self._left = min(self._size, self._left + (now - self._last) * self._rate)
-        self._last = now
-        self._left -= 1
-        return self._left >= 0
-
-
 @dataclass(slots=True)
 class _Stream:
     """A request on its way in, then an answer on its way out."""
@@ -115,8 +101,8 @@ class _Connection:
         self.reader, self.writer = reader, writer
         self.limits = server.limits
         now = server.clock()
-        self.events = _Bucket(self.limits.events_burst, self.limits.events_per_s, now)
-        self.resets = _Bucket(self.limits.resets_burst, self.limits.resets_per_s, now)
+        self.events = Budget(self.limits.events_burst, self.limits.events_per_s, now)
+        self.resets = Budget(self.limits.resets_burst, self.limits.resets_per_s, now)
         self.streams: dict[int, _Stream] = {}
         self.partial_since: float | None = now  # the preface is awaited
         self.partial_octets = 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 
 class Budget:
+    """`take(now)` is False when the peer was too quick; what is refused costs it nothing."""
+
     __slots__ = ("_burst", "_last", "_left", "_rate")
 
     def __init__(self, burst: float, per_s: float, now: float) -> None:
