@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
+from pyroute2 import NetlinkError
+
 from native import lib
 from node.netns import Netns
 from ue.errors import DatapathError
@@ -36,8 +38,10 @@ class Tun:
         self._routes: list[str] = []
         try:
             self._netns.call_sync(self._up)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if isinstance(error, NetlinkError | OSError):
+                raise DatapathError(f"TUN {name}: {error}") from error
             raise
 
     def _up(self) -> None:
@@ -90,8 +94,6 @@ class Tun:
 
 def _removed(call: Callable[..., Any], *arguments: Any, **more: Any) -> None:
     """Also when somebody else has done it: an interface set down has lost its IPv6 addresses, a flush its routes."""
-    from pyroute2 import NetlinkError
-
     try:
         call(*arguments, **more)
     except NetlinkError as error:

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Interface, IPv6Interface
 from pathlib import Path
+from typing import TypeVar
+
+from pyroute2 import NetlinkError
 
 from node.netns import Netns
 from upf.config import AccessConfig, ProxyConfig
 from upf.errors import UpfError
 
+T = TypeVar("T")
+
 WIRE = "wire"
 LO = 1
+IFA_F_NODAD = 0x02
 NO_DAD = Path("/proc/sys/net/ipv6/conf/default/accept_dad")
 FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
 
@@ -45,7 +52,14 @@ class AccessPath:
 
     def prepare(self) -> None:
         """What needs no interface of the supervisor: loopback, proxy address, forwarding."""
-        self.netns.call_sync(self._prepare)
+        self._inside(self._prepare)
+
+    def _inside(self, work: Callable[[], T]) -> T:
+        """Runs it in the access's namespace; what netlink refuses is AccessError."""
+        try:
+            return self.netns.call_sync(work)
+        except (NetlinkError, OSError) as error:
+            raise AccessError(f"access {self.config.name}: {error}") from error
 
     def _prepare(self) -> None:
         ipr = self.netns.ipr
@@ -60,7 +74,7 @@ class AccessPath:
     def ready(self) -> list[socket.socket]:
         """The supervisor has plugged the wire in: addresses on it, sockets open. Again after a new wire: the sockets
         stay, the addresses are set anew."""
-        return self.netns.call_sync(self._ready)
+        return self._inside(self._ready)
 
     def _ready(self) -> list[socket.socket]:
         ipr = self.netns.ipr
@@ -109,6 +123,3 @@ class AccessPath:
         for sock in self.sockets:
             sock.close()
         self.netns.close()
-
-
-IFA_F_NODAD = 0x02

@@ -6,6 +6,8 @@ from __future__ import annotations
 import contextlib
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
+from pyroute2 import NetlinkError
+
 from node.netns import Netns
 from upf.access import forwarding_enable
 from upf.errors import DatapathError
@@ -23,7 +25,10 @@ class N6:
         self._index = 0
 
     def up(self) -> None:
-        self._netns.call_sync(self._up)
+        try:
+            self._netns.call_sync(self._up)
+        except (NetlinkError, OSError) as error:
+            raise DatapathError(f"TUN {self.name}: {error}") from error
 
     def _up(self) -> None:
         ipr = self._netns.ipr
@@ -41,9 +46,9 @@ class N6:
             for destination in _routes(ipv4, ipv6):
                 self._netns.call_sync(self._route, "replace", destination)
                 added.append(destination)
-        except Exception as error:
+        except NetlinkError as error:
             for destination in added:
-                with contextlib.suppress(Exception):
+                with contextlib.suppress(NetlinkError):
                     self._netns.call_sync(self._route, "del", destination)
             raise DatapathError(f"route of the session: {error}") from error
 
@@ -53,7 +58,7 @@ class N6:
         for destination in _routes(ipv4, ipv6):
             try:
                 self._netns.call_sync(self._route, "del", destination)
-            except Exception as error:
+            except NetlinkError as error:
                 failed.append(f"{destination}: {error}")
         if failed:
             raise DatapathError(f"route of the session: {', '.join(failed)}")

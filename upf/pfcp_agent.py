@@ -218,6 +218,8 @@ class PfcpAgent:
             association.heartbeat_due = now  # at once: is anybody there, at the port that heartbeats go to?
             self.associations[host] = association
             self._events.emit("association_up", peer=host, keys=keys)
+        else:
+            old.keys = keys
         return AssociationSetupResponse(
             node_id=self._node_id,
             cause=Cause.ACCEPTED,

@@ -222,6 +222,8 @@ class Proxy:
             return
         self._psk_drop(identity)
         bound = Bound(connection, slot, carried)
+        for idle in [b for b in carried.connections.values() if not b.asked]:
+            self._end(idle)  # it has made nothing of its key; so a session has three at most, whatever its UE does
         carried.connections[slot.generation] = bound
         connection.on_connect_ip(partial(self._connect_ip, bound))
         connection.on_event(partial(self._path_event, bound))
@@ -251,8 +253,6 @@ class Proxy:
             self._counters.inc("proxy.connect_ip_outdated")
             return Assignment(FORBIDDEN)
         bound.asked = True
-        for idle in [b for b in others if not b.asked and b.slot.generation < bound.slot.generation]:
-            self._end(idle)
         addresses: list[IPv4Network | IPv6Network] = []
         if address.ipv4 is not None:
             addresses.append(IPv4Network(address.ipv4))

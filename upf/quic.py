@@ -23,8 +23,8 @@ from upf.errors import DatapathError
 from upf.ports import Assignment, ConnectionPort, TunnelSpec
 from upf.steering import Steering
 
-MAX_CONNECTIONS = 2048
-"""Two per session during its re-key."""
+MAX_CONNECTIONS = 3072
+"""Three per session: one that carries, one that comes or drains, one that is being closed."""
 MAX_HALF_OPEN = 256
 
 

@@ -1,6 +1,6 @@
 """Access paths in real namespaces:
 
-    ue ─ w0 ══ wire ─ access ─ lo 10.100.0.1, fd64::1        n6: TUN in a namespace of its own
+ue ─ w0 ══ wire ─ access ─ lo 10.100.0.1, fd64::1        n6: TUN in a namespace of its own
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
+from pyroute2 import NetlinkError
 from upf_rig import config
 
 from node.netns import Netns
@@ -52,9 +53,7 @@ def ask(family: int, target: str) -> socket.socket:
 
 def test_sockets_answer_from_the_proxy_address_on_both_ip_versions(access: AccessPath, ue: Netns) -> None:
     sockets = access.ready()
-    for sock, family, target in zip(
-        sockets, (socket.AF_INET, socket.AF_INET6), ("10.100.0.1", "fd64::1"), strict=True
-    ):
+    for sock, family, target in zip(sockets, (socket.AF_INET, socket.AF_INET6), ("10.100.0.1", "fd64::1"), strict=True):
         client = ue.call_sync(ask, family, target)
         sock.settimeout(5)
         data, peer = sock.recvfrom(100)
@@ -104,3 +103,18 @@ def test_routes_of_a_session_come_and_go_in_n6() -> None:
             return seen
 
         assert netns.call_sync(work) == [["10.45.0.2/32", "fd45::/64"], []]
+
+
+@pytest.mark.parametrize("what", ["addr", "link"])
+def test_what_netlink_refuses_is_named_and_may_be_tried_again(
+    access: AccessPath, ue: Netns, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise NetlinkError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(access.netns.ipr, what, refuse)
+        with pytest.raises(AccessError, match=r"access 3gpp: .*not permitted"):
+            access.ready()
+        assert access.sockets == []
+    assert len(access.ready()) == 2

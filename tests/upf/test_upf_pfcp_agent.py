@@ -446,6 +446,13 @@ def test_restarted_smf_loses_its_sessions_and_a_repeated_set_up_does_not() -> No
     assert rig.agent.sessions == {} and len(rig.agent.associations) == 1
 
 
+def test_a_repeated_set_up_tells_anew_whether_the_peer_has_keys() -> None:
+    rig = Rig()
+    rig.associate(keys=False)
+    rig.associate()
+    assert rig.establish().association.keys
+
+
 def test_associations_are_limited() -> None:
     rig = Rig()
     for n in range(MAX_ASSOCIATIONS):

@@ -371,11 +371,33 @@ def test_an_old_connection_that_asks_before_it_has_ended_is_refused_by_name() ->
         session = rig.establish()
         rig.modify(session, key=key_ie(session))
         kept = await rig.connect(connect_ip=False)
+
+        async def deaf() -> None:
+            """it is told to end, and does not"""
+
+        kept.close = deaf  # type: ignore[method-assign]
         rig.modify(session, key=key_ie(session, 2, SECOND))
         new = await rig.connect(SECOND, connect_ip=False)
         assert new.connect_ip().status == 200
-        assert kept.connect_ip().status == 403  # in the same moment
+        assert kept.connect_ip().status == 403
         assert rig.counters.get("proxy.connect_ip_outdated") == 1
+
+    run(scenario)
+
+
+def test_a_session_has_three_connections_at_most() -> None:
+    """A UE that asks for keys, makes a connection of each, and never asks for its tunnel."""
+
+    async def scenario(rig: ProxyRig) -> None:
+        session = rig.establish()
+        rig.modify(session, key=key_ie(session))
+        carries = await rig.connect()
+        for generation in range(2, 20):
+            key = bytes([generation]) * 32
+            rig.modify(session, key=key_ie(session, generation, key))
+            await rig.connect(key, connect_ip=False)
+            assert [c["generation"] for c in rig.proxy.status()] == [1, generation]
+        assert not carries.over.done()
 
     run(scenario)
 
