@@ -94,6 +94,7 @@ class Scenario:
     session: Session = Session()
     key: dict[str, Any] = field(default_factory=dict)
     psk: Psk = Psk()
+    congestion_control: str = "cubic"
     rules: tuple[dict[str, Any], ...] = ()
     steps: tuple[Phase, ...] = ()
     checks: tuple[str, ...] = ()
@@ -298,6 +299,7 @@ class _Builder:
             session=Session(**d.get("session", {})),
             key=d.get("key", {}),
             psk=Psk(psk.get("mode", "external"), tuple(psk.get("suites", ("TLS_AES_128_GCM_SHA256",)))),
+            congestion_control=d.get("congestion_control", "cubic"),
             rules=tuple(self.rules(d.get("rules", list(DEFAULT_RULES)))),
             steps=tuple(self.phase(p, ("steps", i), accesses) for i, p in enumerate(d.get("steps", []))),
             checks=tuple(d.get("checks", [])),

@@ -517,7 +517,7 @@ class Connection:
     def paths(self) -> list[dict[str, Any]]:
         return [] if self.closed.done() else self._engine.paths(self.handle)
 
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> dict[str, Any]:
         return {} if self.closed.done() else self._engine.conn_stats(self.handle)
 
     async def goaway(self) -> None:

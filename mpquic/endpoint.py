@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Network
 from typing import Any, Literal
 
 from mpquic.connection import Connection, RaceLost
-from mpquic.engine import NEVER, Engine, EngineConfig, Event, Remote
+from mpquic.engine import CONGESTION_CONTROLLERS, NEVER, Engine, EngineConfig, Event, Remote
 from mpquic.errors import EngineError, HandshakeFailed, HandshakeRefused, HandshakeTimeout, PskSpent
 from mpquic.grease import Grease
 from mpquic.keylog import line
@@ -34,6 +34,9 @@ from native import lib
 ALPN = b"h3"
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
+
+
+CongestionControl = Literal["cubic", "newreno", "bbr", "lia"]
 
 
 @dataclass(slots=True)
@@ -60,6 +63,7 @@ class EndpointConfig:
     validation_size: int = 1331  # carries an inner packet of 1280 octets (RFC 9484 §7.2)
     initial_max_data: int = 1 << 20
     key_update_packets: int = 0
+    congestion_control: CongestionControl = "cubic"
     handshake_timeout_s: float = 10.0
     reset_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     random_seed: int = 0
@@ -129,6 +133,7 @@ class Endpoint:
                 validation_size=config.validation_size,
                 key_update_packets=config.key_update_packets,
                 close_after_packets=0,
+                congestion_control=CONGESTION_CONTROLLERS.index(config.congestion_control),
                 retry_half_open=config.retry_half_open if config.role == "server" else 0,
             )
         )

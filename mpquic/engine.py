@@ -90,6 +90,9 @@ class PeerParams:
     max_datagram_frame_size: int
 
 
+CONGESTION_CONTROLLERS = tuple(ffi.string(lib.congestion_control_name(i)).decode() for i in range(lib.CC_COUNT))
+
+
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """struct endpoint_config."""
@@ -110,6 +113,7 @@ class EngineConfig:
     key_update_packets: int
     close_after_packets: int
     retry_half_open: int = 0
+    congestion_control: int = 0  # index in CONGESTION_CONTROLLERS
 
 
 def _address(remote: Remote) -> Any:
@@ -326,10 +330,11 @@ class Engine:
         text = reason.encode()[:200]
         check("conn_close", lib.conn_close(self._endpoint, conn, application, code, frame, text, len(text)))
 
-    def conn_stats(self, conn: int) -> dict[str, int]:
+    def conn_stats(self, conn: int) -> dict[str, Any]:
+        """struct conn_stats, the congestion controller by name."""
         out = ffi.new("struct conn_stats *")
         check("conn_stats", lib.conn_stats(self._endpoint, conn, out))
-        return _fields(out, "struct conn_stats")
+        return _fields(out, "struct conn_stats") | {"congestion_control": CONGESTION_CONTROLLERS[out.congestion_control]}
 
     # ---- paths
 
@@ -352,6 +357,7 @@ class Engine:
             fields["remote"] = "{}:{}".format(*_remote(out[i].remote))
             fields["state"] = path_state(out[i].state)
             fields["reason"] = path_reason(out[i].reason)
+            fields["congestion_control"] = CONGESTION_CONTROLLERS[out[i].congestion_control]
             fields["access"] = ACCESSES[out[i].access] if 0 <= out[i].access < len(ACCESSES) else ""
             result.append(fields)
         return result

@@ -93,6 +93,7 @@ class UeConfig:
     keylog: Path | None = None
     qlog: Path | None = None
     backend: str | None = None
+    congestion_control: Literal["cubic", "newreno", "bbr", "lia"] = "cubic"
     key: KeyConfig = field(default_factory=KeyConfig)
     nas_keys: Path | None = None
     probe_spent_key: bool = False

@@ -145,6 +145,7 @@ class QuicEndpoint:
                 qlog=self._sink(config.qlog),
                 name="ue",
                 backend=config.backend,
+                congestion_control=config.congestion_control,
                 handshake_timeout_s=HANDSHAKE_LIMIT,
             )
         )

@@ -93,6 +93,7 @@ class UpfConfig:
     keylog: Path | None = None
     qlog: Path | None = None
     backend: str | None = None
+    congestion_control: Literal["cubic", "newreno", "bbr", "lia"] = "cubic"
     rekey: RekeyConfig = field(default_factory=RekeyConfig)
 
     def __post_init__(self) -> None:

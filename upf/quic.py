@@ -89,7 +89,7 @@ class QuicConnection:
             stats = self.connection.stats()
         except EngineError:  # the engine has let it go, and nobody has told us yet
             return 0
-        return stats.get("packets_sent", 0) + stats.get("packets_received", 0)
+        return int(stats.get("packets_sent", 0) + stats.get("packets_received", 0))
 
     def paths(self) -> list[dict[str, Any]]:
         try:
@@ -146,6 +146,7 @@ class QuicEndpoint:
                 qlog=None if self._qlog is None else self._qlog.write,
                 suites=[suite_named(name) for name in config.suites],
                 backend=config.backend,
+                congestion_control=config.congestion_control,
                 max_connections=MAX_CONNECTIONS,
                 max_half_open=MAX_HALF_OPEN,
             )

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lab.configs import write_configs
 from lab.errors import ScenarioError
 from lab.scenario import SIZE_LIMIT, find, load, parse, shipped
+from mpquic.endpoint import CongestionControl
+from mpquic.engine import CONGESTION_CONTROLLERS
+from node import config as node_config
+from ue.config import UeConfig
+from upf.config import UpfConfig
 
 GOOD = """\
 accesses:
@@ -40,8 +49,18 @@ def test_values_arrive() -> None:
     assert scenario.name == "mine"
     wifi = scenario.access("wifi")
     assert wifi is not None and wifi.up.rate_mbps == 20 and wifi.down.rate_mbps == 100 and wifi.down.queue_ms == 50
+    assert scenario.congestion_control == "cubic"
     assert scenario.wire_sum_mbps("up") == 70 and scenario.wire_sum_mbps("down") == 150
     assert [(a.at, a.kind, a.target) for a in scenario.steps[0].actions] == [(1.0, "cut", "wifi"), (3.0, "restore", "wifi")]
+
+
+@pytest.mark.parametrize("name", get_args(CongestionControl))
+def test_congestion_control_reaches_both_ends(name: str, tmp_path: Path) -> None:
+    assert set(CONGESTION_CONTROLLERS) == set(get_args(CongestionControl))
+    scenario = parse(f"congestion_control: {name}\n{GOOD}".encode(), "file.yaml", "mine")
+    configs = write_configs(scenario, tmp_path, tmp_path)
+    assert node_config.load(configs.ue, UeConfig).congestion_control == name
+    assert node_config.load(configs.upf, UpfConfig).congestion_control == name
 
 
 WRONG = {
@@ -62,6 +81,7 @@ WRONG = {
     "weight of 35": ("3gLoad: 30", "3gLoad: 35", 9, "must be one of 0, 10, 20"),
     "bad prefix": ("mode: {", "match: {ip: 10.0.0.0/40}, mode: {", 9, "must be a prefix"),
     "run name with ../": ("accesses:\n", "name: ../../etc\naccesses:\n", 1, "must look like"),
+    "no such controller": ("accesses:\n", "congestion_control: vegas\naccesses:\n", 1, "must be one of cubic, newreno, bbr, lia"),
     "not closed": ("{at: 1, cut: wifi}", "{at: 1, cut: wifi", 16, "not YAML"),
 }
 

@@ -646,3 +646,19 @@ def test_the_parameters_and_the_hello_are_greased() -> None:
             assert [identifier for identifier in seen if identifier > 0x3E and identifier % 31 == 27]
 
     run(test)
+
+
+def test_each_end_chooses_its_congestion_controller() -> None:
+    """The server's choice is visible in its paths and connections, by name; the client keeps the default."""
+
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        line.server = Endpoint(replace(line.server.config, congestion_control="bbr"))
+        await proxy.session()
+        assert {path["congestion_control"] for path in proxy.connections[0].paths()} == {"bbr"}
+        assert proxy.connections[0].stats()["congestion_control"] == "bbr"
+        (client,) = line.client.connections.values()
+        assert client.stats()["congestion_control"] == "cubic"
+        assert all(path["pacing_rate"] > 0 and path["cwnd"] > 0 for path in client.paths())
+
+    run(test)
