@@ -15,6 +15,8 @@ from fiveg.errors import FivegError
 
 VERSION = 1
 HEADER = 7
+SHORTEST_LIFETIME, LONGEST_LIFETIME = 60, 86400
+"""s, as on N4 and the SBI"""
 
 
 class KeyContainerError(FivegError):
@@ -108,6 +110,16 @@ class KeyContainer:
             if not fits:
                 raise KeyContainerError(f"{name} does not fit its {length} octets")
         _check_tlvs(self.type, present)
+        self._check_provision()
+
+    def _check_provision(self) -> None:
+        """What would be taken in and be of no use: no generation, or a key that is over before it can be used"""
+        if self.type is not KeyContainerType.PROVISION:
+            return
+        if not self.generation:
+            raise KeyContainerError("PROVISION: generation 0 names no key, the first is 1")
+        if self.lifetime is None or not SHORTEST_LIFETIME <= self.lifetime <= LONGEST_LIFETIME:
+            raise KeyContainerError(f"PROVISION: lifetime {self.lifetime} is not in {SHORTEST_LIFETIME}..{LONGEST_LIFETIME} s")
 
     @classmethod
     def decode(cls, data: bytes) -> KeyContainer:
@@ -135,7 +147,9 @@ class KeyContainer:
             values[name] = int.from_bytes(value, "big") if name in NUMBERS else value
         _check_tlvs(kind, set(values))
         container = cls(type=kind, transaction=data[2], generation=int.from_bytes(data[3:7], "big"))
-        return dataclasses.replace(container, **values)  # type: ignore[arg-type]
+        container = dataclasses.replace(container, **values)  # type: ignore[arg-type]
+        container._check_provision()
+        return container
 
 
 def _check_tlvs(kind: KeyContainerType, present: set[str]) -> None:

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fiveg.key_container import ALLOWED, NUMBERS, REQUIRED, TLVS, KeyCause, KeyContainer, KeyContainerError
+from fiveg.key_container import (
+    ALLOWED,
+    LONGEST_LIFETIME,
+    NUMBERS,
+    REQUIRED,
+    SHORTEST_LIFETIME,
+    TLVS,
+    KeyCause,
+    KeyContainer,
+    KeyContainerError,
+)
 from fiveg.key_container import KeyContainerType as Type
 
 P0 = bytes(range(32))
@@ -33,7 +43,7 @@ def test_nothing_shows_the_key() -> None:
 
 NUMBER_OF = {name: st.integers(0, (1 << 8 * TLVS[name][1]) - 1) for name in NUMBERS}
 OCTETS_OF = {name: st.binary(min_size=n, max_size=n) for name, (_, n) in TLVS.items() if name not in NUMBERS}
-VALUES = {**NUMBER_OF, **OCTETS_OF}
+VALUES = {**NUMBER_OF, **OCTETS_OF, "lifetime": st.integers(SHORTEST_LIFETIME, LONGEST_LIFETIME)}
 
 
 @st.composite
@@ -43,7 +53,7 @@ def containers(draw: st.DrawFn) -> KeyContainer:
     if kind is Type.PROVISION:
         names = names - {"p0", "key"} | {draw(st.sampled_from(("p0", "key")))}
     values = {name: draw(VALUES[name]) for name in sorted(names)}
-    return KeyContainer(type=kind, transaction=draw(st.integers(0, 255)), generation=draw(st.integers(0, 0xFFFFFFFF)), **values)
+    return KeyContainer(type=kind, transaction=draw(st.integers(0, 255)), generation=draw(st.integers(1, 0xFFFFFFFF)), **values)
 
 
 @given(containers())
@@ -91,6 +101,10 @@ def test_garbage(body: bytes) -> None:
         "01042100000001",
         "01022100000001" + "0600049c99b2bf" + "04000101",
         "01032100000001" + "ff0000",
+        "01012100000000010020" + P0.hex() + "03000400000e10",
+        "01012100000001010020" + P0.hex() + "03000400000000",
+        "01012100000001010020" + P0.hex() + "0300040000003b",
+        "01012100000001010020" + P0.hex() + "03000400015181",
     ],
 )
 def test_malformed(octets: str) -> None:
@@ -106,6 +120,8 @@ def test_what_cannot_be_written() -> None:
         {"p0": P0[:31]},
         {"lifetime": None},
         {"lifetime": 1 << 32},
+        {"lifetime": 59},
+        {"generation": 0},
         {"cause": KeyCause.UNSUPPORTED},
         {"transaction": 256},
         {"generation": -1},
