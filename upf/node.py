@@ -29,12 +29,12 @@ class Upf:
     def __init__(self, config: UpfConfig, context: NodeContext) -> None:
         self._config = config
         self._context = context
-        k_n4 = context.events.register_secret(read_secret(config.n4.key, K_N4_LENGTH))
+        self._k_n4 = context.events.register_secret(read_secret(config.n4.key, K_N4_LENGTH))
         self._transactions = Transactions(int.from_bytes(os.urandom(3), "big"))
         self._proxy = Proxy(config, context.events, context.counters)
         recovery = int(time.time()) + NTP_EPOCH & 0xFFFFFFFF
         self._agent = PfcpAgent(
-            config, k_n4, recovery, self._transactions, self._proxy, context.events, context.counters, os.urandom
+            config, self._k_n4, recovery, self._transactions, self._proxy, context.events, context.counters, os.urandom
         )
         self._n4: N4 | None = None
         self._n6: N6 | None = None
@@ -75,6 +75,8 @@ class Upf:
             self._n6.close()
         for path in self._accesses.values():
             path.close()
+        self._agent.wipe()
+        self._k_n4.wipe()
 
     def _flush(self) -> None:
         if self._n4 is not None:

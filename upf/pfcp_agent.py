@@ -395,6 +395,11 @@ class PfcpAgent:
         except NoResources:
             self._failed(token, (association.host, PORT), now)
 
+    def wipe(self) -> None:
+        """The node ends: no key stays behind."""
+        for session in self.sessions.values():
+            session.keys.wipe()
+
     def status(self) -> dict[str, Any]:
         return {
             "associations": [{"peer": a.host, "reachable": a.reachable, "keys": a.keys} for a in self.associations.values()],

@@ -119,6 +119,28 @@ def test_a_rekey_with_the_same_addresses_keeps_the_tunnel_and_what_it_holds(tmp_
     ]
 
 
+@pytest.mark.parametrize("by", ["revocation", "release", "stop"])
+def test_a_connection_that_drains_ends_with_what_it_is_of(tmp_path, by):
+    """Its key may be taken back, its session go: then nothing more is waited for."""
+    rig = Rig(tmp_path)
+
+    def drains():
+        status = rig.client.status()
+        if status is not None and rig.generation == 1:
+            rig.key()
+        if status is None or status["generation"] != 2:
+            return False
+        assert rig.endpoint.connections[0].log[-1] != "close"
+        if by == "revocation":
+            rig.client.key_revoked(1)
+        if by == "release":
+            rig.client.session_changed(None)
+        return True
+
+    asyncio.run(rig.run(drains))
+    assert [c.log[-1] for c in rig.endpoint.connections] == ["close", "close"]
+
+
 def test_a_release_while_the_new_connection_is_made_ends_it(tmp_path):
     rig = Rig(tmp_path)
     real = rig.endpoint.assignment

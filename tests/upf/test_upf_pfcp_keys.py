@@ -267,3 +267,13 @@ def test_a_session_without_a_steered_rule_asks_for_no_key() -> None:
     rig = Rig()
     rig.establish(establishment(create_pdrs=establishment().create_pdrs[:2]))
     assert rig.events.of("key_requested") == []
+
+
+def test_a_node_that_ends_leaves_no_key() -> None:
+    rig = Rig()
+    session = rig.establish()
+    rig.modify(session, key=key_ie(session))
+    slot = session.keys.next
+    assert slot is not None and len(slot.key) == 32
+    rig.agent.wipe()
+    assert len(slot.key) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from rekey_rig import Rekey, in_virtual_time
 
@@ -21,6 +23,27 @@ def test_a_rekey_loses_nothing() -> None:
         assert [e["generation"] for e in rig.ue_events.of("connection_closed")] == [1, 2, 3]
         assert [e["generation"] for e in rig.upf.events.of("connection_closed")] == [1, 2, 3]
         assert len(rig.line.server.connections) <= 2
+
+    in_virtual_time(work)
+
+
+def test_rekeys_in_a_row_and_one_into_another_lose_nothing() -> None:
+    """The next key comes while the last one's connection drains, or is not made yet (R-151)."""
+
+    async def work(rig: Rekey) -> None:
+        chance, generation = random.Random(151), 1
+        for _ in range(15):
+            await rig.run(chance.randint(1, 60))
+            for _ in range(chance.choice((1, 1, 2))):
+                generation += 1
+                rig.key(generation)
+                await rig.run(chance.randint(1, 80))
+            await rig.carried(generation)
+        await rig.run(1000)
+        await rig.run(300, probes=False)
+        assert generation > 18 and (rig.lost("up"), rig.lost("down")) == ([], [])
+        assert len(rig.line.server.connections) == 1 and len(rig.upf.proxy.status()) == 1
+        assert rig.upf.proxy.status()[0]["generation"] == generation
 
     in_virtual_time(work)
 
