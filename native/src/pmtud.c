@@ -72,7 +72,8 @@ static void next_size(struct path *p, uint64_t now)
 uint64_t pmtud_deadline(const struct path *p)
 {
     bool can = p->state == PATH_ACTIVE && p->validated && p->address_validated && p->conn->handshake_confirmed;
-    return can ? p->pmtud.next : NEVER;
+    bool fits = p->rec.in_flight + p->pmtud.probe <= p->cc.cwnd;    /* else the ACK that opens the window makes it due again */
+    return can && fits ? p->pmtud.next : NEVER;
 }
 
 bool pmtud_due(const struct path *p, uint64_t now) { return p->pmtud.probe && pmtud_deadline(p) <= now; }

@@ -133,3 +133,22 @@ def test_a_path_too_small_for_its_validation_is_not_used(sim: Simulator) -> None
     path = check(lib.path_open(sim.client.endpoint, conn, 1, sim.server_address))
     sim.run(20 * SECOND)
     assert any(e.path == path for e in sim.client.of_type(lib.EVENT_PATH_ABANDONED))
+
+
+def test_a_probe_that_the_window_does_not_hold_waits_for_it(sim: Simulator) -> None:
+    """A path validated at one end just as it was cut: after that outage its window holds two packets, one is in flight. The
+    probe was due, could not be sent and stayed due: the simulator (as the I/O thread would) turned without time passing."""
+    sim.shape(0, delay=15 * MS, rate=50e6)
+    sim.shape(1, delay=10 * MS, rate=100e6)
+    conn, _ = sim.connect()
+    sim.run(1200 * MS)
+    path = check(lib.path_open(sim.client.endpoint, conn, 1, sim.server_address))
+    sim.run(13 * MS)  # the answer to its challenge is on its way
+    sim.shape(1, cut=True)
+    sim.run(1670 * MS)
+    sim.shape(1, cut=False)
+    windows: list[int] = []
+    sim.every(5 * MS, sim.now + 20 * SECOND, lambda: windows.append(sim.client.paths(conn)[path].cwnd))
+    sim.run(20 * SECOND)
+    assert min(windows) < 2 * MOST  # canary: the window was that small
+    assert size(sim.client, conn, path) == MOST
