@@ -11,7 +11,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from test_upf_proxy import ProxyRig
+from proxy_rig import ProxyRig
 from upf_rig import key_ie
 
 from mpquic.endpoint import Endpoint, EndpointConfig
