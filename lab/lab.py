@@ -292,6 +292,7 @@ class Lab:
     def restore(self, name: str) -> None:
         self.wires.cut(self.access(name), False)
         self._links(name, up=True)
+        self.topology.ue_access_route(self._numbers[name])
         self.event("lab", "restore", access=name)
 
     def _links(self, name: str, *, up: bool) -> None:

@@ -121,16 +121,19 @@ class Topology:
         self._veth("ue", addresses.device, "wires", f"u{number}")
         self._quiet("wires", f"u{number}")
         self.netns["ue"].call_sync(offloads_off, addresses.device)
+        self.ue_access_route(number)
+        for source in (f"{addresses.ue}/32", f"{addresses.ue6}/128"):
+            # A socket picks its access by source address and device.
+            self._rule("ue", source, 100 + number)
+        return self.netns["wires"].fd, self._in("wires", f"u{number}")
+
+    def ue_access_route(self, number: int) -> None:
+        """Addresses and default routes of the UE's access; again after its link was down, which took them away."""
+        addresses = AccessAddresses(number)
         self.address("ue", addresses.device, addresses.ue, 24)
         self.address("ue", addresses.device, addresses.ue6, 64)
-        table = 100 + number
-        for source, default, gateway in (
-            (f"{addresses.ue}/32", "0.0.0.0/0", addresses.upf),
-            (f"{addresses.ue6}/128", "::/0", addresses.upf6),
-        ):
-            # A socket picks its access by source address and device.
-            self._policy("ue", source, table, default, gateway, addresses.device)
-        return self.netns["wires"].fd, self._in("wires", f"u{number}")
+        for default, gateway in (("0.0.0.0/0", addresses.upf), ("::/0", addresses.upf6)):
+            self._default("ue", 100 + number, default, gateway, addresses.device)
 
     def access_plug(self, name: str, number: int, fd: int) -> tuple[int, int]:
         """The UPF's end of the access whose namespace is `fd`; again after a restart of the UPF."""
@@ -201,15 +204,17 @@ class Topology:
         space = self.netns[netns]
         space.call_sync(lambda: space.ipr.route("replace", dst=destination, gateway=gateway))
 
-    def _policy(self, netns: str, source: str, table: int, default: str, gateway: str, device: str) -> None:
+    def _default(self, netns: str, table: int, default: str, gateway: str, device: str) -> None:
+        space = self.netns[netns]
+        family = socket.AF_INET6 if ":" in default else socket.AF_INET
+        space.call_sync(
+            lambda: space.ipr.route("replace", dst=default, gateway=gateway, oif=_index(space, device), table=table, family=family)
+        )
+
+    def _rule(self, netns: str, source: str, table: int) -> None:
         space = self.netns[netns]
         family = socket.AF_INET6 if ":" in source else socket.AF_INET
-
-        def make() -> None:
-            space.ipr.route("replace", dst=default, gateway=gateway, oif=_index(space, device), table=table, family=family)
-            space.ipr.rule("add", src=source, table=table, priority=table, family=family)
-
-        space.call_sync(make)
+        space.call_sync(lambda: space.ipr.rule("add", src=source, table=table, priority=table, family=family))
 
     def close(self) -> None:
         for space in {id(s): s for s in [*self.access.values(), *self.netns.values()]}.values():

@@ -43,6 +43,20 @@ def test_traffic_survives_the_cut_of_each_access(lab: Mpq) -> None:
         assert lab.round_trip().code == 0
 
 
+def test_a_link_that_was_down_carries_again(lab: Mpq) -> None:
+    """The kernel takes routes and IPv6 addresses from a link that goes down: they must come back with it."""
+    before = lab("exec", "ue", "ip", "-6", "address", "show", "dev", "acc2").out
+    assert lab("path", "cut", "wifi", "--link-down").code == 0
+    assert lab.round_trip().code == 0
+    assert lab("exec", "ue", "ip", "route", "show", "table", "102").out == ""  # canary: they were gone
+    assert lab("path", "restore", "wifi").code == 0
+    assert lab("exec", "ue", "ip", "-6", "address", "show", "dev", "acc2").out.count("fd02::2") == before.count("fd02::2") == 1
+    assert "default via 10.2.0.1" in lab("exec", "ue", "ip", "route", "show", "table", "102").out
+    assert lab("path", "cut", "3gpp").code == 0
+    assert lab.round_trip().code == 0  # only the access whose link was down is left
+    assert lab("path", "restore", "3gpp").code == 0
+
+
 def test_shape_changes_one_direction(lab: Mpq) -> None:
     done = lab("path", "shape", "wifi", "--delay-ms", "20", "--direction", "up", "--json")
     assert done.code == 0 and done.document["change"] == {"up": {"delay_ms": 20.0}}
