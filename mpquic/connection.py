@@ -174,6 +174,7 @@ class Connection:
                 ack_delay_exponent=3 if parameters.ack_delay_exponent is None else parameters.ack_delay_exponent,
                 disable_active_migration=parameters.disable_active_migration,
                 reset_token=parameters.stateless_reset_token,
+                preferred=parameters.preferred_address,
                 initial_max_path_id=parameters.initial_max_path_id,
                 active_connection_id_limit=parameters.active_connection_id_limit or 2,
                 max_udp_payload_size=parameters.max_udp_payload_size or 65527,
@@ -189,6 +190,8 @@ class Connection:
                 case tls.SendCrypto(level, data):
                     self._crypto_send(level, data)
                 case tls.InstallKeys():
+                    if self.peer_parameters is not None:
+                        self.peer_parameters.check_nonce(action.suite.nonce_length)
                     self._engine.keys_install(
                         self.handle, action.level, action.direction, action.suite.code, action.secret
                     )

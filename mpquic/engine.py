@@ -9,6 +9,7 @@ from typing import Any
 
 from mpquic.errors import EngineError
 from mpquic.steering import ACCESS_3GPP, ACCESS_NON_3GPP, ACCESSES, SteeringRule
+from mpquic.transport_parameters import PreferredAddress
 from native import ffi, lib
 
 PATH_ANY = 0xFFFFFFFF
@@ -84,6 +85,7 @@ class PeerParams:
     ack_delay_exponent: int
     disable_active_migration: bool
     reset_token: bytes | None = field(repr=False)
+    preferred: PreferredAddress | None
     initial_max_path_id: int | None  # None: no multipath
     active_connection_id_limit: int
     max_udp_payload_size: int
@@ -297,6 +299,9 @@ class Engine:
         p.disable_active_migration = params.disable_active_migration
         if params.reset_token is not None:
             p.has_reset_token, p.reset_token = 1, params.reset_token
+        if params.preferred is not None:
+            p.preferred_cid_length, p.preferred_cid = len(params.preferred.cid), params.preferred.cid.ljust(20, b"\0")
+            p.preferred_token = params.preferred.token
         if params.initial_max_path_id is not None:
             p.multipath, p.initial_max_path_id = 1, params.initial_max_path_id
         p.active_connection_id_limit = min(params.active_connection_id_limit, 0xFFFFFFFF)

@@ -14,6 +14,7 @@ class Suite:
     hash_name: str
     hash_length: int
     kdf: int  # RFC 9258 §5: KDF identifier of the target
+    nonce_length: int = 12
 
 
 AES_128_GCM = Suite("TLS_AES_128_GCM_SHA256", 0x1301, "sha256", 32, 0x0001)

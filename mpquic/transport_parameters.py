@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from mpquic.reader import Reader, ReadError, varint
 from mpquic.tls_errors import EmptyConnectionId, TransportParameterError
@@ -10,6 +10,7 @@ from mpquic.tls_errors import EmptyConnectionId, TransportParameterError
 MAX_CID = 20
 MAX_STREAMS = 1 << 60
 MAX_PATH_ID = (1 << 32) - 1
+NONCE_LEAST = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,14 @@ _PARAMETERS_MOST = 64  # in one list; GREASE and unknown ones included
 
 
 @dataclass(frozen=True, slots=True)
+class PreferredAddress:
+    """What counts of preferred_address for us, who do not go there: its CID, number 1 of path 0 (RFC 9000 §5.1.1)."""
+
+    cid: bytes
+    token: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class TransportParameters:
     """The parameters of one side; None = absent (then the default of RFC 9000 §18.2 holds)."""
 
@@ -71,6 +80,7 @@ class TransportParameters:
     retry_source_connection_id: bytes | None = None
     max_datagram_frame_size: int | None = None
     initial_max_path_id: int | None = None
+    preferred_address: PreferredAddress | None = None  # received only: we have one address
 
     def encode(self) -> bytes:
         """In ascending order of the identifiers."""
@@ -94,6 +104,7 @@ class TransportParameters:
         server may send: TRANSPORT_PARAMETER_ERROR. Unknown identifiers are ignored (RFC 9000 §7.4.2)."""
         values: dict[str, int | bytes | bool] = {}
         seen: set[int] = set()
+        preferred: PreferredAddress | None = None
         reader = Reader(data)
         try:
             while reader.left:
@@ -105,12 +116,12 @@ class TransportParameters:
                 if len(seen) > _PARAMETERS_MOST:
                     raise TransportParameterError(f"more than {_PARAMETERS_MOST} transport parameters")
                 if identifier == _PREFERRED_ADDRESS:
-                    _check_preferred_address(content, from_server)
+                    preferred = _decode_preferred_address(content, from_server)
                 elif name := _NAMES.get(identifier):
                     values[name] = _decode_value(name, _RULES[name], content, from_server)
         except ReadError as error:
             raise TransportParameterError(f"transport parameters do not parse: {error}") from None
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(preferred_address=preferred, **values)  # type: ignore[arg-type]
 
     def authenticate(
         self, *, source: bytes, original_destination: bytes | None = None, retry_source: bytes | None = None
@@ -124,18 +135,26 @@ class TransportParameters:
                 raise TransportParameterError("original_destination_connection_id is not our first destination CID")
             if self.retry_source_connection_id != retry_source:
                 raise TransportParameterError("retry_source_connection_id does not fit the Retry")
-        # RFC 10069 §2.1: multipath needs CIDs; an empty one with initial_max_path_id is a PROTOCOL_VIOLATION
+        self.check_cid(source)
+
+    def check_cid(self, source: bytes) -> None:
+        """RFC 10069 §2.1: multipath needs CIDs; an empty one with initial_max_path_id is a PROTOCOL_VIOLATION."""
         if self.initial_max_path_id is not None and not source:
             raise EmptyConnectionId("initial_max_path_id from a peer with an empty CID")
+
+    def check_nonce(self, length: int) -> None:
+        """RFC 10069 §2.1: the nonce holds path ID and packet number, 12 octets; no suite of TLS 1.3 has less so far."""
+        if self.initial_max_path_id is not None and length < NONCE_LEAST:
+            raise TransportParameterError(f"multipath with an AEAD whose nonce has {length} octets: at least {NONCE_LEAST}")
 
     def describe(self) -> dict[str, int | bool | str]:
         """For the log: what is set, without the reset token."""
         out: dict[str, int | bool | str] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None or value is False or field.name == "stateless_reset_token":
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is None or value is False or item.name in ("stateless_reset_token", "preferred_address"):
                 continue
-            out[field.name] = value.hex() if isinstance(value, bytes) else value
+            out[item.name] = value.hex() if isinstance(value, bytes) else value
         return out
 
 
@@ -159,8 +178,8 @@ def _decode_value(name: str, rule: _Rule, content: bytes, from_server: bool) -> 
     return value
 
 
-def _check_preferred_address(content: bytes, from_server: bool) -> None:
-    """preferred_address is checked and not used: the UE's paths come from its accesses."""
+def _decode_preferred_address(content: bytes, from_server: bool) -> PreferredAddress:
+    """The address itself is not used: the UE's paths come from its accesses."""
     if not from_server:
         raise TransportParameterError("preferred_address from a client")
     reader = Reader(content)
@@ -168,6 +187,7 @@ def _check_preferred_address(content: bytes, from_server: bool) -> None:
     length = reader.uint(1)
     if not 1 <= length <= MAX_CID:
         raise TransportParameterError(f"preferred_address with a CID of {length} octets: 1 to {MAX_CID}")
-    reader.octets(length + 16)
+    cid, token = reader.octets(length), reader.octets(16)
     if reader.left:
         raise TransportParameterError("preferred_address: octets left over")
+    return PreferredAddress(cid, token)

@@ -262,6 +262,21 @@ uint64_t cid_new_received(struct conn *c, const struct frame_in *f)
     return 0;
 }
 
+/* The CID of preferred_address is number 1 of path 0, whether or not we ever go there (RFC 9000 §5.1.1, RFC 10069 §2.2). */
+void cid_preferred(struct conn *c, const struct peer_params *params)
+{
+    struct path *p = path_find(c, 0);
+    for (int i = 0; p && i < LIMIT_CIDS; i++) {
+        struct peer_cid *o = &p->peer[i];
+        if (o->used)
+            continue;
+        *o = (struct peer_cid){ .conn = c, .sequence = 1, .used = true, .has_token = true, .length = params->preferred_cid_length };
+        memcpy(o->cid, params->preferred_cid, params->preferred_cid_length);
+        memcpy(o->token, params->preferred_token, 16);
+        return;
+    }
+}
+
 uint64_t cid_retire_received(struct conn *c, const struct frame_in *f, struct path *carrier, const struct cid_entry *dcid)
 {
     if (RULE(MP_66, f->path > c->max_path_local))

@@ -114,6 +114,8 @@ int conn_peer_params(endpoint *e, uint32_t conn, const struct peer_params *param
         p->dcid->has_token = true;
         token_insert(e, p->dcid);
     }
+    if (!c->server && RULE(MP_10, params->preferred_cid_length) && params->preferred_cid_length <= 20)
+        cid_preferred(c, params);
     conn_touch(c);
     LEAVE(0);
 }
@@ -282,9 +284,11 @@ static struct path *path_next_free(struct conn *c, uint32_t *cid_lacks)
 static void blocked_tell(struct conn *c, uint32_t cid_lacks)
 {
     uint8_t b[24], *q = b;
+    struct path *lacking = path_find(c, cid_lacks);
     if (cid_lacks) {
-        if (!RULE(MP_48, true))
+        if (!RULE(MP_48, true) || RULE(MP_84, lacking->cids_blocked_told))
             return;
+        lacking->cids_blocked_told = true;
         q = put_varint(q, F_PATH_CIDS_BLOCKED);
         q = put_varint(q, cid_lacks);
         q = put_varint(q, 0);           /* none was ever given: the first has number 0 */
@@ -295,8 +299,9 @@ static void blocked_tell(struct conn *c, uint32_t cid_lacks)
             c->raises_owed++;
             conn_path_limit_raise(c);
         }
-        if (c->max_path_remote >= c->max_path_local)
+        if (c->max_path_remote >= c->max_path_local || RULE(MP_84, c->paths_blocked_told == c->max_path_remote + 1ull))
             return;
+        c->paths_blocked_told = c->max_path_remote + 1ull;
         q = put_varint(q, F_PATHS_BLOCKED);
         q = put_varint(q, c->max_path_remote);
     }

@@ -195,6 +195,7 @@ struct path {
     /* recovery */
     struct space space;
     struct recovery rec;
+    bool cids_blocked_told;             /* PATH_CIDS_BLOCKED went out: once is enough */
     uint32_t ack_via;                   /* path over which its last PATH_ACK came */
     struct congestion cc;
     struct delivery delivery;
@@ -230,6 +231,7 @@ struct conn {
     struct cid_entry odcid_entry;
     bool have_peer_cid, have_params, peer_spoke;
     struct peer_params params;
+    uint64_t paths_blocked_told;        /* the limit that PATHS_BLOCKED told last, plus 1 */
     struct address first_remote;        /* the address of the handshake */
     bool multipath, handshake_complete, handshake_confirmed, done_received;
     int congestion_control;             /* of paths made from now on */
@@ -391,6 +393,7 @@ void token_insert(endpoint *e, struct peer_cid *p);
 struct cid_entry *cid_issue(struct path *p);            /* makes and registers one more local CID; NULL: limit */
 void cids_issue(struct conn *c);                        /* tops up all paths, queues the frames */
 uint64_t cid_new_received(struct conn *c, const struct frame_in *f);
+void cid_preferred(struct conn *c, const struct peer_params *params);  /* that of preferred_address */
 uint64_t cid_retire_received(struct conn *c, const struct frame_in *f, struct path *carrier, const struct cid_entry *dcid);
 bool path_choose_dcid(struct path *p);
 void cids_forget_peer(struct path *p);

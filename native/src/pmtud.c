@@ -95,6 +95,7 @@ void pmtud_timer(struct path *p, uint64_t now)
 
 void pmtud_acked(struct path *p, uint16_t size, bool probe, uint64_t now)
 {
+    p = RULE(MP_89, true) ? p : p->conn->paths[0];          /* it says nothing of other paths: RFC 10069 §5.6 */
     struct pmtud *m = &p->pmtud;
     if (size > base(p)) {
         m->large_lost = 0;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import frames as f
 import pytest
 from raw_peer import ONE_RTT, RawPeer, Role
@@ -28,6 +30,20 @@ def test_the_limit_of_active_cids_is_each_paths(peer: RawPeer) -> None:
     assert peer.error is None
     peer.send(0, peer.cid_frame(2, 4))
     assert peer.error == CONNECTION_ID_LIMIT_ERROR
+
+
+def test_the_cid_of_preferred_address_is_number_one_of_path_zero() -> None:
+    """MP-10: it is retired with the others of path 0, and number 1 is taken. The engine does not go to the address: it need not."""
+    cid = b"prefered"
+    params: dict[str, Any] = {"preferred_cid_length": 8, "preferred_cid": cid.ljust(20, b"\0"), "preferred_token": bytes(16)}
+    with RawPeer("client", params=params) as peer:
+        peer.connect(paths=1)
+        peer.send(0, peer.cid_frame(0, 2, retire=2))
+        assert sorted(retired(peer)) == [(0, 0), (0, 1)] and peer.error is None
+    with RawPeer("client", params=params) as peer:
+        peer.connect(paths=1)
+        peer.send(0, peer.cid_frame(0, 1))
+        assert peer.error == PROTOCOL_VIOLATION
 
 
 @both

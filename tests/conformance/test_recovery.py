@@ -94,6 +94,35 @@ def test_the_least_rtt_starts_anew_when_acks_take_another_way(two: RawPeer) -> N
     assert two.paths()[1].rtt_min == 25 * MS
 
 
+@both
+def test_each_path_has_its_own_mtu(role: Role) -> None:
+    """MP-89: path 0 loses what is above 1331 octets, path 1 carries all. A frame is never larger than every path carries, so that
+    what was lost on the one fits on the other: larger STREAM frames are refused, Python makes them small."""
+    with RawPeer(role) as peer:
+        original = peer._read
+
+        def narrow(datagram: bytes, link: int, remote: tuple[str, int], ecn: int) -> None:
+            if link == 1 or len(datagram) <= 1331:
+                original(datagram, link, remote, ecn)
+
+        peer._read = narrow  # type: ignore[method-assign]
+        peer.connect()
+        peer.open_path()
+        peer.run(20 * SECOND)
+        assert peer.paths()[1].max_udp_payload == 1452
+        assert peer.paths()[0].max_udp_payload == 1331
+        stream = f.frame(0x0E, 0, 0, 1000) + bytes(1000)
+        refused = lib.conn_frame_send(peer.node.endpoint, peer.conn, ONE_RTT, 1, bytes(1025), 1025, 0, 1)
+        assert refused == -lib.ENGINE_E_ARGUMENT
+        peer.deaf.add(1)
+        peer.send(0, f.frame(f.PATH_STATUS_BACKUP, 0, 0))
+        at = peer.mark()
+        peer.engine_sends(stream, token=77)
+        peer.run(2 * SECOND)
+        carried = [(p.path, p.size) for p, x in peer.found(0x0E, since=at)]
+        assert {path for path, _ in carried} == {0, 1} and max(size for _, size in carried) <= 1200
+
+
 def test_after_a_pto_the_frames_go_on_another_path(two: RawPeer) -> None:
     """MP-88: without being lost; one acknowledgement, of either packet, is enough."""
     two.send(0, f.frame(f.PATH_STATUS_BACKUP, 1, 0))

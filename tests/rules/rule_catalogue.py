@@ -28,8 +28,7 @@ SWITCHES = ("engine", "python")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row. `tests`: pytest node ids (with or without parameters) or `scenario:NAME` of lab/scenarios; empty while `open`
-    says what is missing."""
+    """One row. `tests`: pytest node ids (with or without parameters) or `scenario:NAME` of lab/scenarios."""
 
     id: str
     level: str
@@ -37,7 +36,6 @@ class Rule:
     text: str
     tests: tuple[str, ...]
     canary: str
-    open: str
 
     @property
     def switch(self) -> str:
@@ -54,7 +52,7 @@ def load(path: Path = RULES) -> list[Rule]:
     rules = []
     for row in tomllib.loads(path.read_text())["rule"]:
         name = row.get("id", "a row without id")
-        unknown = set(row) - {"id", "level", "section", "rule", "test", "canary", "open"}
+        unknown = set(row) - {"id", "level", "section", "rule", "test", "canary"}
         if unknown:
             raise ValueError(f"{name}: unknown key {', '.join(sorted(unknown))}")
         tests = row.get("test", [])
@@ -65,12 +63,13 @@ def load(path: Path = RULES) -> list[Rule]:
             text=" ".join(row["rule"].split()),
             tests=(tests,) if isinstance(tests, str) else tuple(tests),
             canary=row.get("canary", ""),
-            open=row.get("open", ""),
         )
         if rule.level not in LEVELS:
             raise ValueError(f"{name}: level {rule.level!r} is none of {', '.join(LEVELS)}")
-        if not rule.open and not (rule.tests and rule.canary):
-            raise ValueError(f"{name}: neither test and canary nor `open`")
+        if not rule.tests:
+            raise ValueError(f"{name}: no test shows it")
+        if rule.canary not in SWITCHES and " " not in rule.canary:
+            raise ValueError(f"{name}: canary is none of {', '.join(SWITCHES)}, and no sentence that says why not")
         rules.append(rule)
     return rules
 

@@ -33,6 +33,52 @@ def mp_02() -> None:
 
 
 @removes
+def mp_04() -> None:
+    """An empty CID is good enough for multipath."""
+    from mpquic.transport_parameters import TransportParameters
+
+    TransportParameters.check_cid = lambda self, source: None
+
+
+@removes
+def mp_05() -> None:
+    """Any AEAD is good enough for multipath."""
+    from mpquic.transport_parameters import TransportParameters
+
+    TransportParameters.check_nonce = lambda self, length: None
+
+
+@removes
+def mp_06() -> None:
+    """The largest limit that any peer ever announced is remembered."""
+    from dataclasses import replace
+
+    from mpquic.engine import Engine
+
+    original = Engine.peer_params
+    remembered: list[int] = []
+
+    def peer_params(self, conn, params):
+        remembered.append(params.initial_max_path_id or 0)
+        original(self, conn, replace(params, initial_max_path_id=max(remembered)))
+
+    Engine.peer_params = peer_params
+
+
+@removes
+def mp_07() -> None:
+    """0 is taken for absent."""
+    from dataclasses import replace
+
+    from mpquic.engine import Engine
+
+    original = Engine.peer_params
+    Engine.peer_params = lambda self, conn, params: original(
+        self, conn, replace(params, initial_max_path_id=params.initial_max_path_id or None)
+    )
+
+
+@removes
 def psk_01() -> None:
     """Every binder is right, and an unknown identity says so."""
     from mpquic import psk_choice, tls_errors
