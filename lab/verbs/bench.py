@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
         arguments = ["bench", *(["--quick"] if options.quick else []), *(["--json"] if options.json else [])]
         rootless.reexecute(arguments)
     from lab.bench import markdown, run_bench
-    from lab.bench_pair import BenchError
+    from lab.bench.pair import BenchError
     from lab.errors import LabError
 
     try:

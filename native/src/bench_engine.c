@@ -132,8 +132,8 @@ int engine_bench(endpoint *client, endpoint *server, const struct address *clien
     }
     endpoint_sink_set(server, NULL);
     free(w.data);
-    r->send_ns = (double)send / packets;
-    r->receive_ns = (double)receive / packets;
+    r->send_ns = (double)send / (double)(r->datagrams ? r->datagrams : 1);
+    r->receive_ns = (double)receive / (double)(r->delivered ? r->delivered : 1);
     r->packets = packets;
     return aead_alone(suite, length + 3, packets, r) ? 0 : -ENGINE_E_CRYPTO;
 }

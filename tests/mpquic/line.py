@@ -1,86 +1,13 @@
-"""Two mpquic endpoints on a line in memory, driven under a virtual clock in one event loop."""
+"""Two mpquic endpoints on a line in memory, and a key that both know."""
 
 from __future__ import annotations
 
-import asyncio
-import heapq
-import itertools
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
+from lab.bench.memory_line import KEY, MILLISECOND, Line, client_of
+from lab.bench.memory_line import SERVER_ADDRESS as SERVER
 from mpquic.endpoint import Endpoint, EndpointConfig
-from mpquic.engine import Datagram
 from mpquic.psk import Psk
 
-KEY, IDENTITY = bytes(range(32)), b"mpquic-kat-1"
-SERVER = ("10.100.0.1", 4433)
-MILLISECOND = 1_000_000
-
-
-def client_of(link: int) -> tuple[str, int]:
-    return (f"10.{link + 1}.0.2", 50000)
-
-
-@dataclass
-class Line:
-    """`delay_ms` each way, or `delays_ms` by link; `drop(datagram, to_server)` may lose it."""
-
-    client: Endpoint
-    server: Endpoint
-    delay_ms: float = 5.0
-    delays_ms: dict[int, float] = field(default_factory=dict)
-    drop: Callable[[Datagram, bool], bool] = lambda _datagram, _to_server: False
-    now: int = 1_000_000_000
-    _queue: list[tuple[int, int, bool, Datagram]] = field(default_factory=list)
-    _number: itertools.count[int] = field(default_factory=itertools.count)
-
-    def __post_init__(self) -> None:
-        for endpoint in (self.client, self.server):
-            endpoint.clock_set(lambda: self.now)
-        for link, access in enumerate(("3gpp", "non-3gpp")):
-            self.client.engine.link_set(link, access)
-            self.server.engine.link_set(link, access)
-
-    def _collect(self) -> None:
-        for endpoint, to_server in ((self.client, True), (self.server, False)):
-            while (datagram := endpoint.engine.output(self.now)) is not None:
-                if not self.drop(datagram, to_server):
-                    at = self.now + int(self.delays_ms.get(datagram.link, self.delay_ms) * MILLISECOND)
-                    heapq.heappush(self._queue, (at, next(self._number), to_server, datagram))
-
-    async def run(self, wanted: asyncio.Future[object] | None, limit_ms: float = 20_000) -> None:
-        """Until `wanted` is done (or for `limit_ms` of virtual time)."""
-        end = self.now + int(limit_ms * MILLISECOND)
-        while True:
-            for endpoint in (self.client, self.server):
-                endpoint.process_events()
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            self._collect()
-            if wanted is not None and wanted.done():
-                return
-            times = [self.client.engine.deadline(), self.server.engine.deadline()]
-            if self._queue:
-                times.append(self._queue[0][0])
-            self.now = max(self.now, min(times))
-            if self.now > end:
-                self.now = end
-                if wanted is not None:
-                    raise TimeoutError("virtual time is over")
-                return
-            while self._queue and self._queue[0][0] <= self.now:
-                _, _, to_server, datagram = heapq.heappop(self._queue)
-                endpoint = self.server if to_server else self.client
-                remote = client_of(datagram.link) if to_server else SERVER
-                endpoint.engine.input(Datagram(datagram.link, remote, datagram.data, datagram.ecn), self.now)
-            for endpoint in (self.client, self.server):
-                endpoint.engine.advance(self.now)
-
-    async def do(self, work: object, limit_ms: float = 20_000) -> object:
-        """Run a coroutine while the line moves; its result or its error."""
-        task = asyncio.ensure_future(work)  # type: ignore[arg-type]
-        await self.run(task, limit_ms)
-        return task.result()
+IDENTITY = b"mpquic-kat-1"
 
 
 def psk(key: bytes = KEY, identity: bytes = IDENTITY) -> Psk:
@@ -90,3 +17,6 @@ def psk(key: bytes = KEY, identity: bytes = IDENTITY) -> Psk:
 def make_line(server: EndpointConfig, **options: object) -> Line:
     client = Endpoint(EndpointConfig(role="client", random_seed=11))
     return Line(client, Endpoint(server), **options)  # type: ignore[arg-type]
+
+
+__all__ = ["IDENTITY", "KEY", "MILLISECOND", "SERVER", "Line", "client_of", "make_line", "psk"]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.bench_pair import CLIENT, INNER, INNER6, SERVER, EnginePair, Line
+from lab.bench.pair import CLIENT, INNER, INNER6, SERVER, EnginePair, Line
 from native._engine import ffi, lib
 
 UDP_SEGMENT = 103

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from lab.bench_pair import INNER, EnginePair, Line
+from lab.bench.pair import INNER, EnginePair, Line
 from native._engine import lib
 
 STALL_S = 5.0

@@ -7,7 +7,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,11 +17,12 @@ from node.netns import Netns
 TUN_MTU = 1400
 PAYLOAD = 1472  # UDP payload in the veth's 1500 octets
 CLIENT, SERVER = 0, 1
-OUTER = ("192.0.2.1", "192.0.2.2")
+OUTER = (("192.0.2.1", "192.0.2.2"), ("198.51.100.1", "198.51.100.2"))  # by link, by side
 INNER = ("10.99.0.1", "10.99.0.2")
 INNER6 = ("fd99::1", "fd99:1::2")
+SESSIONS_NETWORK = "10.98.0.0/16"  # inner addresses of further sessions
 PORT = 4433
-NEVER = 2**64 - 1
+ACCESSES = (lib.ACCESS_3GPP, lib.ACCESS_NON_3GPP)
 EVENT_DATA = 2048
 
 
@@ -37,12 +38,13 @@ def check(result: int, what: str) -> int:
 
 
 class Line:
-    """The veth pair with its two namespaces and TUN devices; `with Line() as line`."""
+    """Two namespaces with a veth pair for each link and a TUN on each side; `with Line() as line`."""
 
-    def __init__(self) -> None:
+    def __init__(self, links: int = 1) -> None:
+        self.links = links
         self.spaces: list[Netns] = []
         self.tuns: list[int] = []
-        self.sockets: list[socket.socket] = []
+        self.sockets: list[list[socket.socket]] = []  # by side, by link
 
     def __enter__(self) -> Self:
         try:
@@ -52,7 +54,7 @@ class Line:
             for side, space in enumerate(self.spaces):
                 space.call_sync(self._address, side)
                 self.tuns.append(space.call_sync(self._tun, side))
-                self.sockets.append(space.call_sync(self._socket, side))
+                self.sockets.append([space.call_sync(self._socket, side, link) for link in range(self.links)])
         except BaseException:
             self.close()
             raise
@@ -62,7 +64,7 @@ class Line:
         self.close()
 
     def close(self) -> None:
-        for s in self.sockets:
+        for s in (s for side in self.sockets for s in side):
             s.close()
         for fd in self.tuns:
             os.close(fd)
@@ -71,13 +73,15 @@ class Line:
         self.spaces, self.tuns, self.sockets = [], [], []
 
     def _veth(self, peer: int) -> None:
-        self.spaces[0].ipr.link("add", ifname="line0", kind="veth", peer={"ifname": "line1", "net_ns_fd": peer})
+        for link in range(self.links):
+            self.spaces[0].ipr.link("add", ifname=f"line{link}", kind="veth", peer={"ifname": f"line{link}", "net_ns_fd": peer})
 
     def _address(self, side: int) -> None:
         ipr = self.spaces[side].ipr
-        index = ipr.link_lookup(ifname=f"line{side}")[0]
-        ipr.addr("add", index=index, address=OUTER[side], prefixlen=24)
-        ipr.link("set", index=index, state="up")
+        for link in range(self.links):
+            index = ipr.link_lookup(ifname=f"line{link}")[0]
+            ipr.addr("add", index=index, address=OUTER[link][side], prefixlen=24)
+            ipr.link("set", index=index, state="up")
 
     def _tun(self, side: int) -> int:
         ipr = self.spaces[side].ipr
@@ -88,12 +92,27 @@ class Line:
         ipr.addr("add", index=index, address=INNER6[side], prefixlen=128)
         ipr.route("add", dst=f"{INNER[1 - side]}/32", oif=index)
         ipr.route("add", dst=f"{INNER6[1 - side]}/128", oif=index)
+        if side == SERVER:
+            ipr.route("add", dst=SESSIONS_NETWORK, oif=index)
         return fd
 
-    def _socket(self, side: int) -> socket.socket:
+    def addresses(self, count: int) -> list[str]:
+        """Inner addresses of `count` sessions, given to the client's TUN."""
+        wanted = [session_address(i) for i in range(count)]
+
+        def give() -> None:
+            ipr = self.spaces[CLIENT].ipr
+            index = ipr.link_lookup(ifname="tun0")[0]
+            for address in wanted[1:]:
+                ipr.addr("replace", index=index, address=address, prefixlen=32)
+
+        self.spaces[CLIENT].call_sync(give)
+        return wanted
+
+    def _socket(self, side: int, link: int) -> socket.socket:
         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         s.setblocking(False)
-        s.bind((OUTER[side], PORT))
+        s.bind((OUTER[link][side], PORT))
         return s
 
     def connected(self, side: int) -> socket.socket:
@@ -101,22 +120,27 @@ class Line:
 
         def make() -> socket.socket:
             s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            s.bind((OUTER[side], PORT + 1))
-            s.connect((OUTER[1 - side], PORT + 1))
+            s.bind((OUTER[0][side], PORT + 1))
+            s.connect((OUTER[0][1 - side], PORT + 1))
             return s
 
         return self.spaces[side].call_sync(make)
 
 
+def session_address(number: int) -> str:
+    """The inner address of session 0, 1, ..."""
+    return INNER[CLIENT] if number == 0 else f"10.98.{number // 250}.{number % 250 + 1}"
+
+
 class EngineSide:
     """One endpoint with its I/O thread."""
 
-    def __init__(self, role: int, sock: socket.socket, tun: int) -> None:
+    def __init__(self, role: int, sockets: Sequence[socket.socket], tun: int) -> None:
         config = ffi.new(
             "struct endpoint_config *",
             {
                 "role": role,
-                "max_connections": 8,
+                "max_connections": 256,
                 "max_half_open": 8,
                 "reset_key": bytes(range(32)),
                 "max_idle_timeout_ns": 600_000_000_000,
@@ -134,13 +158,15 @@ class EngineSide:
         self.endpoint = lib.endpoint_new(config)
         if self.endpoint == ffi.NULL:
             raise BenchError("endpoint_new failed")
-        check(lib.endpoint_link_set(self.endpoint, 0, lib.ACCESS_3GPP), "endpoint_link_set")
+        for link in range(len(sockets)):
+            check(lib.endpoint_link_set(self.endpoint, link, ACCESSES[link]), "endpoint_link_set")
         if role == SERVER:
             check(lib.endpoint_accept(self.endpoint, 1), "endpoint_accept")
         self.io = lib.io_new(self.endpoint)
         if self.io == ffi.NULL:
             raise BenchError("io_new failed")
-        check(lib.io_socket_add(self.io, sock.fileno(), 0), "io_socket_add")
+        for link, sock in enumerate(sockets):
+            check(lib.io_socket_add(self.io, sock.fileno(), link), "io_socket_add")
         self.tun = check(lib.io_tun_add(self.io, tun), "io_tun_add")
         self.conn = 0
         self.tunnel = 0
@@ -207,15 +233,23 @@ class EngineSide:
             "conn_peer_params",
         )
 
-    def carry(self) -> None:
-        """Bind a tunnel of the session's addresses to the connection, everything over the one access."""
+    def open(self, link: int, remote: Any) -> None:
+        """A further path of the client's, validated."""
+        end = time.monotonic() + 5
+        while (path := lib.path_open(self.endpoint, self.conn, link, remote)) == -lib.ENGINE_E_LIMIT and time.monotonic() < end:
+            time.sleep(0.01)  # the server's connection IDs for it are under way
+        check(path, "path_open")
+        self.wait("validated path", lambda event, _: bool(event.type == lib.EVENT_PATH_VALIDATED and event.path == path))
+
+    def carry(self, links: int, session: int) -> None:
+        """Bind a tunnel of the session's addresses to the connection: over the one access, or half and half over two."""
         config = ffi.new(
             "struct tunnel_config *",
             {
                 "tun": self.tun,
                 "has_ipv4": 1,
-                "ipv4": socket.inet_aton(INNER[CLIENT]),
-                "has_ipv6": 1,
+                "ipv4": socket.inet_aton(session_address(session)),
+                "has_ipv6": int(session == 0),
                 "ipv6": socket.inet_pton(socket.AF_INET6, INNER6[CLIENT]),
                 "ipv6_prefix": 64,
                 "hold_packets": 64,
@@ -224,10 +258,9 @@ class EngineSide:
             },
         )
         self.tunnel = check(lib.tunnel_new(self.endpoint, config), "tunnel_new")
-        rule = ffi.new(
-            "struct steering_rule[1]",
-            [{"rule_id": 1, "precedence": 1, "mode": lib.STEER_ACTIVE_STANDBY, "active_access": lib.ACCESS_3GPP}],
-        )
+        one = {"rule_id": 1, "precedence": 1, "mode": lib.STEER_ACTIVE_STANDBY, "active_access": lib.ACCESS_3GPP}
+        two = {"rule_id": 1, "precedence": 1, "mode": lib.STEER_LOAD_BALANCING, "weight": [50, 50]}
+        rule = ffi.new("struct steering_rule[1]", [one if links == 1 else two])
         check(lib.tunnel_steering_set(self.endpoint, self.tunnel, rule, 1), "tunnel_steering_set")
         check(lib.tunnel_bind(self.endpoint, self.tunnel, self.conn, 0), "tunnel_bind")
 
@@ -247,25 +280,30 @@ class EngineSide:
 
 
 class EnginePair:
-    """Client and server on a line, connected with fixed secrets, the tunnel bound."""
+    """Client and server on a line, connected with fixed secrets, a tunnel bound; as many sessions as wanted."""
 
-    def __init__(self, line: Line, suite: int) -> None:
+    def __init__(self, line: Line, suite: int, sessions: int = 1) -> None:
         self.sides: list[EngineSide] = []
         try:
             for role in (CLIENT, SERVER):
                 self.sides.append(EngineSide(role, line.sockets[role], line.tuns[role]))
+            self.links = line.links
             for side in self.sides:
                 side.start()
-            self._connect(suite)
+            for session in range(sessions):
+                self._connect(suite, session)
         except BaseException:
             self.close()
             raise
 
-    def _connect(self, suite: int) -> None:
+    def _connect(self, suite: int, session: int) -> None:
         client, server = self.sides
-        remote = ffi.new("struct address *", {"family": 4, "ip": socket.inet_aton(OUTER[SERVER]), "port": PORT})
+        remotes = [
+            ffi.new("struct address *", {"family": 4, "ip": socket.inet_aton(OUTER[link][SERVER]), "port": PORT})
+            for link in range(self.links)
+        ]
         client.conn = check(
-            lib.conn_connect(client.endpoint, 0, remote, time.clock_gettime_ns(time.CLOCK_MONOTONIC)), "conn_connect"
+            lib.conn_connect(client.endpoint, 0, remotes[0], time.clock_gettime_ns(time.CLOCK_MONOTONIC)), "conn_connect"
         )
         client.crypto(lib.LEVEL_INITIAL, b"client")
 
@@ -290,8 +328,10 @@ class EnginePair:
         for side in (client, server):
             check(lib.conn_handshake_complete(side.endpoint, side.conn), "conn_handshake_complete")
         client.wait("HANDSHAKE_DONE", lambda event, _: bool(event.type == lib.EVENT_HANDSHAKE_DONE))
+        for link in range(1, self.links):
+            client.open(link, remotes[link])
         for side in self.sides:
-            side.carry()
+            side.carry(self.links, session)
 
     def cpu_ns(self) -> int:
         return sum(side.cpu_ns() for side in self.sides)
