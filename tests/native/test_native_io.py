@@ -127,7 +127,7 @@ def test_wrong_inner_checksum_stays_wrong(line: Line, pair: EnginePair) -> None:
 
 
 def test_without_gso_datagrams_go_one_by_one(line: Line) -> None:
-    line.sockets[CLIENT].setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)  # the kernel refuses GSO then
+    line.sockets[CLIENT][0].setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)  # the kernel refuses GSO then
     try:
         pair = EnginePair(line, lib.SUITE_CHACHA20_POLY1305_SHA256)
         try:
@@ -138,7 +138,7 @@ def test_without_gso_datagrams_go_one_by_one(line: Line) -> None:
         finally:
             pair.close()
     finally:
-        line.sockets[CLIENT].setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 0)
+        line.sockets[CLIENT][0].setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 0)
 
 
 def test_stop_start_and_refusals(line: Line, pair: EnginePair) -> None:
@@ -147,9 +147,9 @@ def test_stop_start_and_refusals(line: Line, pair: EnginePair) -> None:
     datagram.data, datagram.length = event, 2048
     assert lib.io_start(side.io) == -lib.ENGINE_E_STATE
     assert lib.endpoint_output(side.endpoint, datagram, 0) == -lib.ENGINE_E_BUSY
-    assert lib.io_socket_add(side.io, line.sockets[CLIENT].fileno(), 0) == -lib.ENGINE_E_STATE
-    assert lib.io_socket_add(side.io, line.sockets[CLIENT].fileno(), lib.ENGINE_MAX_LINKS) == -lib.ENGINE_E_ARGUMENT
-    assert lib.io_tun_add(side.io, line.sockets[CLIENT].fileno()) < 0
+    assert lib.io_socket_add(side.io, line.sockets[CLIENT][0].fileno(), 0) == -lib.ENGINE_E_STATE
+    assert lib.io_socket_add(side.io, line.sockets[CLIENT][0].fileno(), lib.ENGINE_MAX_LINKS) == -lib.ENGINE_E_ARGUMENT
+    assert lib.io_tun_add(side.io, line.sockets[CLIENT][0].fileno()) < 0
     assert lib.io_socket_remove(side.io, 3) == -lib.ENGINE_E_HANDLE
     assert lib.io_stop(side.io) == 0
     assert lib.io_stop(side.io) == -lib.ENGINE_E_STATE
@@ -168,7 +168,7 @@ def test_a_removed_socket_sends_nothing(line: Line, pair: EnginePair) -> None:
     while not failures:
         lib.io_kick(side.io)
         failures = side.counters().get("udp_send_failed", 0)
-    assert lib.io_socket_add(side.io, line.sockets[CLIENT].fileno(), 0) == 0
+    assert lib.io_socket_add(side.io, line.sockets[CLIENT][0].fileno(), 0) == 0
     a.close()
 
 
