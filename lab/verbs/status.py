@@ -19,10 +19,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def shape(way: dict[str, Any]) -> str:
+    rate = "as fast as it goes" if way["rate_mbps"] is None else f"{way['rate_mbps']:g} Mbit/s"
+    return f"{rate} {way['delay_ms']:g} ms {way['loss_percent']:g} % loss"
+
+
 def words(d: dict[str, Any]) -> str:
     lines = [f"lab {d['lab']}: scenario {d['scenario']}, up {d['uptime_s']:g} s, run directory {d['run']}"]
     for name, status in d["nodes"].items():
         lines.append(f"  {name}: {status.get('error', 'running')}")
+    for name, wire in d["wires"].items():
+        ways = (f"{way} {shape(wire[way])}" for way in ("up", "down"))
+        lines.append(f"  wire {name}: {'cut; ' if wire['cut'] else ''}{', '.join(ways)}")
     paths = d["paths"] if isinstance(d["paths"], list) else []
     for path in paths:
         rtt = path.get("rtt_smoothed", 0) / 1e6

@@ -17,6 +17,7 @@ def test_status_shows_nodes_and_both_paths(lab: Mpq) -> None:
     assert {p["access"] for p in status["paths"]} == {"3gpp", "wifi"}
     words = lab("status")
     assert words.code == 0 and "path 0 on" in words.out
+    assert "wire wifi: up 100 Mbit/s 5 ms 0 % loss, down 100 Mbit/s" in words.out
 
 
 @pytest.mark.parametrize("address", [DN, DN6])
