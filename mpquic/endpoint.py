@@ -34,6 +34,9 @@ from native import lib
 ALPN = b"h3"
 MILLISECOND = 1_000_000
 SECOND = 1_000_000_000
+# Whoever sees the Initials of one access can forge a refusal there (their keys are public, RFC 9001 §7): the other accesses
+# have so long to say otherwise
+REFUSAL_PATIENCE_S = 0.5
 
 
 CongestionControl = Literal["cubic", "newreno", "bbr", "lia"]
@@ -210,29 +213,32 @@ class Endpoint:
         without a Finished, so the key is not spent by them."""
         winner: list[Connection] = []
         racers: list[Connection] = []
+        failure: HandshakeFailed | None = None
         try:
             for link, remote in ways:
                 racers.append(self._client(psk, link, remote, winner))
             waiting = {r.confirmed for r in racers}
-            failure: HandshakeFailed | None = None
-            async with asyncio.timeout(self.config.handshake_timeout_s):
+            async with asyncio.timeout(self.config.handshake_timeout_s) as limit:
                 while waiting:
                     done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                    refused: HandshakeRefused | None = None
                     for future in done:
                         racer = next(r for r in racers if r.confirmed is future)
                         error = future.exception()
                         if error is None:
                             return racer
-                        if isinstance(error, HandshakeFailed) and not isinstance(error, RaceLost):
-                            failure = error
                         # Once one has sent its Finished the key may be spent: the server refuses the others, rightly
                         if isinstance(error, HandshakeRefused) and (not winner or winner[0] is racer):
-                            refused = error
-                    if refused is not None:
-                        raise refused
+                            if winner:
+                                raise error
+                            if not isinstance(failure, HandshakeRefused):
+                                limit.reschedule(min(limit.when() or 0.0, self._loop.time() + REFUSAL_PATIENCE_S))
+                            failure = error
+                        elif isinstance(error, HandshakeFailed) and not isinstance(error, RaceLost | HandshakeRefused):
+                            failure = failure or error
             raise failure or HandshakeTimeout("no access led to an answer")
         except TimeoutError:
+            if isinstance(failure, HandshakeRefused):
+                raise failure from None
             raise HandshakeTimeout(f"no answer in {self.config.handshake_timeout_s:g} s") from None
         finally:
             for racer in racers:
@@ -245,9 +251,6 @@ class Endpoint:
         handle = self.engine.connect(link, remote, self.now())
         connection = self.connections[handle] = Connection(self, handle, Role.CLIENT, link)
         connection.psk = psk
-        token = self.tokens.take(remote)
-        if token is not None:
-            self.engine.token_set(handle, token)
 
         def authorise() -> None:
             if winner:
@@ -255,6 +258,9 @@ class Endpoint:
             winner.append(connection)
 
         try:
+            token = self.tokens.take(remote)
+            if token is not None:
+                self.engine.token_set(handle, token)
             connection.start_tls(
                 ClientTls(
                     psk,

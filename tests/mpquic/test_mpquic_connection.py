@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
@@ -15,7 +16,7 @@ import pytest
 from aioquic.quic.crypto import CryptoPair
 from line import IDENTITY, KEY, SERVER, Line, make_line, psk
 
-from mpquic.connection import Connection
+from mpquic.connection import CloseReason, Connection
 from mpquic.endpoint import Endpoint, EndpointConfig
 from mpquic.errors import ConnectionClosed, ConnectRefused, HandshakeRefused, HandshakeTimeout, PathFailed, PskSpent, PskWiped
 from mpquic.psk import Psk, PskMode
@@ -660,5 +661,38 @@ def test_each_end_chooses_its_congestion_controller() -> None:
         (client,) = line.client.connections.values()
         assert client.stats()["congestion_control"] == "cubic"
         assert all(path["pacing_rate"] > 0 and path["cwnd"] > 0 for path in client.paths())
+
+    run(test)
+
+
+# ---- a race in which one access lies
+
+
+def test_a_refusal_forged_on_one_access_does_not_end_the_race() -> None:
+    """Initial packets are protected by public keys: who listens on one access can answer there with anything."""
+
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        racing = asyncio.ensure_future(line.client.connect_race(psk(), [(0, SERVER), (1, SERVER)]))
+        await asyncio.sleep(0)
+        [attacked] = [c for c in line.client.connections.values() if c.link == 1]
+        attacked.over(CloseReason("peer", 0x133, False, ""))
+        await asyncio.sleep(0)
+        connection: Any = await line.do(racing)
+        assert connection.link == 0
+
+    run(test)
+
+
+def test_a_refusal_is_believed_when_no_other_access_answers() -> None:
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        line.drop = lambda datagram, _to_server: datagram.link == 1
+        racing = asyncio.ensure_future(line.client.connect_race(psk(bytes(32)), [(0, SERVER), (1, SERVER)]))
+        await line.run(None, 200)
+        start = time.monotonic()
+        with pytest.raises(HandshakeRefused):
+            await racing
+        assert time.monotonic() - start < 5
 
     run(test)
