@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from enum import IntEnum
+
+from mpquic.h3_codes import Code
+from mpquic.transport_codes import TransportCode
+
+
+def _counter(family: str, names: type[IntEnum], code: int) -> str:
+    try:
+        return f"{family}_{names(code).name.lower()}"
+    except ValueError:
+        return f"{family}_error"
 
 
 class MpquicError(Exception):
@@ -12,11 +22,12 @@ class MpquicError(Exception):
 class TransportError(MpquicError):
     """A rule of QUIC or TLS was broken: the connection closes with CONNECTION_CLOSE 0x1c (RFC 9000 §20.1)."""
 
-    counter: ClassVar[str] = "transport_error"
+    counter: str = ""  # a subclass has its own, else it is the name of the code
 
     def __init__(self, code: int, frame: int, reason: str) -> None:
         super().__init__(f"{reason} (code 0x{code:x}, frame 0x{frame:x})")
         self.code = code
+        self.counter = self.counter or _counter("transport", TransportCode, code)
         self.frame = frame
         self.reason = reason
 
@@ -24,22 +35,24 @@ class TransportError(MpquicError):
 class H3Error(MpquicError):
     """A rule of HTTP/3 was broken: the connection closes with CONNECTION_CLOSE 0x1d (RFC 9114 §8.1)."""
 
-    counter: ClassVar[str] = "h3_error"
+    counter: str = ""  # a subclass has its own, else it is the name of the code
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{reason} (HTTP/3 code 0x{code:x})")
         self.code = code
+        self.counter = self.counter or _counter("h3", Code, code)
         self.reason = reason
 
 
 class H3StreamError(MpquicError):
     """A rule was broken on one request stream: that stream is aborted, the connection lives."""
 
-    counter: ClassVar[str] = "h3_stream_error"
+    counter: str = ""  # a subclass has its own, else it is the name of the code
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{reason} (HTTP/3 code 0x{code:x})")
         self.code = code
+        self.counter = self.counter or _counter("h3_stream", Code, code)
         self.reason = reason
 
 

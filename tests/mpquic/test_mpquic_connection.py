@@ -377,7 +377,7 @@ def test_a_malformed_capsule_ends_the_wait_for_a_tunnel() -> None:
         )
         with pytest.raises(ConnectRefused):
             await line.do(connection.connect_ip("proxy"))
-        assert line.client.counters["h3_stream_error"] == 1
+        assert line.client.counters["h3_stream_message_error"] == 1
         assert not connection.closed.done()  # the stream alone
 
     run(test)
@@ -559,7 +559,7 @@ def test_an_end_inside_a_capsule_is_malformed() -> None:
         connection._h3.send_data(stream, b"\x01\x07\x01", True)
         connection._flush()
         await proxy.line.run(None, 2000)
-        assert proxy.line.server.counters["h3_stream_error"] == 1
+        assert proxy.line.server.counters["h3_stream_message_error"] == 1
         assert connection.closed.result().code == 0x10E
 
     run(test)
@@ -614,7 +614,7 @@ def test_nothing_is_read_after_the_frame_that_closes() -> None:
             connection._engine.frame_send(connection.handle, Level.ONE_RTT, b"\x0a\x40\xf0\x01a", token)
         await proxy.line.run(None, 2000)
         assert connection.closed.result().code == 0x04 and server.closed.done()
-        assert proxy.line.server.counters["transport_error"] == 1
+        assert proxy.line.server.counters["transport_stream_limit_error"] == 1
 
     run(test)
 
