@@ -1,13 +1,14 @@
 # make demo         the main job: the whole procedure on real traffic, and what it measured
 # make test         lint and the whole suite
 # make test-fresh   both of them in a bare Debian 12 root file system (needs root; debootstrap)
+# make simulate     random operations on both ends and a network on a virtual clock: N=10000 seeds, or SEED=17 again
 # Each installs what is missing first (lab/provision.sh).
 SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 PACKAGES := fiveg native mpquic node control upf ue lab
 
-.PHONY: demo test lint bench clean setup native test-fresh soak canaries conformance
+.PHONY: demo test lint bench clean setup native test-fresh soak canaries conformance simulate
 
 demo: setup
 	$(VENV)/bin/mpq run demo
@@ -38,6 +39,11 @@ canaries: setup
 # docs/conformance.md from docs/rules.toml.
 conformance: setup
 	$(PY) tests/rules/rule_page.py
+
+# A seed that fails is printed with the command that runs it again.
+N ?= 10000
+simulate: setup
+	$(PY) tests/simulation/simulate.py $(if $(SEED),--seed $(SEED),-n $(N))
 
 # What takes longer than `make test` may.
 soak: setup

@@ -13,6 +13,8 @@ MS = 1_000_000
 SECOND = 1_000_000_000
 NEVER = (1 << 64) - 1
 ANY = 0xFFFFFFFF
+COUNTERS = [ffi.string(lib.counter_name(i)).decode() for i in range(lib.counter_count())]
+DROPS = {COUNTERS[i] for i in range(lib.counter_count()) if lib.counter_is_drop(i)}
 
 
 def check(result: int) -> int:
@@ -89,11 +91,10 @@ class Node:
         n = lib.counter_count()
         values = ffi.new("uint64_t[]", n)
         lib.endpoint_counters(self.endpoint, values, n)
-        return {ffi.string(lib.counter_name(i)).decode(): values[i] for i in range(n) if values[i]}
+        return {COUNTERS[i]: value for i, value in enumerate(values) if value}
 
     def drops(self) -> dict[str, int]:
-        names = {ffi.string(lib.counter_name(i)).decode() for i in range(lib.counter_count()) if lib.counter_is_drop(i)}
-        return {name: value for name, value in self.counters().items() if name in names}
+        return {name: value for name, value in self.counters().items() if name in DROPS}
 
     def paths(self, conn: int) -> dict[int, Any]:
         out = ffi.new("struct path_info[32]")
@@ -128,7 +129,7 @@ class Node:
             if self.on_event:
                 self.on_event(event)
         while (n := lib.tunnel_output(self.endpoint, self._tun, self._buffer, 65536)) > 0:
-            packet = bytes(self._buffer[0:n])
+            packet = bytes(ffi.buffer(self._buffer, n))
             if self.on_inner:
                 self.on_inner(self._tun[0], packet)
             else:

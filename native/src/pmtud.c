@@ -68,10 +68,11 @@ static void next_size(struct path *p, uint64_t now)
     conn_touch(p->conn);
 }
 
-/* Not while the path is silent, standing by without an address, or of a handshake: no answer would say anything. */
+/* Not while the path is silent, standing by without an address, or of a handshake: no answer would say anything; nor before the
+ * peer's CID has come: a probe that is due and cannot leave would keep its timer due. */
 uint64_t pmtud_deadline(const struct path *p)
 {
-    bool can = p->state == PATH_ACTIVE && p->validated && p->address_validated && p->conn->handshake_confirmed;
+    bool can = p->state == PATH_ACTIVE && p->dcid && p->validated && p->address_validated && p->conn->handshake_confirmed;
     bool fits = p->rec.in_flight + p->pmtud.probe <= p->cc.cwnd;    /* else the ACK that opens the window makes it due again */
     return can && fits ? p->pmtud.next : NEVER;
 }

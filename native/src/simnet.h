@@ -49,7 +49,7 @@ void check_before_send(struct simnet *n, int side);
 void check_after_send(struct simnet *n, int side);
 void check_nonces(struct simnet *n, int side, const uint8_t *data, size_t length);
 /* Around endpoint_receive: nothing is dropped without a name. */
-struct received { uint64_t accounted; uint64_t inner; uint32_t kept; };
+struct received { uint64_t accounted, drops, inner; uint32_t kept, events; };
 struct received check_before_receive(const struct simnet *n, int side);
 void check_after_receive(struct simnet *n, int side, const struct flight *f, struct received before);
 #endif

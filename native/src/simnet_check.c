@@ -118,7 +118,8 @@ static size_t long_nonce(struct simnet *n, int side, const uint8_t *p, size_t le
     struct aead_key *key = c->keys[level].send, *made = NULL;
     if (!key && level == LEVEL_INITIAL) {       /* discarded with the Handshake packet behind it */
         uint8_t secrets[2][32];
-        if (initial_secrets(c->odcid, c->odcid_length, secrets[0], secrets[1]))
+        bool retried = c->retry_cid_length;     /* RFC 9001 §5.2: keys of the DCID of the client's last first Initial */
+        if (initial_secrets(retried ? c->retry_cid : c->odcid, retried ? c->retry_cid_length : c->odcid_length, secrets[0], secrets[1]))
             key = made = aead_key_new(NULL, SUITE_AES_128_GCM_SHA256, secrets[side], 32);
     }
     if (key)
@@ -204,18 +205,13 @@ void check_after_send(struct simnet *n, int side)
 
 /* ---- accounts */
 
-static uint64_t accounted(const endpoint *e)
+static uint64_t drops(const endpoint *e)
 {
-    uint64_t sum = e->counters[COUNTER_packets_received] + e->counters[COUNTER_stateless_reset];
+    uint64_t sum = 0;
     for (int i = 0; i < COUNTER_COUNT; i++)
         if (counter_is_drop(i))
             sum += e->counters[i];
     return sum;
-}
-
-static uint64_t inner_accounted(const endpoint *e)
-{
-    return e->counters[COUNTER_inner_received];
 }
 
 static uint32_t kept(const endpoint *e)
@@ -238,16 +234,28 @@ static bool is_unnumbered(const struct flight *f)
 struct received check_before_receive(const struct simnet *n, int side)
 {
     const endpoint *e = n->ends[side];
-    return (struct received){ accounted(e), inner_accounted(e), kept(e) };
+    uint64_t d = drops(e);
+    return (struct received){ d + e->counters[COUNTER_packets_received] + e->counters[COUNTER_stateless_reset], d,
+                              e->counters[COUNTER_inner_received], kept(e), e->events.used };
 }
 
 void check_after_receive(struct simnet *n, int side, const struct flight *f, struct received before)
 {
     const endpoint *e = n->ends[side];
-    uint64_t now = accounted(e);
-    if (now + kept(e) <= before.accounted + before.kept && !is_unnumbered(f))
-        simnet_fail(n, "%s: a datagram of %u octets (first 0x%02x) was neither taken nor counted", side ? "server" : "client", f->length,
-                    f->data[0]);
-    if (inner_accounted(e) - before.inner > 1)
-        simnet_fail(n, "%s: one datagram gave several inner packets", side ? "server" : "client");
+    const char *name = side ? "server" : "client";
+    struct received now = check_before_receive(n, side);
+    if (now.accounted + now.kept <= before.accounted + before.kept && !is_unnumbered(f))
+        simnet_fail(n, "%s: a datagram of %u octets (first 0x%02x) was neither taken nor counted", name, f->length, f->data[0]);
+    if (now.inner - before.inner > f->inner)
+        simnet_fail(n, "%s: an inner packet came out that was not in the datagram", name);
+    if (!f->inner)
+        return;
+    if (now.inner > before.inner)
+        n->state.inner_taken[f->direction]++;
+    else if (now.kept > before.kept)
+        n->state.inner_kept[f->direction]++;
+    else if (now.drops > before.drops)
+        n->state.inner_refused[f->direction]++;
+    else if (now.events <= before.events && e->conn_count)     /* else it is an EVENT_DATAGRAM, or the connection ended by it */
+        simnet_fail(n, "%s: an inner packet vanished", name);
 }

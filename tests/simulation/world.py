@@ -1,0 +1,507 @@
+"""A client, a server and their network with a model beside them: random operations, and what must hold after each of them.
+
+The rules of every datagram (packet numbers, window, accounting, the engine's own books) are held in C (native/src/simnet_check.c
+and invariant.c). Here is the rest: what was delivered was sent, once and unchanged; the events of a connection make sense; every
+frame's token comes back; the counters add up; and while a path lives, things go on.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from native import ffi, lib
+from native.sim import ANY, BALANCED, MS, SECOND, Event, Node, Simulator, address, check, serial_of, udp4
+
+LINKS = 3
+CHUNK = 400
+PATIENCE = 8 * SECOND  # virtual time in which anything must have happened once the network is well
+NO_VIABLE_PATH = 0x10
+INVALID_TOKEN = 0xB
+UP, DOWN = 0, 1
+SIDES = ("client", "server")
+
+
+class Broken(AssertionError):
+    """A rule of the model does not hold."""
+
+
+def varint(value: int) -> bytes:
+    for octets, prefix in ((1, 0), (2, 1), (4, 2), (8, 3)):
+        if value < 1 << (8 * octets - 2):
+            return (prefix << (8 * octets - 2) | value).to_bytes(octets, "big")
+    raise ValueError(value)
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    octets = 1 << (data[at] >> 6)
+    return int.from_bytes(data[at : at + octets], "big") & (1 << (8 * octets - 2)) - 1, at + octets
+
+
+@dataclass(slots=True)
+class Stream:
+    """One direction of stream 0: chunks of a pattern, sent again when lost."""
+
+    sent: int = 0  # octets given to the engine at least once
+    tokens: dict[int, int] = field(default_factory=dict)  # token of a frame on its way -> offset of its chunk
+    waiting: list[int] = field(default_factory=list)  # offsets lost, or refused by a full queue
+    got: dict[int, bytes] = field(default_factory=dict)  # receiver: offset -> data
+    acked: set[int] = field(default_factory=set)
+
+
+PATTERN = bytes(i * 7 & 0xFF for i in range(256)) * (CHUNK // 256 + 2)
+
+
+def pattern(offset: int) -> bytes:
+    return PATTERN[offset % 256 : offset % 256 + CHUNK]
+
+
+@functools.cache
+def template(size: int, direction: int, flow: int) -> tuple[bytes, bytes]:
+    """An inner packet before and behind its serial number."""
+    packet = udp4(max(40, size), up=direction == UP, flow=flow)
+    return packet[:28], packet[36:]
+
+
+@dataclass(slots=True)
+class View:
+    """What one end has been told of one connection."""
+
+    closed: bool = False
+    gone: bool = False
+    validated: set[int] = field(default_factory=set)
+    abandoned: set[int] = field(default_factory=set)
+    state: dict[int, int] = field(default_factory=dict)
+    phase: int = 0
+
+
+class World:
+    """The model. Operations are methods; each may be called at any time and does nothing where it makes no sense."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(f"world {seed}")
+        self.sim = Simulator(seed + 1, client=self._options(), server=self._options(server=True), links=LINKS)
+        self.nodes: list[Node] = [self.sim.client, self.sim.server]
+        self.views: list[dict[int, View]] = [{}, {}]
+        self.conns: list[int] = [0, 0]  # the current connection's handle at each end, 0 = none
+        self.streams: list[Stream] = [Stream(), Stream()]  # by direction
+        self.serial = 0
+        self.tunnels: tuple[int, int] | None = None
+        self.inner_given: list[dict[bytes, int]] = [{}, {}]
+        self.inner_got: list[set[bytes]] = [set(), set()]
+        self.given_count = [0, 0]
+        self.datagram_serial = 0
+        self.datagrams_given: list[set[bytes]] = [set(), set()]
+        self.datagrams_got: list[set[bytes]] = [set(), set()]
+        self.ports = 41000
+        self.token = 100
+        self.log: list[str] = []
+        for side, node in enumerate(self.nodes):
+            node.on_event = lambda event, side=side: self._event(side, event)  # type: ignore[misc]
+            node.on_inner = lambda tun, packet, side=side: self._inner(side, packet)  # type: ignore[misc]
+        for link in range(LINKS):
+            self.sim.shape(link, delay=self.rng.choice([1, 5, 20, 60]) * MS)
+
+    def _options(self, *, server: bool = False) -> dict[str, int]:
+        rng = self.rng
+        return {
+            "retry_half_open": rng.choice([0, 0, 1]) if server else 0,
+            "key_update_packets": rng.choice([0, 0, 40, 200]),
+            "max_idle_timeout_ns": rng.choice([30, 30, 5]) * SECOND,
+            "max_udp_payload": rng.choice([1452, 1452, 1500, 1350]),
+        }
+
+    def close(self) -> None:
+        self.sim.close()
+
+    # ---- operations
+
+    def connect(self) -> None:
+        """A connection, if there is none; a lossy network may refuse it."""
+        if any(self.conns):
+            return
+        sim = self.sim
+        links = [link for link in range(LINKS) if not sim.wires[link, UP].cut]
+        if not links:
+            return
+        self.streams = [Stream(), Stream()]
+        conn = check(lib.conn_connect(sim.client.endpoint, self.rng.choice(links), sim.server_address, sim.now))
+        known = set(sim.server_handshake.done)
+        sim.client_handshake.start(conn)
+        self.conns[0] = conn
+        sim.run(12 * SECOND, lambda: not self.conns[0] or (self._confirmed(0) and bool(set(sim.server_handshake.done) - known)))
+        fresh = set(sim.server_handshake.done) - known
+        if not self.conns[0] or not fresh:
+            self._end()
+            return
+        peer = fresh.pop()
+        if self.views[1][peer].closed:
+            self._end()
+            return
+        self.conns[1] = peer
+        if self.tunnels is None:
+            self.tunnels = sim.tunnel(conn, peer, [BALANCED])
+            return
+        for side in range(2):
+            self._try(lib.tunnel_bind(self.nodes[side].endpoint, self.tunnels[side], self.conns[side], 0))
+
+    def _end(self) -> None:
+        """What is left of a connection that one end gave up goes by time-out."""
+        for side in range(2):
+            if self.conns[side]:
+                lib.conn_close(self.nodes[side].endpoint, self.conns[side], 1, 0, 0, ffi.NULL, 0)
+        self.sim.run(SECOND)
+        self.conns = [0, 0]
+
+    def open_path(self, link: int) -> None:
+        if self.conns[0]:
+            self._try(lib.path_open(self.sim.client.endpoint, self.conns[0], link % LINKS, self.sim.server_address))
+
+    def abandon(self, side: int, pick: int, code: int) -> None:
+        """Not the last path that works: that ends the connection, which `close_connection` does."""
+        paths = self._paths(side)
+        alive = [p for p, info in paths.items() if info.validated]
+        if self.conns[side] and len(alive) > 1:
+            self._try(lib.path_abandon(self.nodes[side].endpoint, self.conns[side], alive[pick % len(alive)], code))
+
+    def status(self, side: int, pick: int, available: bool) -> None:
+        paths = sorted(self._paths(side))
+        if self.conns[side] and paths:
+            self._try(lib.path_status_set(self.nodes[side].endpoint, self.conns[side], paths[pick % len(paths)], available))
+
+    def key_update(self, side: int) -> None:
+        if self.conns[side]:
+            self._try(lib.conn_key_update(self.nodes[side].endpoint, self.conns[side]))
+
+    def close_connection(self, side: int, code: int) -> None:
+        if self.conns[side]:
+            self._try(lib.conn_close(self.nodes[side].endpoint, self.conns[side], 1, code, 0, b"bye", 3))
+
+    def inner(self, direction: int, count: int, size: int, flows: int) -> None:
+        """Inner packets of the tunnel, also while no connection carries it."""
+        if not self.tunnels:
+            return
+        for i in range(count):
+            head, tail = template(size, direction, i % flows)
+            packet = head + self.serial.to_bytes(8, "big") + tail
+            self.serial += 1
+            self.inner_given[direction][packet] = self.sim.now
+            self.given_count[direction] += 1
+            self.sim.inner(self.nodes[direction], packet)
+
+    def traffic(self, interval: int, duration: int, size: int) -> None:
+        """Inner packets both ways for a while, whatever else happens meanwhile."""
+        self.sim.every(interval, self.sim.now + duration, lambda: [self.inner(d, 1, size, 4) for d in range(2)] and None)
+
+    def datagram(self, side: int, size: int) -> None:
+        """An HTTP datagram of Python's own (quarter stream 5)."""
+        if not self.conns[side]:
+            return
+        data = b"\x05" + self.datagram_serial.to_bytes(8, "big") + bytes(size)
+        self.datagram_serial += 1
+        if self._try(lib.conn_datagram_send(self.nodes[side].endpoint, self.conns[side], data, len(data))):
+            self.datagrams_given[side].add(data)
+
+    def stream(self, side: int, chunks: int) -> None:
+        if not self.conns[side]:
+            return
+        stream = self.streams[side]
+        for _ in range(chunks):
+            stream.waiting.append(stream.sent)
+            stream.sent += CHUNK
+        self._stream_push(side)
+
+    def rebind(self, link: int) -> None:
+        """The NAT of a link gives the client another port."""
+        link %= LINKS
+        self.ports += 1
+        self.sim.client_address[link] = address(f"10.{link + 1}.0.2", self.ports)
+
+    def shape(self, link: int, **changes: Any) -> None:
+        self.sim.shape(link % LINKS, **changes)
+
+    def share(self, on: bool) -> None:
+        """Links 0 and 1 share a line of 20 Mbit/s, or do not."""
+        for direction in range(2):
+            line = lib.simnet_common(self.sim.net, direction)
+            line.rate, line.queue = 20e6, 40 * MS
+            for link in range(2):
+                self.sim.wires[link, direction].shared = line if on else ffi.NULL
+
+    def wait(self, time: int) -> None:
+        self.sim.run(time)
+        for side in range(2):
+            self._stream_push(side)
+
+    # ---- what comes out
+
+    def _event(self, side: int, event: Event) -> None:
+        view = self.views[side].setdefault(event.conn, View())
+        if view.gone:
+            raise Broken(f"{SIDES[side]}: event {event.type} of a connection that is gone")
+        if event.type == lib.EVENT_GONE:
+            if not view.closed:
+                raise Broken(f"{SIDES[side]}: GONE without CLOSED")
+            view.gone = True
+            return
+        if view.closed:
+            if event.type in (lib.EVENT_FRAME, lib.EVENT_DATAGRAM, lib.EVENT_KEY_PHASE, lib.EVENT_CLOSED, lib.EVENT_PATH_VALIDATED):
+                raise Broken(f"{SIDES[side]}: event {event.type} after CLOSED")
+            return
+        if event.type == lib.EVENT_CLOSED:
+            view.closed = True
+            self._closed(side, event)
+        elif event.type == lib.EVENT_PATH_VALIDATED:
+            if event.path in view.validated or event.path in view.abandoned:
+                raise Broken(f"{SIDES[side]}: path {event.path} validated twice, or after its end")
+            view.validated.add(event.path)
+        elif event.type == lib.EVENT_PATH_STATE:
+            self._state(side, view, event)
+        elif event.type == lib.EVENT_PATH_ABANDONED:
+            if event.path in view.abandoned:
+                raise Broken(f"{SIDES[side]}: path {event.path} abandoned twice")
+            view.abandoned.add(event.path)
+        elif event.type == lib.EVENT_KEY_PHASE:
+            if event.a != view.phase + 1:
+                raise Broken(f"{SIDES[side]}: key phase {event.a} after {view.phase}")
+            view.phase = event.a
+        elif event.type == lib.EVENT_DATAGRAM:
+            self._datagram(side, event.data)
+        elif event.type in (lib.EVENT_ACKED, lib.EVENT_LOST) and event.level == 2 and event.conn == self.conns[side]:
+            self._token(side, event)
+        elif event.type == lib.EVENT_FRAME and event.data[0] & 0xF8 == 0x08:
+            self._chunk(1 - side, event.data)
+        elif event.type == lib.EVENT_OVERFLOW:
+            raise Broken(f"{SIDES[side]}: event queue full")
+        (self.sim.client_handshake, self.sim.server_handshake)[side](event)
+
+    def _closed(self, side: int, event: Event) -> None:
+        view = self.views[side][event.conn]
+        if event.a == NO_VIABLE_PATH and not event.level and view.abandoned:  # both gave up, each another one
+            pass
+        elif event.token == lib.CLOSE_ERROR:
+            raise Broken(f"{SIDES[side]}: closed for {event.a:#x}, frame {event.b:#x}: {event.data.decode(errors='replace')}")
+        elif event.a == INVALID_TOKEN and any(w.corrupted for w in self.sim.wires.values()):
+            pass  # a Retry's token is judged before the packet is opened (RFC 9000 §8.1.2): a flipped bit there ends the attempt
+        elif event.token == lib.CLOSE_PEER and not event.level and event.a:
+            raise Broken(f"{SIDES[side]}: the peer closed for {event.a:#x}: {event.data.decode(errors='replace')}")
+        elif event.token == lib.CLOSE_RESET and self.conns[1 - side]:  # else the peer closed, and its word was lost
+            raise Broken(f"{SIDES[side]}: stateless reset")
+        if event.conn == self.conns[side]:
+            self.conns[side] = 0
+
+    def _state(self, side: int, view: View, event: Event) -> None:
+        before, path = view.state.get(event.path, lib.PATH_UNUSED), event.path
+        if event.a in (lib.PATH_ACTIVE, lib.PATH_SUSPECT, lib.PATH_FAILED) and path not in view.validated:
+            raise Broken(f"{SIDES[side]}: path {path} is in state {event.a} and was not validated")
+        if before == lib.PATH_ABANDONED:
+            raise Broken(f"{SIDES[side]}: path {path} came back from abandonment")
+        view.state[path] = event.a
+
+    def _inner(self, side: int, packet: bytes) -> None:
+        direction = 1 - side
+        if packet[9] == 1:  # an ICMP answer of the engine to its own side
+            return
+        if packet not in self.inner_given[direction]:
+            raise Broken(f"{SIDES[side]}: an inner packet that was not sent, or altered")
+        if packet in self.inner_got[direction]:
+            raise Broken(f"{SIDES[side]}: inner packet delivered twice")
+        self.inner_got[direction].add(packet)
+
+    def _datagram(self, side: int, data: bytes) -> None:
+        if data[:2] == b"\0\0" and data[2:] in self.inner_given[1 - side]:  # it came before the tunnel was bound here
+            return
+        if data not in self.datagrams_given[1 - side]:
+            raise Broken(f"{SIDES[side]}: a datagram that was not sent, or altered")
+        if data in self.datagrams_got[1 - side]:
+            raise Broken(f"{SIDES[side]}: datagram delivered twice")
+        self.datagrams_got[1 - side].add(data)
+
+    def _token(self, side: int, event: Event) -> None:
+        stream = self.streams[side]
+        offset = stream.tokens.pop(event.token, None)
+        if offset is None:
+            raise Broken(f"{SIDES[side]}: token {event.token} came back twice")
+        if event.type == lib.EVENT_LOST:
+            stream.waiting.append(offset)
+            return
+        if offset not in stream.got:
+            raise Broken(f"{SIDES[side]}: a frame was acknowledged that did not arrive")
+        stream.acked.add(offset)
+
+    def _chunk(self, direction: int, frame: bytes) -> None:
+        _, at = read_varint(frame, 1)
+        offset, at = read_varint(frame, at)
+        length, at = read_varint(frame, at)
+        data = frame[at:]
+        if len(data) != length or data != pattern(offset)[:length]:
+            raise Broken(f"stream data altered at {offset}")
+        self.streams[direction].got[offset] = data
+
+    def _stream_push(self, side: int) -> None:
+        stream = self.streams[side]
+        while self.conns[side] and stream.waiting:
+            offset = stream.waiting.pop(0)
+            frame = b"\x0e\x00" + varint(offset) + varint(CHUNK) + pattern(offset)
+            self.token += 1
+            if not self._try(
+                lib.conn_frame_send(self.nodes[side].endpoint, self.conns[side], 2, ANY, frame, len(frame), self.token, 0)
+            ):
+                stream.waiting.append(offset)
+                return
+            stream.tokens[self.token] = offset
+
+    # ---- rules over time
+
+    def _try(self, result: int) -> bool:
+        """Errors of state and limits are answers; others are ours."""
+        if result >= 0:
+            return True
+        if -result in (lib.ENGINE_E_STATE, lib.ENGINE_E_LIMIT, lib.ENGINE_E_HANDLE):
+            return False
+        raise Broken(f"engine error {-result}")
+
+    def _paths(self, side: int) -> dict[int, Any]:
+        return self.nodes[side].paths(self.conns[side]) if self.conns[side] else {}
+
+    def _confirmed(self, side: int) -> bool:
+        return bool(self.conns[side]) and bool(self.nodes[side].stats(self.conns[side]).handshake_confirmed)
+
+    def check(self) -> None:
+        """What holds at any moment."""
+        self.sim.check()
+        state, wires = self.sim.state, self.sim.wires
+        for direction in range(2):
+            sender, receiver = self.nodes[direction].counters(), self.nodes[1 - direction].counters()
+            lines = [wires[link, direction] for link in range(LINKS)]
+            total = {
+                name: sum(getattr(w, name) for w in lines)
+                for name in ("sent", "passed", "dropped", "lost", "cut_drops", "mtu_drops", "queue_drops", "delivered", "nobody",
+                             "duplicated", "inner_sent", "inner_dropped", "inner_duplicated")
+            }  # fmt: skip
+            self._equal("datagrams sent", total["sent"], sender.get("udp_sent", 0))
+            self._equal("sent = passed + dropped", total["sent"], total["passed"] + total["dropped"])
+            self._equal("drops", total["dropped"], sum(total[n] for n in ("lost", "cut_drops", "mtu_drops", "queue_drops")))
+            self._equal("datagrams received", total["delivered"], receiver.get("udp_received", 0))
+            self._equal("inner sent", total["inner_sent"], sender.get("inner_sent", 0))
+            arrived = state.inner_taken[direction] + state.inner_kept[direction] + state.inner_refused[direction]
+            on_way = total["inner_sent"] + total["inner_duplicated"] - total["inner_dropped"] - state.inner_in_flight[direction]
+            if arrived > on_way:
+                raise Broken(f"{arrived} datagrams with inner packets arrived, {on_way} could")
+            taken, kept = state.inner_taken[direction], state.inner_kept[direction]
+            if not taken <= receiver.get("inner_received", 0) <= taken + kept:
+                raise Broken(
+                    f"{receiver.get('inner_received', 0)} inner packets received, {taken} came out ({kept} waited for keys)"
+                )
+        in_flight = sum(w.passed + w.duplicated - w.delivered - w.nobody for w in wires.values())
+        self._equal("datagrams in flight", in_flight, state.in_flight)
+
+    @staticmethod
+    def _equal(what: str, a: int, b: int) -> None:
+        if a != b:
+            raise Broken(f"{what}: {a} and {b}")
+
+    def inner_account(self, direction: int) -> None:
+        """Every inner packet given to an end was sent, dropped by a name, or waits; when nothing is under way."""
+        counters = self.nodes[direction].drops()
+        names = ("inner_malformed", "ingress_filter", "inner_destination", "inner_mtu", "inner_path_mtu", "tunnel_none",
+                 "tunnel_hold_full", "tunnel_hold_expired", "steering_no_rule", "steering_no_path", "path_queue_full")  # fmt: skip
+        # inner_malformed, filter and destination also count what arrives; our packets never meet those
+        dropped = sum(counters.get(name, 0) for name in names)
+        waiting = sum(info.queue_packets for info in self._paths(direction).values())
+        sent = self.nodes[direction].counters().get("inner_sent", 0)
+        if self.given_count[direction] != sent + dropped + waiting:
+            raise Broken(
+                f"{SIDES[direction]}: {self.given_count[direction]} inner packets given, {sent} sent, {waiting} wait, "
+                f"dropped {counters}"
+            )
+
+    def heal(self) -> None:
+        """A network without faults, the size of the line aside."""
+        for wire in self.sim.wires.values():
+            wire.cut, wire.loss, wire.corrupt, wire.duplicate, wire.reorder, wire.jitter, wire.mtu = 0, 0, 0, 0, 0, 0, 0
+            wire.shared = ffi.NULL
+            if wire.rate and wire.rate < 2e6:
+                wire.rate = 2e6
+
+    def settle(self) -> None:
+        """Once the network is well, a connection that has not ended carries everything again, within bounded time."""
+        self.heal()
+        sim = self.sim
+        if not all(self.conns):
+            sim.run(PATIENCE)
+            self.check()
+            return
+        sim.run(3 * SECOND)  # a failed path is probed every half second
+        if not all(self.conns):
+            self.check()
+            return
+        marks = [len(self.inner_got[d]) for d in range(2)]
+        for direction in range(2):
+            self.stream(direction, 2)
+        conns = list(self.conns)
+
+        def done() -> bool:
+            for side in range(2):
+                self._stream_push(side)
+            whole = all(len(s.got) * CHUNK == s.sent and not s.tokens and not s.waiting for s in self.streams)
+            return whole and all(len(self.inner_got[d]) - marks[d] >= 3 for d in range(2))
+
+        def nudge() -> None:
+            for direction in range(2):  # what goes to an address that the client has left is lost: not the first must arrive
+                self.inner(direction, 1, 200, 1)
+
+        sim.every(100 * MS, sim.now + PATIENCE - SECOND, nudge)
+        if not sim.run(PATIENCE, done):
+            raise Broken(
+                f"no progress in {PATIENCE // SECOND} s: connections {conns} -> {self.conns}, inner "
+                f"{[len(self.inner_got[d]) - marks[d] for d in range(2)]}, streams "
+                f"{[(len(s.got) * CHUNK, s.sent, len(s.tokens), len(s.waiting)) for s in self.streams]}, "
+                f"paths {[{p: (i.state, i.reason, i.bytes_in_flight) for p, i in self._paths(s).items()} for s in range(2)]}"
+            )
+        if self.conns != conns:
+            raise Broken("the connection ended although the network is well")
+        sim.run(PATIENCE)
+        self._nothing_lost()
+        for direction in range(2):
+            self.inner_account(direction)
+        self.check()
+
+    def _nothing_lost(self) -> None:
+        """In a network that has been well for a while every inner packet arrives, on whatever path."""
+        for wire in self.sim.wires.values():
+            wire.rate = 0
+        self.sim.run(2 * SECOND)
+        first = self.serial
+        for _ in range(10):
+            for direction in range(2):
+                self.inner(direction, 4, 300, 4)
+            self.sim.run(50 * MS)
+        self.sim.run(2 * SECOND)
+        mine = [{p for p in self.inner_given[d] if serial_of(p) >= first} for d in range(2)]
+        lost = [len(mine[d] - self.inner_got[d]) for d in range(2)]
+        if any(lost) or [len(m) for m in mine] != [40, 40]:
+            raise Broken(f"{lost} of 40 inner packets were lost in a network without faults: {self.summary()}")
+
+    def finish(self) -> None:
+        """After a close nothing is left at either end."""
+        if self.conns[0]:
+            self.close_connection(0, 0)
+        self.sim.run(40 * SECOND)
+        for side in range(2):
+            left = self.nodes[side].connections()
+            if left:
+                raise Broken(f"{SIDES[side]}: connections {left} are left")
+            if any(not view.gone for view in self.views[side].values()):
+                raise Broken(f"{SIDES[side]}: a connection did not say GONE")
+        self.check()
+
+    def summary(self) -> dict[str, Any]:
+        """What happened, for the reader of a failure."""
+        drops: Counter[str] = Counter()
+        for node in self.nodes:
+            drops.update(node.drops())
+        return {"now": self.sim.now / SECOND, "trace": f"{self.sim.trace:016x}", "drops": dict(drops)}
