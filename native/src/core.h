@@ -180,7 +180,7 @@ struct path {
     uint64_t challenge_at, challenge_sent;
     struct path_response responses[LIMIT_PATH_RESPONSES];
     uint32_t response_count;
-    bool migrating;                     /* a new remote is being validated */
+    bool migrating;                     /* a new remote is being validated; the old one was valid */
     uint32_t old_link;
     struct address old_remote;
     uint64_t amp_received, amp_sent;

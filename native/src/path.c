@@ -241,11 +241,11 @@ static void migrate(struct path *p, uint32_t link, const struct address *remote,
         p->challenge_at = NEVER;
         p->address_validated = true;
     } else {
-        if (!p->migrating) {
+        if (!p->migrating && p->address_validated) {        /* only a valid address is worth going back to */
             p->old_link = p->link;
             p->old_remote = p->remote;
+            p->migrating = true;
         }
-        p->migrating = true;
         p->address_validated = false;
         p->amp_received = p->amp_sent = 0;
         path_validate_start(p, now);
@@ -368,7 +368,7 @@ void path_drop(struct path *p, uint64_t code, bool by_peer, int reason, uint64_t
         return;
     }
     if (!by_peer)
-        p->free_at = now + RULE(MP_58, 3 * keep);       /* a peer that never mirrors it */
+        p->free_at = RULE(MP_58, NEVER);    /* a peer that has not heard of it yet still sends here: no stateless reset for that */
     bool used = p->state != PATH_UNUSED;
     path_state_set(p, PATH_ABANDONED, reason);
     p->challenge_live = p->challenge_due = false;

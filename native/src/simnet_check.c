@@ -246,9 +246,9 @@ void check_after_receive(struct simnet *n, int side, const struct flight *f, str
     struct received now = check_before_receive(n, side);
     if (now.accounted + now.kept <= before.accounted + before.kept && !is_unnumbered(f))
         simnet_fail(n, "%s: a datagram of %u octets (first 0x%02x) was neither taken nor counted", name, f->length, f->data[0]);
-    if (now.inner - before.inner > f->inner)
-        simnet_fail(n, "%s: an inner packet came out that was not in the datagram", name);
-    if (!f->inner)
+    if (f->inner && now.inner - before.inner > 1)
+        simnet_fail(n, "%s: several inner packets came out of one", name);
+    if (!f->inner)                      /* Python's own datagrams may carry inner packets, too: a test's business */
         return;
     if (now.inner > before.inner)
         n->state.inner_taken[f->direction]++;

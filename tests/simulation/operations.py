@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from world import DOWN, LINKS, UP, World
 
+from native import lib
 from native.sim import MS
 
 Operation = Callable[[World, random.Random], None]
@@ -64,6 +65,7 @@ OPERATIONS: dict[str, tuple[int, Operation]] = {
     "shape": (5, _shape),
     "mtu": (1, lambda w, r: w.shape(r.randrange(LINKS), mtu=r.choice([0, 0, 1500, 1400, 1359]))),
     "ecn": (1, _ecn),
+    "control": (1, lambda w, r: w.control(r.randrange(2), r.randrange(lib.CC_COUNT))),
     "share": (1, lambda w, r: w.share(r.random() < 0.5)),
     "close": (1, lambda w, r: w.close_connection(r.randrange(2), r.randrange(100))),
     "connect": (2, lambda w, r: w.connect()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from native import lib
-from native.sim import BALANCED, MS, SECOND, Simulator, check, udp4
+from native.sim import BALANCED, MS, SECOND, Simulator, address, check, udp4
 
 UP = 0
 
@@ -37,3 +37,58 @@ def test_a_path_without_the_peers_cid_does_not_keep_its_mtu_timer_due() -> None:
         assert path.validated and path.max_udp_payload == 1331
         s.run(2 * SECOND)
         assert s.server.paths(peer)[1].max_udp_payload == 1500
+
+
+def test_a_path_whose_address_changes_while_it_is_validated_is_validated_all_the_same() -> None:
+    """It stayed in validation for ever: the new address was valid, the path was not."""
+    with Simulator(3) as s:
+        conn, peer = s.connect()
+        s.tunnel(conn, peer, [BALANCED])
+        s.run(SECOND)
+        path = check(lib.path_open(s.client.endpoint, conn, 1, s.server_address))
+        s.run(11 * MS)
+        assert s.client.paths(conn)[path].validated and not s.server.paths(peer)[path].validated
+        s.client_address[1] = address("10.2.0.2", 50123)
+        s.wires[1, UP].loss = 1.0  # nor does the client's PATH_RESPONSE arrive
+        s.run(2 * MS)
+        s.wires[1, UP].loss = 0.0
+        check(lib.conn_frame_send(s.client.endpoint, conn, 2, path, b"\x01", 1, 0, 1))
+        s.run(SECOND)
+        info = s.server.paths(peer)[path]
+        assert info.validated and info.state in (lib.PATH_ACTIVE, lib.PATH_STANDBY) and info.remote.port == 50123
+
+
+def test_an_address_that_was_never_valid_is_not_gone_back_to() -> None:
+    """A path that moved before it was validated fell back to its first address as if that were valid (3x limit off)."""
+    with Simulator(4) as s:
+        conn, peer = s.connect()
+        s.run(SECOND)
+        s.wires[1, 1].cut = True  # no challenge of the server's arrives
+        path = check(lib.path_open(s.client.endpoint, conn, 1, s.server_address))
+        s.run(20 * MS)
+        s.client_address[1] = address("10.2.0.2", 50123)
+        check(lib.conn_frame_send(s.client.endpoint, conn, 2, path, b"\x01", 1, 0, 1))
+        s.run(20 * MS)
+        assert s.server.paths(peer)[path].remote.port == 50123
+        s.wires[0, UP].cut = True  # nor does the client's word that it gave the path up
+        s.run(10 * SECOND)
+        assert [(e.path, e.a, e.b) for e in s.server.of_type(lib.EVENT_PATH_ABANDONED)] == [(path, 0x3E76, 0)]
+
+
+def test_a_peer_that_has_not_heard_of_an_abandonment_is_not_reset() -> None:
+    """The CIDs of the path were forgotten after nine PTO, and the peer's next packet on it met a stateless reset."""
+    with Simulator(5) as s:
+        conn, peer = s.connect()
+        path = s.open_path(conn, 1)
+        for link in range(2):
+            s.shape(link, cut=True)
+        check(lib.path_abandon(s.server.endpoint, peer, path, 0))
+        s.run(5 * SECOND)
+        s.shape(1, cut=False)
+        s.run(5 * SECOND)
+        assert not s.client.of_type(lib.EVENT_CLOSED) and "reset_sent" not in s.server.counters()
+        assert path in s.client.paths(conn)
+        s.shape(0, cut=False)
+        s.run(2 * SECOND)
+        assert [e.b for e in s.client.of_type(lib.EVENT_PATH_ABANDONED)] == [1]
+        assert not s.client.of_type(lib.EVENT_CLOSED)

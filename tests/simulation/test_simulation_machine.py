@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from world import LINKS, World
 
+from native import lib
 from native.sim import MS
 
 links = st.integers(0, LINKS - 1)
@@ -100,6 +101,10 @@ class WorldMachine(RuleBasedStateMachine):
     )
     def ecn(self, link: int, ecn: tuple[int, int, int, int], mark: int) -> None:
         self.here.shape(link, ecn=ecn, mark=mark)
+
+    @rule(side=sides, which=st.integers(0, lib.CC_COUNT - 1))
+    def control(self, side: int, which: int) -> None:
+        self.here.control(side, which)
 
     @rule(on=st.booleans())
     def share(self, on: bool) -> None:

@@ -109,6 +109,7 @@ class World:
         rng = self.rng
         return {
             "retry_half_open": rng.choice([0, 0, 1]) if server else 0,
+            "congestion_control": rng.randrange(lib.CC_COUNT),
             "key_update_packets": rng.choice([0, 0, 40, 200]),
             "max_idle_timeout_ns": rng.choice([30, 30, 5]) * SECOND,
             "max_udp_payload": rng.choice([1452, 1452, 1500, 1350]),
@@ -195,6 +196,11 @@ class World:
     def traffic(self, interval: int, duration: int, size: int) -> None:
         """Inner packets both ways for a while, whatever else happens meanwhile."""
         self.sim.every(interval, self.sim.now + duration, lambda: [self.inner(d, 1, size, 4) for d in range(2)] and None)
+
+    def control(self, side: int, which: int) -> None:
+        """Another congestion controller, while traffic runs."""
+        if self.conns[side]:
+            self._try(lib.conn_congestion_control_set(self.nodes[side].endpoint, self.conns[side], which))
 
     def datagram(self, side: int, size: int) -> None:
         """An HTTP datagram of Python's own (quarter stream 5)."""
@@ -474,6 +480,8 @@ class World:
         """In a network that has been well for a while every inner packet arrives, on whatever path."""
         for wire in self.sim.wires.values():
             wire.rate = 0
+        if not self.sim.run(100 * SECOND, lambda: not any(i.queue_packets for s in range(2) for i in self._paths(s).values())):
+            raise Broken("queues that do not empty in 100 s")
         self.sim.run(2 * SECOND)
         first = self.serial
         for _ in range(10):
