@@ -31,7 +31,7 @@ from lab.topology import (
 
 SUPI = "imsi-001010000000001"
 PLMN = {"mcc": "001", "mnc": "01"}
-TUN_MTU = 1280
+TUN_MTU = 1400  # at most: the UE begins at 1280 and follows what its paths carry
 
 
 def write_secret(path: Path, text: str) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.capture_compose import ComposeError, compose
+from lab.configs import TUN_MTU
 from lab.decrypt_nas import NasKeysError
 from lab.errors import LabError
 from lab.inspect_stats import verify_capture
@@ -251,7 +252,7 @@ class Runner:
 
     def _cpu_add(self, before: dict[str, float], result: TrafficResult) -> None:
         """Microseconds of CPU per inner packet of a full segment; the mean of the eight-flow phases."""
-        packets = result.octets / 1228  # TUN MTU 1280 less IPv4 and TCP with timestamps
+        packets = result.octets / (TUN_MTU - 52)  # less IPv4 and TCP with timestamps
         if packets < 1000:
             return
         for node, now in self._cpu().items():

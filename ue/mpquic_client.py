@@ -24,6 +24,7 @@ from ue.key_store import KeyStore, Slot
 from ue.path_keeper import PathKeeper, Sleep
 from ue.ports import Assignment, ConnectionPort, EndpointPort, TunnelPort, TunnelSpec, TunPort
 from ue.sm import Session, usable
+from ue.tun_mtu import TunMtu
 
 REFUSED_RETRIES = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Seconds after each refusal: step 5b may be faster than step 6 (design §3)."""
@@ -76,6 +77,7 @@ class MpquicClient:
         self._config, self._store, self._endpoint, self._tun = config, store, endpoint, tun
         self._events, self._counters, self._sleep, self._clock = events, counters, sleep, clock
         self._refused, self._key_wanted = refused, key_wanted
+        self._mtu = TunMtu(tun, config.tun_mtu, events, counters)
         self._links: list[tuple[str, str]] = [(a.name, a.type) for a in config.accesses]
         self._session: Session | None = None
         self._tunnel: TunnelPort | None = None
@@ -231,6 +233,7 @@ class MpquicClient:
         if self._current is not None:
             self._replace(self._current)
         self._current = new
+        self._mtu.follow(connection)
         self._events.emit(
             "connection_ready",
             generation=slot.generation,
@@ -349,6 +352,7 @@ class MpquicClient:
             self._counters.inc("mpquic.close_unfinished")
 
     async def stop(self) -> None:
+        self._mtu.stop()
         if self._wanting is not None:
             self._wanting.cancel()
         gone = [c for c in (self._current, self._coming, *self._draining.values()) if c is not None]

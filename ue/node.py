@@ -22,6 +22,7 @@ from ue.nas_client import NasClient
 from ue.ports import EndpointPort, TunPort
 from ue.registration import Timer
 from ue.sm import Session, SmClient
+from ue.tun_mtu import LEAST
 
 REKEY_LIMIT = 20.0
 KEY_RETRY = 5.0
@@ -83,7 +84,7 @@ class Ue:
     async def start(self) -> None:
         """Ready means: registering. The session comes as events."""
         config = self._config
-        self._tun = self._make_tun(config.tun, config.tun_mtu)
+        self._tun = self._make_tun(config.tun, LEAST)
         self._endpoint = self._make_endpoint(config, self._tun.fd)
         self._client = MpquicClient(
             config,

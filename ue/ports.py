@@ -90,3 +90,5 @@ class TunPort(Protocol):
         self, ipv4: IPv4Address | None, ipv6: IPv6Network | None, interface_id: bytes | None, routes: Sequence[Network]
     ) -> None:
         """Its addresses and routes, in place of those before."""
+
+    def mtu_set(self, mtu: int) -> None: ...

@@ -84,6 +84,13 @@ class Tun:
             ipr.route("replace", dst=destination, oif=index)
             self._routes.append(destination)
 
+    def mtu_set(self, mtu: int) -> None:
+        try:
+            self._netns.call_sync(lambda: self._netns.ipr.link("set", index=self._index, mtu=mtu))
+        except Exception as error:
+            raise DatapathError(f"TUN {self.name}: MTU {mtu}: {type(error).__name__}: {error}") from error
+        self.mtu = mtu
+
     def close(self) -> None:
         """With the last descriptor the device goes."""
         self._netns.close()

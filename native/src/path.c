@@ -485,6 +485,7 @@ void path_info_fill(struct path *p, struct path_info *o)
     o->validated = p->validated;
     o->peer_available = !p->peer_backup;
     o->max_udp_payload = p->pmtud.size;
+    o->inner_mtu = path_inner_mtu(p);
     o->rtt_latest = p->rec.latest;
     o->rtt_smoothed = p->rec.smoothed;
     o->rtt_min = p->rec.min != NEVER ? p->rec.min : 0;

@@ -25,17 +25,20 @@ static bool rule_matches(const struct steering_rule *r, const uint8_t key[40])
     return !r->match_port || (port >= r->port_low && port <= r->port_high);
 }
 
-enum grade { GRADE_GOOD, GRADE_BACKUP, GRADE_SUSPECT, GRADE_NONE };
+/* narrow: too small for this packet, whose sender would have to be told: of a path whose MTU is still looked for that is wrong soon */
+enum grade { GRADE_GOOD, GRADE_BACKUP, GRADE_SUSPECT, GRADE_NARROW, GRADE_NONE };
 
-static enum grade grade_of(const struct path *p)
+static enum grade grade_of(const struct path *p, size_t length)
 {
+    if (path_usable(p) && length > path_inner_mtu(p))
+        return GRADE_NARROW;
     if (path_usable(p))
         return RULE(MP_50, p->peer_backup) ? GRADE_BACKUP : GRADE_GOOD;
     return p->state == PATH_SUSPECT && p->dcid ? GRADE_SUSPECT : GRADE_NONE;
 }
 
-/* The best path over this access and how good it is. */
-static struct path *path_over(struct conn *c, int access, enum grade *grade)
+/* The best path over this access for a packet of this length, and how good it is. */
+static struct path *path_over(struct conn *c, int access, size_t length, enum grade *grade)
 {
     struct path *best = NULL;
     *grade = GRADE_NONE;
@@ -43,7 +46,7 @@ static struct path *path_over(struct conn *c, int access, enum grade *grade)
         struct path *p = c->paths[i];
         if (p->state == PATH_UNUSED || c->e->access[p->link] != access)
             continue;
-        enum grade g = grade_of(p);
+        enum grade g = grade_of(p, length);
         if (g == GRADE_NONE || g > *grade)
             continue;
         if (!best || g < *grade || p->queue_bytes < best->queue_bytes) {
@@ -89,7 +92,7 @@ static int home_choose(struct conn *c, struct tunnel *t, const struct steering_r
     for (uint32_t i = 0; i < t->young_count; i++)
         charge[t->young[(t->young_first + i) % YOUNG_MAX].access] += YOUNG_CHARGE;
     for (int a = 0; a < 2; a++) {
-        path_over(c, a, &grade[a]);
+        path_over(c, a, 0, &grade[a]);
         score[a] = r->weight[a] ? (t->load[a] + charge[a] + YOUNG_CHARGE) / r->weight[a] : INFINITY;
     }
     int home = score[0] == score[1] ? r->weight[1] > r->weight[0] : score[1] < score[0];
@@ -128,10 +131,10 @@ struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *pack
     const struct steering_rule *r = &t->rules[f->rule];
     bool other = r->mode == STEER_LOAD_BALANCING || r->has_standby;
     enum grade at_home, away = GRADE_NONE;
-    struct path *home = path_over(c, f->home, &at_home);
+    struct path *home = path_over(c, f->home, length, &at_home);
     if (at_home == GRADE_GOOD)
         return home;
-    struct path *elsewhere = other ? path_over(c, !f->home, &away) : NULL;
+    struct path *elsewhere = other ? path_over(c, !f->home, length, &away) : NULL;
     *drop = COUNTER_steering_no_path;
     return away < at_home ? elsewhere : home;
 }

@@ -152,3 +152,23 @@ def test_a_probe_that_the_window_does_not_hold_waits_for_it(sim: Simulator) -> N
     sim.run(20 * SECOND)
     assert min(windows) < 2 * MOST  # canary: the window was that small
     assert size(sim.client, conn, path) == MOST
+
+
+def test_a_packet_too_large_for_its_home_goes_where_it_fits(sim: Simulator) -> None:
+    """A path that was just validated does not know its MTU yet: that is no reason to tell the sender of a small one."""
+    Net(sim).most[1] = BASE
+    conn, peer = sim.connect()
+    path = sim.open_path(conn, 1)
+    sim.run(5 * SECOND)
+    assert size(sim.client, conn, path) == BASE and size(sim.client, conn) == MOST
+    sim.tunnel(conn, peer, [{"mode": 2, "weight": [1, 99]}], mtu=1400)
+    before = sim.client.paths(conn)[path].datagrams_sent
+    for flow in range(4):
+        sim.inner(sim.client, udp4(1200, flow=flow))
+    sim.run(100 * MS)
+    assert sim.client.paths(conn)[path].datagrams_sent > before  # canary: small ones go there
+    delivered = len(sim.server.inner)
+    for flow in range(4):
+        sim.inner(sim.client, udp4(1400, flow=flow))
+    sim.run(100 * MS)
+    assert len(sim.server.inner) == delivered + 4 and not sim.client.counters().get("inner_path_mtu")

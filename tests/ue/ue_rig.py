@@ -19,14 +19,18 @@ EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 class FakeConnection:
     def __init__(self, endpoint, link, number):
         self.endpoint, self.link, self.client_random = endpoint, link, f"{number:064x}"
-        self.handler = None
         self.ended = asyncio.get_running_loop().create_future()
         self.opened = {0: link}
         self.status = {}
+        self.handlers = []
         self.log = []
 
     def on_path(self, handler):
-        self.handler = handler
+        self.handlers.append(handler)
+
+    def handler(self, name, fields):
+        for handler in self.handlers:
+            handler(name, fields)
 
     async def connect_ip(self, tunnel):
         self.admitted_by = tunnel
@@ -128,6 +132,9 @@ class FakeTun:
 
     def configure(self, ipv4, ipv6, interface_id, routes):
         self.settings.append((ipv4, ipv6, interface_id, tuple(routes)))
+
+    def mtu_set(self, mtu):
+        self.mtu = mtu
 
     def close(self):
         pass

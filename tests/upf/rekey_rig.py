@@ -64,6 +64,9 @@ class NoTun:
     def configure(self, *_: object) -> None:
         pass
 
+    def mtu_set(self, mtu: int) -> None:
+        pass
+
 
 class Rekey:
     """`up` and `down`: serials of the probes sent and of those that arrived, each way."""
