@@ -28,6 +28,8 @@ E_HANDLE = 2
 E_STATE = 3
 E_LIMIT = 4
 PATH_STATES = ("unused", "validating", "active", "standby", "suspect", "failed", "abandoned")
+ECN_STATES = ("testing", "unknown", "capable", "failed")
+ECN_FAILURES = ("", "missing", "bleached", "remarked", "excess", "decreased", "black hole", "off")
 PATH_REASONS = (
     "",
     "not validated",
@@ -362,6 +364,8 @@ class Engine:
             fields["remote"] = "{}:{}".format(*_remote(out[i].remote))
             fields["state"] = path_state(out[i].state)
             fields["reason"] = path_reason(out[i].reason)
+            fields["ecn_state"] = ECN_STATES[out[i].ecn_state]
+            fields["ecn_failure"] = ECN_FAILURES[out[i].ecn_failure]
             fields["congestion_control"] = CONGESTION_CONTROLLERS[out[i].congestion_control]
             fields["access"] = ACCESSES[out[i].access] if 0 <= out[i].access < len(ACCESSES) else ""
             result.append(fields)

@@ -26,6 +26,7 @@ SECTIONS: dict[str, list[str]] = {
         "counters.c",
         "cubic.c",
         "delivery.c",
+        "ecn.c",
         "endpoint.c",
         "event.c",
         "flow.c",

@@ -15,7 +15,7 @@ static void not_authentic(struct conn *c, int level)
 }
 
 /* Keeps a packet whose keys are not there yet: they may be on their way from Python. */
-static void keep(struct conn *c, int level, const uint8_t *packet, size_t length, uint32_t link, uint64_t now)
+static void keep(struct conn *c, int level, const uint8_t *packet, size_t length, uint32_t link, uint8_t ecn, uint64_t now)
 {
     bool hopeless = level == LEVEL_INITIAL || (level == LEVEL_HANDSHAKE && c->handshake_confirmed);
     struct packet *k = hopeless || length > PACKET_CAPACITY || c->undecryptable_count >= LIMIT_UNDECRYPTABLE ? NULL
@@ -27,7 +27,7 @@ static void keep(struct conn *c, int level, const uint8_t *packet, size_t length
     memcpy(k->buffer, packet, length);
     k->offset = 0;
     k->length = (uint16_t)length;
-    k->flow = (uint32_t)level;
+    k->flow = (uint32_t)level | (uint32_t)ecn << 8;
     k->tunnel = link;
     k->enqueued = now;
     struct packet **at = &c->undecryptable;
@@ -121,7 +121,7 @@ void conn_receive_long(struct conn *c, const struct long_header *h, uint8_t *pac
     }
     struct path *p = path_find(c, 0);
     if (!key || !p) {
-        keep(c, h->level, packet, h->length, link, now);
+        keep(c, h->level, packet, h->length, link, ecn, now);
         return;
     }
     if (c->have_peer_cid && !(h->scid_length == p->peer[0].length && !memcmp(h->scid, p->peer[0].cid, h->scid_length)) &&
@@ -225,7 +225,7 @@ bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
         return true;
     }
     if (!hp || (c->server && !c->handshake_complete)) {     /* RFC 9001 §5.7 */
-        keep(c, LEVEL_1RTT, packet, length, link, now);
+        keep(c, LEVEL_1RTT, packet, length, link, ecn, now);
         return true;
     }
     /* Only the client opens paths, and only the client's address may change (RFC 10069 §3; RFC 9000 §9). */
@@ -287,7 +287,7 @@ void conn_receive_kept(struct conn *c, int level, uint64_t now)
     for (; list; list = next) {
         next = list->next;
         list->next = NULL;
-        if (list->flow != (uint32_t)level || !p) {
+        if ((list->flow & 0xff) != (uint32_t)level || !p) {
             struct packet **at = &c->undecryptable;
             while (*at)
                 at = &(*at)->next;
@@ -296,7 +296,7 @@ void conn_receive_kept(struct conn *c, int level, uint64_t now)
             continue;
         }
         struct address remote = p->remote;
-        endpoint_receive(c->e, list->tunnel, &remote, list->buffer, list->length, 0, now);
+        endpoint_receive(c->e, list->tunnel, &remote, list->buffer, list->length, (uint8_t)(list->flow >> 8), now);
         c->e->counters[COUNTER_udp_received]--;             /* it was counted when it came */
         packet_put(c->e, list);
     }

@@ -249,12 +249,13 @@ static size_t datagram_limit(struct conn *c, struct path *p, size_t least)
 }
 
 static bool datagram_done(struct path *p, struct packet *k, uint8_t *end, struct tx_batch *out, uint32_t link,
-                          const struct address *remote)
+                          const struct address *remote, uint8_t ecn)
 {
     k->length = (uint16_t)(end - (k->buffer + k->offset));
     if (!p->address_validated)
         p->amp_sent += k->length;
     batch_one(out, k, link, remote);
+    out->ecn = ecn;
     return true;
 }
 
@@ -358,8 +359,11 @@ static bool control_transmit(struct conn *c, struct path *p, struct path *best, 
     }
     if (RULE(MP_30, padded))
         pad(&b, start + n - AEAD_TAG_LENGTH);
+    bool here = to.link == p->link && address_equal(&to.remote, &p->remote);
+    uint8_t ecn = here ? ecn_codepoint(p, b.sent->flags & SENT_ELICITING) : 0;
+    ecn_sent(p, b.sent, ecn);
     uint8_t *end = build_finish(&b, now);
-    return datagram_done(p, k, end, out, to.link, &to.remote);
+    return datagram_done(p, k, end, out, to.link, &to.remote, ecn);
 }
 
 static bool probe_transmit(struct conn *c, struct path *p, struct tx_batch *out, uint64_t now)
@@ -379,7 +383,7 @@ static bool probe_transmit(struct conn *c, struct path *p, struct tx_batch *out,
     b.sent->flags |= SENT_ELICITING | SENT_MTU_PROBE;
     pad(&b, b.end);
     pmtud_sent(p);
-    return datagram_done(p, k, build_finish(&b, now), out, p->link, &p->remote);
+    return datagram_done(p, k, build_finish(&b, now), out, p->link, &p->remote, 0);
 }
 
 /* ---- Initial and Handshake, coalesced (and 1-RTT behind them) */
@@ -444,7 +448,7 @@ static bool early_transmit(struct conn *c, struct path *p, struct tx_batch *out,
         end = build_finish(&builds[i], now);
     if (!c->server && builds[count - 1].level == LEVEL_HANDSHAKE)
         keys_discard(c, LEVEL_INITIAL); /* RFC 9001 §4.9.1 */
-    return datagram_done(p, k, end, out, p->link, &p->remote);
+    return datagram_done(p, k, end, out, p->link, &p->remote, 0);
 }
 
 /* ---- CONNECTION_CLOSE (RFC 9000 §10.2.3: at every level that the peer may be able to read) */
@@ -491,7 +495,7 @@ static bool close_on(struct conn *c, struct path *p, struct tx_batch *out, uint6
         end = build_finish(&builds[i], now);
     }
     if (count)
-        return datagram_done(p, k, end, out, p->link, &p->remote);
+        return datagram_done(p, k, end, out, p->link, &p->remote, 0);
     packet_put(c->e, k);
     return false;
 }

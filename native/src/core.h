@@ -84,7 +84,8 @@ struct sent {
     uint8_t flags, datagrams;
     /* when it was sent: delivery.c */
     uint64_t delivered, delivered_time, first_sent;
-    uint32_t lost, in_flight;           /* lost: the low 32 bits */
+    uint32_t lost;                      /* the low 32 bits */
+    uint32_t in_flight : 24, marked : 1;        /* marked: ECT(0) */
 };
 _Static_assert(sizeof(struct sent) == 64, "one cache line");
 struct space {
@@ -125,6 +126,24 @@ void hystart_init(struct hystart *h);
 uint64_t hystart_growth(struct hystart *h, const struct cc_ack *a);
 bool hystart_done(const struct hystart *h);
 int congestion_which(const struct congestion *cc);
+
+/* ---- ecn.c */
+struct ecn {
+    uint8_t state, failure;             /* enum ecn_state, enum ecn_failure */
+    bool again;                         /* this is the second test: there is no third */
+    uint32_t tested, lost;              /* packets marked in this test; of them, lost */
+    uint64_t since;                     /* first packet number of this test */
+    uint64_t sent, seen[3];             /* marked packets of all time; what the peer counted: ECT(0), ECT(1), CE */
+};
+struct path;
+struct sent;
+void ecn_start(struct path *p);
+uint8_t ecn_codepoint(const struct path *p, bool eliciting);
+void ecn_sent(struct path *p, struct sent *r, uint8_t codepoint);
+void ecn_pto(struct path *p);
+void ecn_lost(struct path *p, const struct sent *r, uint64_t pn);
+void ecn_answered(struct path *p);
+bool ecn_acked(struct path *p, const struct frame_in *f, uint64_t marked);
 
 struct pmtud {
     uint16_t size;                      /* UDP payload that is known to pass */
@@ -199,6 +218,7 @@ struct path {
     uint32_t ack_via;                   /* path over which its last PATH_ACK came */
     struct congestion cc;
     struct delivery delivery;
+    struct ecn ecn;
     struct pmtud pmtud;
     struct pacer pacer;
     bool paced;                         /* something waits for pacer.until */
@@ -250,7 +270,7 @@ struct conn {
     struct frame_queue queue[3];
     struct packet *datagrams, **datagrams_tail;
     uint32_t datagram_count;
-    struct packet *undecryptable;       /* keys to come; flow = level, tunnel = link */
+    struct packet *undecryptable;       /* keys to come; flow = level | ecn << 8, tunnel = link */
     uint32_t undecryptable_count;
     /* paths */
     struct path *paths[LIMIT_PATH_SLOTS];

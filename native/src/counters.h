@@ -59,6 +59,12 @@
     X(mtu_black_hole, 0, "large packets vanished on a path: its MTU is looked for again (RFC 8899 4.3)") \
     X(inner_path_mtu, 1, "inner packet larger than its path's MTU; its sender is told") \
     X(anti_amplification, 0, "sends held back by the 3x limit") \
+    X(ecn_missing, 0, "paths whose ECN failed: marked packets acknowledged without counts") \
+    X(ecn_bleached, 0, "paths whose ECN failed: marks were removed on the way") \
+    X(ecn_remarked, 0, "paths whose ECN failed: ECT(1) counted, which we never send") \
+    X(ecn_excess, 0, "paths whose ECN failed: more marks counted than packets marked") \
+    X(ecn_decreased, 0, "paths whose ECN failed: counts went down") \
+    X(ecn_black_hole, 0, "paths whose ECN failed: all marked packets were lost") \
     X(path_challenge_limit, 0, "PATH_CHALLENGEs beyond the limit of pending responses")
 enum counter {
 #define X(name, is_drop, text) COUNTER_##name,

@@ -25,6 +25,7 @@ void path_recovery_reset(struct path *p)
     random_bytes(c->e, &seed, sizeof seed);
     congestion_init(&p->cc, c->congestion_control, c->e->config.validation_size, seed, c->e->now);
     memset(&p->pacer, 0, sizeof p->pacer);
+    ecn_start(p);
 }
 
 uint64_t path_rate(const struct path *p)
@@ -321,6 +322,7 @@ static void failure_tell(struct path *p)
 
 void path_answered(struct path *p)
 {
+    ecn_answered(p);
     if (p->state == PATH_SUSPECT || p->state == PATH_FAILED)
         path_state_set(p, PATH_ACTIVE, REASON_NONE);
     if (p->told_failed) {
@@ -333,6 +335,7 @@ void path_pto(struct path *p, uint64_t now)
 {
     struct conn *c = p->conn;
     p->probes = 1;
+    ecn_pto(p);
     bool was_active = p->state == PATH_ACTIVE;
     if (p->rec.pto_count >= 3)
         path_state_set(p, PATH_FAILED, REASON_NO_ANSWER);
@@ -498,6 +501,10 @@ void path_info_fill(struct path *p, struct path_info *o)
     o->delivery_rate = p->delivery.rate;
     o->congestion_events = p->cc.events;
     o->congestion_control = congestion_which(&p->cc);
+    o->ecn_state = p->ecn.state;
+    o->ecn_failure = p->ecn.failure;
+    o->ecn_marked = p->ecn.sent;
+    o->ecn_ce = p->ecn.seen[2];
     o->pto_count = p->rec.pto_count;
     o->queue_packets = p->queue_packets;
     o->queue_bytes = p->queue_bytes;

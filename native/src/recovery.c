@@ -208,6 +208,8 @@ static void packet_lost(struct conn *c, struct path *p, struct space *s, struct 
     c->stats.packets_lost++;
     p->stats.datagrams_lost += r->datagrams;
     c->stats.datagrams_lost += r->datagrams;
+    if (s == &p->space)
+        ecn_lost(p, r, pn);
     pmtud_lost(p, r->bytes, r->flags & SENT_MTU_PROBE, now);
     if (s->lost_low == NONE)
         s->lost_low = pn;
@@ -276,6 +278,7 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
 
 struct ack_walk {
     uint64_t bytes, growth;             /* in flight until now; of them, what may let the window grow */
+    uint64_t marked;                    /* packets with ECT(0) */
     bool any, eliciting, largest_new;
     uint64_t largest_time;
     struct rate_sample sample;
@@ -288,6 +291,7 @@ static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64
         return;
     bool lost = r->flags & SENT_LOST;
     r->flags |= SENT_ACKED;
+    w->marked += r->marked;
     if (s == &p->space)
         pmtud_acked(p, r->bytes, r->flags & SENT_MTU_PROBE, now);
     if (r->ack_largest != NONE) {       /* the peer has our ACK: its ranges need not be told again */
@@ -384,8 +388,10 @@ uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int lev
         high = high - length - gap - 2;
         length = next;
     }
-    if (s->largest_acked == NONE || f->largest > s->largest_acked)
+    bool raises = s->largest_acked == NONE || f->largest > s->largest_acked;
+    if (raises)
         s->largest_acked = f->largest;
+    bool marks = s == &p->space && raises && ecn_acked(p, f, w.marked);
     if (level == LEVEL_1RTT && !c->phase_acked && f->largest >= p->phase_first_sent && w.any) {
         c->phase_acked = true;          /* RFC 10069 §2.5: three PTOs of the slowest path from here */
         c->update_from = now + 3 * conn_max_pto(c);
@@ -399,6 +405,8 @@ uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int lev
     }
     base_advance(s);
     recovery_detect(c, p, s, now);
+    if (marks)                          /* RFC 9002 §7.1: CE is congestion, when the largest acknowledged was sent */
+        congestion_event(&p->cc, sent_get(s, f->largest) ? sent_get(s, f->largest)->time : now, 0, &p->delivery, now);
     controller_acked(c, p, s, &w, f->largest, now);
     if (w.eliciting) {                  /* an ACK of our ACKs says nothing of what is still unanswered */
         s->pto_from = now;

@@ -67,6 +67,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         return false;
     uint64_t rate = path_rate(p);
     struct batch_state s = { .n = 0 };
+    uint8_t ecn = ecn_codepoint(p, true);   /* one for the batch */
     size_t segment = 0;
     while (s.n < TX_BATCH && p->queue_packets) {
         struct packet *k = p->queue_head;
@@ -107,6 +108,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         b->iov[s.n] = (struct iovec){ k->buffer + k->offset, length };
         segment = s.n ? segment : length;
         account(p, &s, t, r, inner, length, now);
+        ecn_sent(p, r, ecn);
         s.last = r;
         s.n++;
         if (length < segment)
@@ -125,7 +127,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
     c->packets_under_key += RULE(MP_92, s.n);
     b->link = p->link;
     b->remote = p->remote;
-    b->ecn = 0;
+    b->ecn = ecn;
     b->count = s.n;
     b->segment_size = (uint16_t)segment;
     p->last_data = now;

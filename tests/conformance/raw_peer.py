@@ -109,6 +109,7 @@ class RawPeer:
         self.node.on_event = self.handshake
         self.conn = 0
         self.answers = True
+        self.reports_ecn = False  # with its acknowledgements the peer says how many packets came marked
         self.deaf: set[int] = set()  # paths on which the peer neither hears nor speaks by itself
         self.packets: list[Packet] = []
         self.on_packet: Callable[[Packet], None] | None = None
@@ -310,7 +311,14 @@ class RawPeer:
     def ack(self, path: int, *pns: int, **options: Any) -> bytes:
         """The acknowledgement of everything that came on a path, or of these numbers."""
         numbers = pns or tuple(self.spaces[ONE_RTT, path].received)
+        if self.reports_ecn:
+            options.setdefault("ecn", self.ecn_counts(path))
         return f.ack(*numbers, path=path if self.multipath else None, **options)
+
+    def ecn_counts(self, path: int) -> tuple[int, int, int]:
+        """ECT(0), ECT(1) and CE as they came on a path."""
+        came = [p.ecn for p in self.packets if p.level == ONE_RTT and p.path == path]
+        return came.count(2), came.count(1), came.count(3)
 
     def run(self, duration: int, until: Callable[[], bool] | None = None) -> bool:
         """Let time pass; True when `until` came true (or there is none)."""
