@@ -295,6 +295,8 @@ class RawPeer:
         for frame in packet.frames:
             if frame.kind in (f.NEW_CONNECTION_ID, f.PATH_NEW_CONNECTION_ID):
                 key = frame.path, frame.fields["sequence"]
+                assert key not in self.engine_cids or self.engine_cids[key] == frame.data, f"number {key} for another CID"
+                assert all(k == key for k, cid in self.engine_cids.items() if cid == frame.data), "a CID issued twice"
                 self.engine_cids[key], self.tokens[key] = frame.data, frame.token
         if packet.level == ONE_RTT and packet.path not in self.deaf:
             self.spaces[ONE_RTT, packet.path].owed |= packet.eliciting

@@ -23,6 +23,7 @@ FAMILIES: dict[str, int] = {"MP": 92, "PSK": 16}
 EXPECTED = [f"{family}-{number:02d}" for family, most in FAMILIES.items() for number in range(1, most + 1)]
 
 LEVELS = {"M": "MUST", "S": "SHOULD", "Y": "MAY", "I": "stated"}
+ENDS = ("both", "client", "server")
 SWITCHES = ("engine", "python")
 
 
@@ -33,6 +34,7 @@ class Rule:
     id: str
     level: str
     section: str
+    end: str
     text: str
     tests: tuple[str, ...]
     canary: str
@@ -52,7 +54,7 @@ def load(path: Path = RULES) -> list[Rule]:
     rules = []
     for row in tomllib.loads(path.read_text())["rule"]:
         name = row.get("id", "a row without id")
-        unknown = set(row) - {"id", "level", "section", "rule", "test", "canary"}
+        unknown = set(row) - {"id", "level", "section", "end", "rule", "test", "canary"}
         if unknown:
             raise ValueError(f"{name}: unknown key {', '.join(sorted(unknown))}")
         tests = row.get("test", [])
@@ -60,12 +62,15 @@ def load(path: Path = RULES) -> list[Rule]:
             id=row["id"],
             level=row["level"],
             section=row["section"],
+            end=row.get("end", "both"),
             text=" ".join(row["rule"].split()),
             tests=(tests,) if isinstance(tests, str) else tuple(tests),
             canary=row.get("canary", ""),
         )
         if rule.level not in LEVELS:
             raise ValueError(f"{name}: level {rule.level!r} is none of {', '.join(LEVELS)}")
+        if rule.end not in ENDS:
+            raise ValueError(f"{name}: end {rule.end!r} is none of {', '.join(ENDS)}")
         if not rule.tests:
             raise ValueError(f"{name}: no test shows it")
         if rule.canary not in SWITCHES and " " not in rule.canary:

@@ -13,8 +13,8 @@ HEAD = """# Conformance
 
 <!-- Built from rules.toml by `make conformance`; edit that. -->
 
-Every rule of the protocol that this implementation answers for, both as client and as server: the rule in our words, where it comes
-from, the test that shows it, and the place whose removal makes it fail. `make test` fails on a rule without a test that runs;
+Every rule of the protocol that this implementation answers for, as client, as server or as both: the rule in our words, where it
+comes from, the test that shows it, and the place whose removal makes it fail. `make test` fails on a rule without a test that runs;
 `make canaries` removes each protection in turn and fails if its test still passes. Sections of RFC 10069 are numbered as in
 draft-ietf-quic-multipath-21.
 """
@@ -24,7 +24,7 @@ def _place(rule: Rule, found: dict[str, list[str]]) -> str:
     if rule.canary == "engine":
         return ", ".join(f"[{name}](../native/src/{name})" for name in found.get(rule.switch, []))
     if rule.canary == "python":
-        return "[sabotage](../tests/rules/rule_sabotage.py)"
+        return f"[{rule.switch.lower()}](../tests/rules/rule_sabotage.py)"
     return rule.canary
 
 
@@ -43,11 +43,12 @@ def render(rules: list[Rule]) -> str:
     for family in families:
         mine = [rule for rule in rules if rule.id.startswith(f"{family}-")]
         out.append(f"\n## {TITLES.get(family, family)}\n\n{len(mine)} rules.\n")
-        out.append("| Rule | | Source | What is required | Shown by | Removed at |\n|---|---|---|---|---|---|")
+        out.append("| Rule | | Binds | Source | What is required | Shown by | Removed at |\n|---|---|---|---|---|---|---|")
         for rule in mine:
             text = rule.text.replace("|", "\\|")
             tests = "<br>".join(map(_test, rule.tests))
-            out.append(f"| {rule.id} | {LEVELS[rule.level]} | {rule.section} | {text} | {tests} | {_place(rule, found)} |")
+            place = _place(rule, found)
+            out.append(f"| {rule.id} | {LEVELS[rule.level]} | {rule.end} | {rule.section} | {text} | {tests} | {place} |")
     return "\n".join(out) + "\n"
 
 

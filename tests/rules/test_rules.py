@@ -68,7 +68,7 @@ def test_the_page_is_current() -> None:
 
 
 def test_the_page_says_why_nothing_can_be_removed() -> None:
-    page = render([Rule("MP-01", "M", "§2", "a | b", ("scenario:demo",), "it is only a scenario")])
+    page = render([Rule("MP-01", "M", "§2", "both", "a | b", ("scenario:demo",), "it is only a scenario")])
     assert "| it is only a scenario |" in page and "a \\| b" in page and "lab/scenarios/demo.yaml" in page
 
 
@@ -80,6 +80,7 @@ def test_the_page_says_why_nothing_can_be_removed() -> None:
         'level = "M"\ntest = "t"',
         'level = "M"\ntest = "t"\ncanary = "enigne"',
         'level = "M"\ntest = "t"\ncanary = "engine"\nnote = "n"',
+        'level = "M"\ntest = "t"\ncanary = "engine"\nend = "middle"',
     ],
 )
 def test_a_row_that_says_too_little_is_refused(row: str, tmp_path: object) -> None:
