@@ -115,7 +115,8 @@ struct sent *sent_add(struct space *s);     /* record of next_pn, which is consu
 /* ---- recovery.c, congestion.c, pacer.c: per path */
 struct recovery {
     uint64_t latest, smoothed, var, min;    /* min: NEVER without a sample */
-    bool sampled;
+    bool sampled, restarted;                /* restarted: min has just begun anew */
+    uint64_t sampled_at;                    /* when the first sample came */
     uint32_t pto_count;
     uint32_t threshold, patience;           /* reordering tolerated: packets, and RTT >> patience of time */
     uint64_t in_flight;

@@ -7,7 +7,15 @@ uint64_t recovery_pto(const struct conn *c, const struct path *p)
     const struct recovery *r = &p->rec;
     uint64_t smoothed = r->sampled ? r->smoothed : INITIAL_RTT_NS, var = r->sampled ? r->var : INITIAL_RTT_NS / 2;
     uint64_t margin = 4 * var > PTO_MARGIN_NS ? 4 * var : PTO_MARGIN_NS;
-    return smoothed + margin + (c->handshake_complete ? c->params.max_ack_delay_ns : 0);
+    return smoothed + margin + (c->handshake_confirmed ? c->params.max_ack_delay_ns : 0);
+}
+
+/* RFC 9002 §7.6.1: without the margin of ours, with the delay of ACKs whatever the space. */
+static uint64_t persistent_duration(const struct conn *c, const struct path *p)
+{
+    const struct recovery *r = &p->rec;
+    uint64_t margin = 4 * r->var > GRANULARITY_NS ? 4 * r->var : GRANULARITY_NS;
+    return 3 * (r->smoothed + margin + c->params.max_ack_delay_ns);
 }
 
 uint64_t conn_max_pto(const struct conn *c)
@@ -30,17 +38,28 @@ void recovery_returned(struct path *p, uint32_t via)
         return;
     p->ack_via = via;                   /* a sample is the sum of both ways: another way back, another minimum (RFC 10069 §5.4) */
     p->rec.min = NEVER;
+    p->rec.restarted = true;
 }
 
-static void rtt_sample(struct conn *c, struct path *p, uint64_t latest, uint64_t delay)
+/* RFC 9002 §5. An ACK that waited longer than the peer promised could not leave in time, for the path was down or the ACK was
+ * held back by the 3x limit: that says how long the outage was, not how long the path is. Such a sample is not taken from a
+ * path that did not answer, and the first of a path, with nothing to compare, is taken without the delay (§5.3 would count
+ * all beyond max_ack_delay as the network's, and a new path began with an RTT of seconds). False: no sample was taken. */
+static bool rtt_sample(struct conn *c, struct path *p, uint64_t latest, uint64_t delay, uint64_t now)
 {
     struct recovery *r = &p->rec;
+    bool late = c->handshake_confirmed && delay > c->params.max_ack_delay_ns + GRANULARITY_NS;
+    if (late && r->sampled && p->state != PATH_ACTIVE)
+        return false;
     r->latest = latest ? latest : 1;
     if (!r->sampled) {
+        if (late && r->latest > delay)
+            r->latest -= delay;
         r->sampled = true;
+        r->sampled_at = now;
         r->min = r->smoothed = r->latest;
         r->var = r->latest / 2;
-        return;
+        return true;
     }
     if (r->latest < r->min)
         r->min = r->latest;
@@ -50,6 +69,7 @@ static void rtt_sample(struct conn *c, struct path *p, uint64_t latest, uint64_t
     uint64_t deviation = r->smoothed > adjusted ? r->smoothed - adjusted : adjusted - r->smoothed;
     r->var = (3 * r->var + deviation) / 4;
     r->smoothed = (7 * r->smoothed + adjusted) / 8;
+    return true;
 }
 
 /* ---- frames */
@@ -255,7 +275,7 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
         bool probe = r->flags & SENT_MTU_PROBE;     /* of the MTU: no sign of congestion (RFC 9000 §14.4) */
         if (r->flags & SENT_IN_FLIGHT && !probe && pn >= p->rec.since)
             newest = r->time;
-        if (r->flags & SENT_ELICITING && !probe) {
+        if (r->flags & SENT_ELICITING && !probe && pn >= p->rec.since && p->rec.sampled && r->time > p->rec.sampled_at) {
             run_from = run_from ? run_from : r->time;
             run = r->time - run_from > run ? r->time - run_from : run;
         }
@@ -265,8 +285,8 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
     base_advance(s);
     if (newest) {
         congestion_event(&p->cc, newest, lost, &p->delivery, now);
-        /* RFC 9002 §7.6: everything lost for three PTOs */
-        if (p->rec.sampled && run > 3 * recovery_pto(c, p)) {
+        /* RFC 9002 §7.6: two that ask for an ACK, nothing between them acknowledged, both sent after the first RTT sample */
+        if (run > 0 && run > persistent_duration(c, p)) {
             congestion_persistent(&p->cc);
             p->rec.min = p->rec.latest;
         }
@@ -279,7 +299,7 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
 struct ack_walk {
     uint64_t bytes, growth;             /* in flight until now; of them, what may let the window grow */
     uint64_t marked;                    /* packets with ECT(0) */
-    bool any, eliciting, largest_new;
+    bool any, eliciting, largest_new, sampled;
     uint64_t largest_time;
     struct rate_sample sample;
 };
@@ -345,15 +365,16 @@ static struct cc_group group_of(const struct conn *c)
 static void controller_acked(struct conn *c, struct path *p, struct space *s, struct ack_walk *w, uint64_t largest,
                              uint64_t now)
 {
-    delivery_sample(&p->delivery, &w->sample, p->rec.min);
+    delivery_sample(&p->delivery, &w->sample, p->rec.min == NEVER ? 0 : p->rec.min);
     struct cc_group group;
     struct cc_ack a = { .now = now, .bytes = w->bytes, .growth = w->growth, .largest = largest, .next_pn = s->next_pn,
-                        .rtt = w->largest_new && w->eliciting ? p->rec.latest : 0, .smoothed = p->rec.smoothed,
+                        .rtt = w->sampled ? p->rec.latest : 0, .smoothed = p->rec.smoothed, .rtt_restart = p->rec.restarted,
                         .in_flight = p->rec.in_flight, .sample = &w->sample };
     if (p->cc.ops->coupled) {
         group = group_of(c);
         a.group = &group;
     }
+    p->rec.restarted = false;
     p->cc.ops->acked(&p->cc, &a, &p->delivery);
 }
 
@@ -398,10 +419,10 @@ uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int lev
     }
     if (!w.any)
         return 0;
-    if (w.largest_new && w.eliciting) {
+    if (w.largest_new && w.eliciting && (s != &p->space || f->largest >= p->rec.since)) {
         uint64_t delay = level == LEVEL_INITIAL || f->delay > 1u << 30 ? 0
                          : (f->delay << c->params.ack_delay_exponent) * 1000;
-        rtt_sample(c, p, now - w.largest_time, delay);
+        w.sampled = rtt_sample(c, p, now - w.largest_time, delay, now);
     }
     base_advance(s);
     recovery_detect(c, p, s, now);
