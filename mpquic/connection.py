@@ -385,6 +385,8 @@ class Connection:
         self._accepted = True
         self._h3.respond(stream_id, reply.status, [CAPSULE_PROTOCOL])
         self._h3.send_data(stream_id, self.tunnel.offer(reply))
+        if reply.ready is not None:
+            reply.ready()
         self._tell("connect_ip", {"stream_id": stream_id})
 
     def _tunnel_data(self, stream_id: int, data: bytes) -> None:

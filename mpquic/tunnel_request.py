@@ -37,11 +37,13 @@ REFUSED_IPV4, REFUSED_IPV6 = IPv4Network("0.0.0.0/32"), IPv6Network("::/128")
 
 @dataclass(frozen=True, slots=True)
 class ConnectIpReply:
-    """What a server answers: with 200 the session's addresses and the routes it may use."""
+    """What a server answers: with 200 the session's addresses and the routes it may use. `ready` is called when the tunnel is
+    there and before the answer goes out: what it binds then takes the first packet that the answer brings."""
 
     status: int = 200
     addresses: tuple[Network, ...] = ()
     routes: tuple[Network, ...] = ()
+    ready: Callable[[], None] | None = None
 
 
 ConnectIpHandler = Callable[[Target], ConnectIpReply]

@@ -25,11 +25,13 @@ class TunnelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The answer to CONNECT-IP: status, and with 200 the addresses and the routes of the session."""
+    """The answer to CONNECT-IP: status, and with 200 the addresses and the routes of the session. `ready` is called when the
+    connection can carry them and before the answer goes out."""
 
     status: int
     addresses: tuple[IPv4Network | IPv6Network, ...] = ()
     routes: tuple[IPv4Network | IPv6Network, ...] = ()
+    ready: Callable[[], None] | None = None
 
 
 class ConnectionPort(Protocol):

@@ -260,9 +260,9 @@ class Proxy:
         if prefix is not None:
             addresses.append(prefix)
         versions = {a.version for a in addresses}
-        # The tunnel follows when the answer is on its way.
-        asyncio.get_running_loop().call_soon(carried.carrier.ready, bound)
-        return Assignment(OK, tuple(addresses), tuple(r for r in EVERYWHERE if r.version in versions))
+        routes = tuple(r for r in EVERYWHERE if r.version in versions)
+        # Before the answer goes out: the UE's first packets are as fast as it is.
+        return Assignment(OK, tuple(addresses), routes, partial(carried.carrier.ready, bound))
 
     # ---- connections of a session
 

@@ -62,7 +62,7 @@ class QuicConnection:
         def answer(target: Target) -> ConnectIpReply:
             """The session's address and all routes, whatever part of IP was asked for."""
             assignment = handler()
-            return ConnectIpReply(assignment.status, assignment.addresses, assignment.routes)
+            return ConnectIpReply(assignment.status, assignment.addresses, assignment.routes, assignment.ready)
 
         self.connection.on_connect_ip = answer
 

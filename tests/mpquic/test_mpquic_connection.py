@@ -88,6 +88,35 @@ def run(test: Callable[[Proxy], Awaitable[None]], **options: Any) -> None:
     asyncio.run(main())
 
 
+def test_the_tunnel_is_bound_before_the_answer_goes_out() -> None:
+    """Else the client's first packets, which may be there before the server's Python goes on, find no tunnel."""
+
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        order: list[str] = []
+
+        def ready() -> None:
+            tunnel = line.server.tunnel_new(1, ipv4=UE)
+            tunnel.bind(proxy.connections[0])
+            order.append("bound")
+
+        frame_send = line.server.engine.frame_send
+
+        def sent(*args: Any, **options: Any) -> None:
+            order.append("sent")
+            frame_send(*args, **options)
+
+        proxy.reply = replace(proxy.reply, ready=ready)
+        connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        await line.run(None, 500)
+        order.clear()
+        line.server.engine.frame_send = sent  # type: ignore[method-assign]
+        await line.do(connection.connect_ip("proxy"))
+        assert order[0] == "bound" and "sent" in order
+
+    run(test)
+
+
 def packets_of(line: Line, server: bool) -> list[bytes]:
     endpoint = line.server if server else line.client
     found = []

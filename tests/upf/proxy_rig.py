@@ -49,7 +49,10 @@ class FakeConnection:
 
     def connect_ip(self) -> Assignment:
         assert self.handler is not None
-        return self.handler()
+        answer = self.handler()
+        if answer.ready is not None:
+            answer.ready()
+        return answer
 
 
 @dataclass(eq=False)
