@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from lab.bench.aims import AIMS, judge
 from lab.bench.engine import measure_engine
 from lab.bench.figure import Figure, rounded
 from lab.bench.handshake import measure_handshakes
+from lab.bench.packages import Peer
 from lab.bench.sessions import measure_active, measure_idle, measure_memory
+from lab.bench.shaped import measure_sum
 from lab.bench.tunnel import measure_ciphers, measure_multipath, measure_tunnel
+from lab.bench.why import explain
 from native._engine import ffi, lib
 
 SCHEMA = 1
@@ -42,32 +46,64 @@ def machine() -> dict[str, Any]:
     }
 
 
-def run_bench(quick: bool, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-    """All figures as the document of `mpq bench --json`. Needs root (namespaces, TUN) and iperf3, else BenchError."""
-    runs, seconds = (2, 1) if quick else (5, 3)
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How often and how long each thing is measured."""
+
+    runs: int  # turns of the tunnel; the others, which each take their own time, less often
+    seconds: int
+    others: int
+    aead_packets: int
+    handshakes: int
+    memory_sessions: int
+    idle_sessions: int
+    sum_seconds: int
+    settle_seconds: int
+
+
+FULL = Plan(5, 3, 3, 12_800, 200, 2_000, 10_000, 6, 2)
+QUICK = Plan(2, 1, 1, 1_600, 50, 200, 500, 3, 2)
+
+
+def run_bench(plan: Plan, progress: Callable[[str], None], peers: list[Peer]) -> dict[str, Any]:
+    """All figures as the document of `mpq bench --json`. Needs root (namespaces, TUN) and iperf3, else BenchError. Peers that fail
+    are marked absent in `peers`."""
     about = machine()
     figures: list[Figure] = []
     progress("AEAD")
-    figures += measure_aead(3 if quick else 5, 1_600 if quick else 12_800)
+    figures += measure_aead(plan.others, plan.aead_packets)
     progress("engine in memory")
-    figures += measure_engine(3 if quick else 7, 16_000)
+    figures += measure_engine(plan.runs, 16_000)
     progress("tunnel")
-    figures += measure_tunnel(runs, seconds, progress)
-    figures += measure_ciphers(1 if quick else 3, seconds, progress)
-    figures += measure_multipath(runs, seconds, progress)
+    figures += measure_tunnel(plan.runs, plan.seconds, progress, peers=peers)
+    figures += measure_ciphers(plan.others, plan.seconds, progress, peers)
+    figures += measure_multipath(plan.runs, plan.seconds, progress)
+    mptcp = next((peer for peer in peers if peer.name == "mptcp"), Peer("mptcp", absent="not asked for"))
+    figures += measure_sum(plan.others, progress, mptcp, plan.sum_seconds, plan.settle_seconds)
     progress("handshakes")
-    figures.append(measure_handshakes(1 if quick else 3, 50 if quick else 200))
+    figures.append(measure_handshakes(plan.others, plan.handshakes))
     progress("sessions")
-    figures.append(measure_memory(200 if quick else 2_000))
-    figures.append(measure_idle(500 if quick else 10_000))
-    figures.append(measure_active(1 if quick else 3, seconds, progress))
+    figures.append(measure_memory(plan.memory_sessions))
+    figures.append(measure_idle(plan.idle_sessions))
+    figures.append(measure_active(plan.others, plan.seconds, progress))
     documents = [judge(figure.document()) for figure in figures]
+    documents = explain(documents, progress)
     problems = [
         f"the forwarder takes {d['value']} CPU-s per Gbit, more than {FORWARDER_CPU_LIMIT}: our limit or the machine is slow"
         for d in documents
         if d["id"] == "forwarder.cpu" and d["value"] > FORWARDER_CPU_LIMIT
     ]
-    return {"schema": SCHEMA, "machine": about, "figures": documents, "problems": problems}
+    return {
+        "schema": SCHEMA,
+        "machine": about,
+        "peers": [peer.document() for peer in peers],
+        "figures": documents,
+        "problems": problems,
+    }
+
+
+def _peer(peer: dict[str, str]) -> str:
+    return f"{peer['name']} {peer['version']}  " if "version" in peer else f"{peer['name']} not measured: {peer['absent']}  "
 
 
 def markdown(document: dict[str, Any]) -> str:
@@ -84,9 +120,12 @@ def markdown(document: dict[str, Any]) -> str:
             f"{'; '.join(a['aim'] + (' met' if a['met'] else ' MISSED') for a in f.get('aims', []))} |"
             for f in document["figures"]
         ),
+        "",
+        *(f"{f['id']} misses its aim: {f['why']}  " for f in document["figures"] if "why" in f),
+        *(_peer(p) for p in document["peers"]),
         *(f"\n{problem}" for problem in document["problems"]),
     ]
     return "\n".join(rows)
 
 
-__all__ = ["AIMS", "machine", "markdown", "run_bench"]
+__all__ = ["AIMS", "FULL", "QUICK", "Plan", "machine", "markdown", "run_bench"]

@@ -49,8 +49,7 @@ class Line:
     def __enter__(self) -> Self:
         try:
             self.spaces = [Netns(), Netns()]
-            a, b = self.spaces
-            a.call_sync(self._veth, b.fd)
+            self._join()
             for side, space in enumerate(self.spaces):
                 space.call_sync(self._address, side)
                 self.tuns.append(space.call_sync(self._tun, side))
@@ -72,9 +71,15 @@ class Line:
             space.close()
         self.spaces, self.tuns, self.sockets = [], [], []
 
-    def _veth(self, peer: int) -> None:
-        for link in range(self.links):
-            self.spaces[0].ipr.link("add", ifname=f"line{link}", kind="veth", peer={"ifname": f"line{link}", "net_ns_fd": peer})
+    def _join(self) -> None:
+        """The interface line0, line1, ... of each link in both namespaces."""
+        a, b = self.spaces
+
+        def make() -> None:
+            for link in range(self.links):
+                a.ipr.link("add", ifname=f"line{link}", kind="veth", peer={"ifname": f"line{link}", "net_ns_fd": b.fd})
+
+        a.call_sync(make)
 
     def _address(self, side: int) -> None:
         ipr = self.spaces[side].ipr
@@ -241,8 +246,8 @@ class EngineSide:
         check(path, "path_open")
         self.wait("validated path", lambda event, _: bool(event.type == lib.EVENT_PATH_VALIDATED and event.path == path))
 
-    def carry(self, links: int, session: int) -> None:
-        """Bind a tunnel of the session's addresses to the connection: over the one access, or half and half over two."""
+    def carry(self, session: int, rule: dict[str, Any]) -> None:
+        """Bind a tunnel of the session's addresses to the connection, steered by this rule."""
         config = ffi.new(
             "struct tunnel_config *",
             {
@@ -258,10 +263,8 @@ class EngineSide:
             },
         )
         self.tunnel = check(lib.tunnel_new(self.endpoint, config), "tunnel_new")
-        one = {"rule_id": 1, "precedence": 1, "mode": lib.STEER_ACTIVE_STANDBY, "active_access": lib.ACCESS_3GPP}
-        two = {"rule_id": 1, "precedence": 1, "mode": lib.STEER_LOAD_BALANCING, "weight": [50, 50]}
-        rule = ffi.new("struct steering_rule[1]", [one if links == 1 else two])
-        check(lib.tunnel_steering_set(self.endpoint, self.tunnel, rule, 1), "tunnel_steering_set")
+        rules = ffi.new("struct steering_rule[1]", [{"rule_id": 1, "precedence": 1, **rule}])
+        check(lib.tunnel_steering_set(self.endpoint, self.tunnel, rules, 1), "tunnel_steering_set")
         check(lib.tunnel_bind(self.endpoint, self.tunnel, self.conn, 0), "tunnel_bind")
 
     def counters(self) -> dict[str, int]:
@@ -279,11 +282,23 @@ class EngineSide:
         return int(self.stats().cpu_ns)
 
 
-class EnginePair:
-    """Client and server on a line, connected with fixed secrets, a tunnel bound; as many sessions as wanted."""
+def only(link: int) -> dict[str, Any]:
+    """A steering rule: everything over this link."""
+    return {"mode": lib.STEER_ACTIVE_STANDBY, "active_access": ACCESSES[link]}
 
-    def __init__(self, line: Line, suite: int, sessions: int = 1) -> None:
+
+def balanced(*percent: int) -> dict[str, Any]:
+    """A steering rule: flows by these weights of the links."""
+    return {"mode": lib.STEER_LOAD_BALANCING, "weight": list(percent)}
+
+
+class EnginePair:
+    """Client and server on a line, connected with fixed secrets, a tunnel bound; as many sessions as wanted. `rule`: how flows
+    are steered; without one, half of them over each link."""
+
+    def __init__(self, line: Line, suite: int, sessions: int = 1, rule: dict[str, Any] | None = None) -> None:
         self.sides: list[EngineSide] = []
+        self.rule = rule or (only(0) if line.links == 1 else balanced(50, 50))
         try:
             for role in (CLIENT, SERVER):
                 self.sides.append(EngineSide(role, line.sockets[role], line.tuns[role]))
@@ -331,7 +346,7 @@ class EnginePair:
         for link in range(1, self.links):
             client.open(link, remotes[link])
         for side in self.sides:
-            side.carry(self.links, session)
+            side.carry(session, self.rule)
 
     def cpu_ns(self) -> int:
         return sum(side.cpu_ns() for side in self.sides)

@@ -11,19 +11,29 @@ from lab import rootless
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="install OpenVPN, wireguard-go and mptcpize from Debian where they are missing; what is there is measured anyway",
+    )
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: for a first look, not for a verdict")
 
 
 def run(options: argparse.Namespace) -> int:
+    from lab.bench.packages import install, peers
+
+    trouble = install() if options.peers and not rootless.inside() else ""
+    if trouble:
+        print(f"peers: {trouble}", file=sys.stderr, flush=True)
     if rootless.needed():
-        arguments = ["bench", *(["--quick"] if options.quick else []), *(["--json"] if options.json else [])]
-        rootless.reexecute(arguments)
-    from lab.bench import markdown, run_bench
+        rootless.reexecute(["bench", *(f"--{name}" for name in ("peers", "quick", "json") if getattr(options, name))])
+    from lab.bench import FULL, QUICK, markdown, run_bench
     from lab.bench.pair import BenchError
     from lab.errors import LabError
 
     try:
-        document = run_bench(options.quick, lambda text: print(text, file=sys.stderr, flush=True))
+        with peers(options.peers, trouble) as found:
+            document = run_bench(QUICK if options.quick else FULL, lambda text: print(text, file=sys.stderr, flush=True), found)
     except BenchError as error:
         raise LabError(str(error)) from None
     print(json.dumps(document) if options.json else markdown(document))

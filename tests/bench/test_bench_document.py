@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
+from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 
-from lab.bench import markdown
+import lab
+from lab.bench import Plan, markdown, run_bench
 from lab.bench.aead import SUITES, measure_aead
 from lab.bench.aims import AIMS, judge
 from lab.bench.engine import measure_engine
 from lab.bench.figure import Figure
-from lab.bench.handshake import measure_handshakes
+from lab.bench.handshake import handshake_profile, measure_handshakes
+from lab.bench.packages import Peer
 from lab.bench.pair import BenchError, check
-from lab.bench.sessions import measure_active, measure_idle, measure_memory
-from lab.bench.tunnel import LOADS, measure_multipath, measure_tunnel
+from lab.bench.profile import parse
+from lab.bench.sessions import measure_idle, measure_memory
+from lab.bench.tunnel import LOADS
+
+SCHEMA = json.loads((Path(lab.__file__).parent / "bench.schema.json").read_text())
+DESIGN_IDS = {
+    "aead.aes_128_gcm", "aead.aes_256_gcm", "aead.chacha20_poly1305", "engine.memory", "tunnel.tcp.up", "tunnel.tcp.down",
+    "tunnel.udp64", "tunnel.cpu", "multipath.cpu", "multipath.sum", "multipath.sum.unequal", "sessions.100", "handshake.psk",
+    "session.memory", "session.idle_cpu",
+}
+TINY = Plan(1, 1, 1, 320, 3, 20, 5, 1, 1)
 
 needs_tunnel = pytest.mark.skipif(
     os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK) or shutil.which("iperf3") is None,
@@ -46,6 +61,7 @@ def test_aead_figures() -> None:
     table = markdown(
         {
             "machine": {"cpu": "c", "cores": 2, "kernel": "k", "aead_backends": ["openssl"]},
+            "peers": [],
             "figures": documents,
             "problems": ["slow"],
         }
@@ -78,20 +94,49 @@ def test_errors_name_the_call() -> None:
         check(-7, "io_new")
 
 
-@needs_tunnel
-def test_tunnel_figures() -> None:
-    told: list[str] = []
-    documents = {d["id"]: d for d in (figure.document() for figure in measure_tunnel(1, 1, told.append))}
-    assert set(documents) == {load.id for load in LOADS} | {"tunnel.cpu", "forwarder.cpu"}
-    assert all(documents[load.id]["value"] > 0 and documents[load.id]["ratios"]["forwarder"] > 0 for load in LOADS)
-    assert documents["tunnel.cpu"]["value"] > 0 and documents["tunnel.cpu"]["runs"] == 2
-    assert len(told) == 1
-    json.dumps(documents)
+def test_profiles_name_functions() -> None:
+    lines = ["    12.50%  [.] gcm_128   -  -", "     3.00%  [k] _copy_to_iter", "# a comment", "", "    40.00%  [.] x"]
+    assert parse(lines) == [("x", 40.0), ("gcm_128", 12.5), ("_copy_to_iter (kernel)", 3.0)]
+    shares = handshake_profile(2, 5)
+    assert len(shares) == 5 and all(name and 0 < share <= 100 for name, share in shares)
+
+
+def test_the_schema_wants_a_reason_for_every_missed_aim() -> None:
+    figure: dict[str, Any] = {
+        "id": "tunnel.cpu", "value": 1.0, "unit": "CPU-s/Gbit", "spread": [1.0, 1.0], "runs": 1, "ratios": {"forwarder": 3.0},
+        "aims": [{"aim": "forwarder <= 2.2", "met": False}], "why": "measured",
+    }
+    about = {"cpu": "", "cores": 1, "kernel": "", "python": "", "aead_backends": ["openssl"], "load_before": 0.1}
+    peers = [{"name": "mptcp", "absent": "no kernel"}]
+    document = {"schema": 1, "machine": about, "peers": peers, "figures": [figure], "problems": []}
+    jsonschema.validate(document, SCHEMA)
+    for change in ({"why": None}, {"unit": "furlong"}, {"ratios": {"nobody": 1.0}}, {"aims": [{"aim": "x", "met": True}]}):
+        wrong = copy.deepcopy(document)
+        wrong["figures"] = [{key: value for key, value in (figure | change).items() if value is not None}]
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, SCHEMA)
+    both = document | {"peers": [{"name": "mptcp", "absent": "no kernel", "version": "1"}]}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(both, SCHEMA)
 
 
 @needs_tunnel
-def test_many_sessions_and_two_paths() -> None:
-    active = measure_active(1, 0.5, lambda _: None).document()
-    assert active["value"] > 0 and active["ratios"]["one"] > 0
-    two = measure_multipath(1, 1, lambda _: None)[0].document()
-    assert two["value"] > 0 and two["ratios"]["single"] > 0
+def test_the_whole_document() -> None:
+    """All of it, in the shortest form; a peer that cannot run is named and nothing else fails."""
+    found = [
+        Peer("openvpn", "/bin/false", "0"),
+        Peer("wireguard_go", absent="wireguard-go is not installed"),
+        Peer("mptcp", absent="this kernel has no MPTCP"),
+    ]
+    document = run_bench(TINY, lambda _: None, found)
+    jsonschema.validate(document, SCHEMA)
+    figures = {f["id"]: f for f in document["figures"]}
+    assert set(figures) >= DESIGN_IDS | {load.id for load in LOADS} | {"forwarder.cpu", "tunnel.chacha20_poly1305.cpu"}
+    assert all(figures[load.id]["value"] > 0 and figures[load.id]["ratios"]["forwarder"] > 0 for load in LOADS)
+    assert figures["tunnel.cpu"]["runs"] == 2  # up and down
+    beside = {"multipath.cpu": "single", "multipath.sum": "sum", "multipath.sum.unequal": "sum", "sessions.100": "one"}
+    assert all(figures[name]["ratios"][ratio] > 0 for name, ratio in beside.items())
+    by_name = {peer["name"]: peer for peer in document["peers"]}
+    assert by_name["openvpn"]["absent"].startswith("it failed: openvpn did not come up")
+    table = markdown(document)
+    assert "openvpn not measured: it failed" in table and "| multipath.sum.unequal |" in table

@@ -1,0 +1,62 @@
+"""Where the CPU time of the tunnel goes: the shares of functions, by Linux perf where it is there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lab.bench.iperf import Iperf, Load
+from lab.bench.pair import EnginePair, Line
+from lab.process import DIES_WITH_US
+
+FREQUENCY = "1999"
+COUNT = 10
+LIMIT_S = 60
+
+
+def tunnel_profile(load: Load, seconds: int, suite: int = 0x1301) -> list[tuple[str, float]]:
+    """(function, percent of this process's CPU time), largest first, while both engines carry the load. Empty: perf is not
+    there, or may not."""
+    program = shutil.which("perf")
+    if program is None:
+        return []
+    with TemporaryDirectory(prefix="mpq-perf-") as folder, Line() as line:
+        data = Path(folder) / "data"
+        pair = EnginePair(line, suite)
+        try:
+            with subprocess.Popen(
+                [*DIES_WITH_US, program, "record", "-q", "-F", FREQUENCY, "-p", str(os.getpid()), "-o", str(data)],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            ) as perf:
+                try:
+                    Iperf(line).run(load, seconds)
+                finally:
+                    perf.send_signal(signal.SIGINT)
+        finally:
+            pair.close()
+        report = subprocess.run(
+            [program, "report", "-i", str(data), "--stdio", "-q", "--sort", "symbol", "--percent-limit", "1"],
+            capture_output=True, text=True, timeout=LIMIT_S, check=False,
+        )
+        return parse(report.stdout.splitlines())
+
+
+def parse(lines: Sequence[str]) -> list[tuple[str, float]]:
+    """Of `perf report --sort symbol`: `  12.34%  [k] name`; [k] is the kernel."""
+    shares = []
+    for line in lines:
+        percent, _, rest = line.strip().partition("%")
+        mark, _, name = rest.strip().partition(" ")
+        try:
+            share = float(percent)
+        except ValueError:
+            continue
+        name = name.split()[0] if name.split() else "?"  # columns of other sorts may follow it
+        shares.append((f"{name} (kernel)" if mark == "[k]" else name, share))
+    return sorted(shares, key=lambda item: -item[1])[:COUNT]
