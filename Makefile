@@ -2,13 +2,15 @@
 # make test         lint and the whole suite
 # make test-fresh   both of them in a bare Debian 12 root file system (needs root; debootstrap)
 # make simulate     random operations on both ends and a network on a virtual clock: N=10000 seeds, or SEED=17 again
+# make fuzz         libFuzzer with ASan and UBSan on the engine's parsers: T=60 seconds a target
+# make tsan         the I/O threads beside calls of others under ThreadSanitizer
 # Each installs what is missing first (lab/provision.sh).
 SHELL := /bin/bash
 VENV := .venv
 PY := $(VENV)/bin/python
 PACKAGES := fiveg native mpquic node control upf ue lab
 
-.PHONY: demo test lint bench clean setup native test-fresh soak canaries conformance simulate
+.PHONY: demo test lint bench clean setup native test-fresh soak canaries conformance simulate fuzz tsan
 
 demo: setup
 	$(VENV)/bin/mpq run demo
@@ -44,6 +46,15 @@ conformance: setup
 N ?= 10000
 simulate: setup
 	$(PY) tests/simulation/simulate.py $(if $(SEED),--seed $(SEED),-n $(N))
+
+# Corpora: tests/fuzz/corpus; what is new is kept in build/fuzz/found, `make -C tests/fuzz minimize` takes the useful part over.
+T ?= 60
+fuzz:
+	@lab/provision.sh --quiet --dev
+	$(MAKE) -C tests/fuzz fuzz CC=clang BUILD=$(CURDIR)/build/fuzz T=$(T)
+
+tsan:
+	$(MAKE) -C tests/fuzz tsan CC=gcc SAN=thread BUILD=$(CURDIR)/build/tsan
 
 # What takes longer than `make test` may.
 soak: setup

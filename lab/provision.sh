@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs what this checkout needs and nothing else; safe to run again (does nothing then).
 #
-#   lab/provision.sh [--quiet] [--link] [--demo]
+#   lab/provision.sh [--quiet] [--link] [--dev] [--demo]
 #
 #   --quiet  say nothing when nothing is to be done
 #   --link   also put `mpq` on everybody's PATH (/usr/local/bin/mpq; for a virtual machine)
+#   --dev    also clang with its sanitizers, for `make fuzz`
 #   --demo   run the demo at the end
 #
 # 1. Debian packages that are missing (names them first; needs root or sudo only for this).
@@ -13,11 +14,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-quiet= link= demo=
+quiet= link= dev= demo=
 for argument in "$@"; do
     case $argument in
         --quiet) quiet=1 ;;
         --link) link=1 ;;
+        --dev) dev=1 ;;
         --demo) demo=1 ;;
         *) sed -n '2,/^set /{/^#/s/^# \?//p}' "$0" >&2; exit 2 ;;
     esac
@@ -41,6 +43,11 @@ command -v iperf3 >/dev/null || need iperf3
 command -v tshark >/dev/null || need tshark
 command -v nft >/dev/null || need nftables
 command -v unshare >/dev/null || need util-linux
+if [ -n "$dev" ] && ! printf 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
+        clang -x c -fsanitize=fuzzer,address,undefined - -o /dev/null 2>/dev/null; then
+    need clang
+    need libclang-rt-14-dev         # of Debian 12's clang
+fi
 if [ ${#missing[@]} -gt 0 ]; then
     say "these Debian packages are missing and will be installed: ${missing[*]}"
     root=()

@@ -1,7 +1,7 @@
 /* Backend `vaes512`: AES-GCM with 512-bit VAES and VPCLMULQDQ (gcm_wide.h), where the CPU has AVX-512. */
 #include "aead_backend.h"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)        /* clang (the fuzzers) lacks the target pragma: OpenSSL there */
 #pragma GCC push_options
 #pragma GCC target("avx2,avx512f,avx512bw,avx512dq,avx512vl,aes,pclmul,vaes,vpclmulqdq")
 #include <immintrin.h>

@@ -2,7 +2,7 @@
 
 typedef uint64_t lanes __attribute__((vector_size(32), aligned(1), may_alias));
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)       /* its resolver runs too early for that */
 __attribute__((target_clones("avx2", "default")))
 #endif
 uint64_t checksum_add(const uint8_t *data, size_t n, uint64_t sum)
