@@ -117,7 +117,8 @@ class RawPeer:
         self.generation = 0
         self.cids: dict[bytes, tuple[int, int]] = {}  # issued by the peer: cid -> path, sequence
         self.engine_cids: dict[tuple[int, int], bytes] = {}  # issued by the engine
-        self.tokens: dict[tuple[int, int], bytes] = {}
+        self.tokens: dict[tuple[int, int], bytes] = {}  # of the engine's CIDs
+        self.resets = 0  # stateless resets that came
         self.link_of: dict[int, int] = defaultdict(int)  # where the peer sends the packets of a path from
         self.address_of: dict[int, tuple[str, int]] = {}
         self.own_cid = self.cid_of(0, 0)
@@ -271,6 +272,9 @@ class RawPeer:
         else:
             level, scid, pn_offset, end = ONE_RTT, b"", 9, len(datagram)
             dcid = datagram[at + 1 : at + 9]
+            if dcid not in self.cids and datagram[-16:] in self.tokens.values():
+                self.resets += 1
+                return None, end
             if dcid not in self.cids:
                 raise AssertionError(f"the engine sends to a CID it was never given: {dcid.hex()}")
             path = self.cids[dcid][0]
@@ -351,6 +355,9 @@ class RawPeer:
             self.send(0, self.cid_frame(path, 0), self.cid_frame(path, 1))
         self.run(100 * MS)
         assert self.stats().handshake_confirmed, self.node.counters()
+        info = ffi.new("struct conn_info *")
+        check(lib.conn_info(self.node.endpoint, self.conn, info))
+        self.tokens[0, 0] = bytes(info.reset_token[0:16])
 
     def start_client(self) -> None:
         """Engine as client: its first Initial is there afterwards."""
