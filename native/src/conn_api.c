@@ -227,7 +227,7 @@ int conn_congestion_control_set(endpoint *e, uint32_t conn, int which)
     ENTER(conn)
     c->congestion_control = which;
     for (uint32_t i = 0; i < c->path_count; i++)
-        path_recovery_reset(c->paths[i]);
+        path_congestion_reset(c->paths[i]);
     conn_ready(c);
     LEAVE(0);
 }

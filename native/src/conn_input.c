@@ -100,7 +100,7 @@ void conn_accept_payload(struct conn *c, const struct long_header *h, uint8_t fi
     if (!conn_frames(c, h->level, p, NULL, payload, length, link, remote, &eliciting, &probing, now))
         return;
     if (c->keys[h->level].receive)      /* not if a frame made us discard the level */
-        space_received(s, pn, eliciting, ecn, 0, now);
+        space_received(s, pn, eliciting, ecn, 0, 0, now);
     path_received(p, link, remote, h->length, true, false, now);
     /* RFC 9002 §6.2.3: a client that still speaks Initial has not got our flight */
     const struct space *initial = &c->early[LEVEL_INITIAL], *handshake = &c->early[LEVEL_HANDSHAKE];
@@ -270,7 +270,8 @@ bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
     if (!conn_frames(c, LEVEL_1RTT, p, cid, packet + k.header_length, (size_t)got, link, remote, &eliciting, &probing, now))
         return true;
     /* RFC 10069 §3.4.3: what comes late on an abandoned path is acknowledged at once */
-    space_received(&p->space, pn, eliciting, ecn, p->state == PATH_ABANDONED ? 0 : e->config.max_ack_delay_ns, now);
+    space_received(&p->space, pn, eliciting, ecn, p->state == PATH_ABANDONED ? 0 : e->config.max_ack_delay_ns,
+                   p->rec.sampled ? p->rec.smoothed : 0, now);
     path_received(RULE(MP_35, true) ? p : c->paths[0], link, remote, length, probing, largest, now);
     conn_ready(c);
     return true;

@@ -91,6 +91,7 @@ static void add_ack(struct build *b, struct space *s, struct path *of, uint64_t 
     b->sent->ack_largest = s->ranges.r[0].last;
     b->sent->ack_path = of->id;
     s->unacked = 0;
+    s->ack_sent = now;
     s->ack_at = NEVER;
     if (b->level == LEVEL_1RTT)
         c->phase_ack_owed = false;
@@ -290,6 +291,14 @@ static bool control_wanted(struct conn *c, struct path *p, struct path *best, ui
     return !RULE(MP_86, p->rec.in_flight >= p->cc.cwnd) && c->handshake_complete && has_frames(c, p, p == best);
 }
 
+/* One who only receives knows neither whether its ACKs arrive nor how long the path is (RFC 9000 §13.2.4). Only in an ACK of
+ * several packets: an answer to such a PING acknowledges one, so that two ends never keep each other busy. */
+static bool asks_for_ack(const struct path *p, uint64_t now)
+{
+    const struct space *s = &p->space;
+    return p->state == PATH_ACTIVE && s->ack_at != NEVER && s->unacked > 1 && !s->eliciting && now - p->last_eliciting >= ACK_PING_NS;
+}
+
 static void build_1rtt(struct build *b, struct path *best, uint64_t now, bool *padded, struct path_response *to)
 {
     struct conn *c = b->c;
@@ -324,6 +333,10 @@ static void build_1rtt(struct build *b, struct path *best, uint64_t now, bool *p
             *b->p++ = F_PING;
             b->sent->flags |= SENT_ELICITING;
         }
+    }
+    if (!(b->sent->flags & SENT_ELICITING) && window && asks_for_ack(p, now) && carries_ack(p, best, p) && room(b)) {
+        *b->p++ = F_PING;
+        b->sent->flags |= SENT_ELICITING;
     }
     for (uint32_t i = 0; i < c->path_count; i++) {
         struct path *q = c->paths[i];

@@ -103,11 +103,13 @@ struct space {
     struct ranges ranges;
     uint32_t unacked;                   /* ack-eliciting packets since our last ACK */
     uint64_t ack_at;                    /* NEVER: nothing to acknowledge */
+    uint64_t ack_sent;                  /* when the last ACK left */
     uint64_t ecn[3];                    /* ECT0, ECT1, CE */
 };
 void space_init(struct space *s);
 bool space_is_duplicate(const struct space *s, uint64_t pn);
-void space_received(struct space *s, uint64_t pn, bool eliciting, uint8_t ecn, uint64_t max_ack_delay, uint64_t now);
+/* rtt: of the path, as we know it; 0: unknown */
+void space_received(struct space *s, uint64_t pn, bool eliciting, uint8_t ecn, uint64_t max_ack_delay, uint64_t rtt, uint64_t now);
 uint64_t pn_decode(uint64_t largest, uint64_t truncated, unsigned bits);
 struct sent *sent_get(const struct space *s, uint64_t pn);
 struct sent *sent_add(struct space *s);     /* record of next_pn, which is consumed; NULL when the ring is full */
@@ -228,7 +230,7 @@ struct path {
     struct packet *queue_head, **queue_tail;
     uint32_t queue_packets;
     uint64_t queue_bytes;
-    uint64_t last_sent, last_received, last_data;
+    uint64_t last_sent, last_eliciting, last_received, last_data;
     struct path_info stats;             /* the counters in it */
 };
 
@@ -496,7 +498,7 @@ void path_queue_clear(struct path *p, int counter);
 uint64_t path_amplification_left(const struct path *p);
 void acks_postpone(struct conn *c, uint64_t now);       /* ACKs that are due and cannot leave now */
 void path_info_fill(struct path *p, struct path_info *out);
-void path_recovery_reset(struct path *p);
+void path_congestion_reset(struct path *p);
 uint64_t path_rate(const struct path *p);               /* pacing, bytes per second */
 
 /* endpoint.c */

@@ -34,6 +34,12 @@
 
 #define HANDSHAKE_TIMEOUT_NS 10000000000ull
 #define REFUSED_LINGER_NS 100000000ull  /* of a connection that the server closed before its handshake was complete */
+#define ACK_EVERY 10                    /* ack-eliciting packets in the steady stream of a tunnel, RFC 9000 §13.2.2 */
+#define ACK_EVERY_EARLY 2               /* among the first ACK_EARLY_PACKETS of a space, while the peer's window is small */
+#define ACK_EARLY_PACKETS 100
+#define ACKS_PER_RTT 8                  /* at most, in a steady stream: HyStart++ wants that many samples per round */
+#define ACK_WAIT_LEAST_NS 1000000ull
+#define ACK_PING_NS 1000000000ull        /* one who only acknowledges asks for an ACK that often (RFC 9000 §13.2.4) */
 #define ACK_RETRY_NS 25000000ull
 #define EARLY_REPEAT_NS 25000000ull     /* age of an unanswered flight that another Initial makes us repeat */
 #define INITIAL_RTT_NS 100000000ull     /* RFC 9002 recommends 333 ms; an access network is nearer */

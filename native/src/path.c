@@ -10,11 +10,19 @@ struct path *path_find(const struct conn *c, uint64_t id)
     return NULL;
 }
 
-/* A new network, or a new controller: round-trip time and window from the start (RFC 9000 §9.4). What is in flight stays. */
-void path_recovery_reset(struct path *p)
+/* A controller that knows nothing yet. */
+void path_congestion_reset(struct path *p)
 {
     struct conn *c = p->conn;
     uint64_t seed;
+    random_bytes(c->e, &seed, sizeof seed);
+    congestion_init(&p->cc, c->congestion_control, p->pmtud.size ? p->pmtud.size : c->e->config.validation_size, seed, c->e->now);
+    memset(&p->pacer, 0, sizeof p->pacer);
+}
+
+/* A new network: round-trip time, window and ECN from the start (RFC 9000 §9.4). What is in flight stays. */
+static void recovery_reset(struct path *p)
+{
     uint64_t in_flight = p->rec.in_flight;
     memset(&p->rec, 0, sizeof p->rec);
     p->rec.in_flight = in_flight;
@@ -22,9 +30,7 @@ void path_recovery_reset(struct path *p)
     p->rec.threshold = 3;               /* RFC 9002 §6.1.1, and 9/8 of the RTT (§6.1.2) */
     p->rec.patience = 3;
     p->rec.min = NEVER;
-    random_bytes(c->e, &seed, sizeof seed);
-    congestion_init(&p->cc, c->congestion_control, c->e->config.validation_size, seed, c->e->now);
-    memset(&p->pacer, 0, sizeof p->pacer);
+    path_congestion_reset(p);
     ecn_start(p);
 }
 
@@ -50,7 +56,7 @@ struct path *path_create(struct conn *c, uint32_t id)
     p->local_next = !RULE(MP_40, true);  /* CIDs are numbered from 0 on, for each path: RFC 10069 §3.2 */
     p->queue_tail = &p->queue_head;
     space_init(&p->space);
-    path_recovery_reset(p);
+    recovery_reset(p);
     pmtud_init(p);
     c->paths[c->path_count++] = p;      /* ids only grow: the array stays in order */
     return p;
@@ -159,7 +165,7 @@ void path_validated(struct path *p, uint64_t now)
     if (p->migrating) {                 /* RFC 9000 §9.4: a new address has its own RTT and congestion */
         p->migrating = false;
         if (RULE(MP_85, true))
-            path_recovery_reset(p);
+            recovery_reset(p);
         pmtud_start(p, now);
         new_token_queue(p->conn);
         event_simple(p->conn, EVENT_PATH_REMOTE_CHANGED, p->id, p->link, 0);

@@ -170,8 +170,11 @@ void recovery_sent(struct path *p, struct space *s, struct sent *r, uint64_t now
         delivery_sent(&p->delivery, r, p->rec.in_flight, now);
         p->rec.in_flight += r->bytes;
     }
-    if (r->flags & SENT_ELICITING && s->eliciting++ == 0)
-        s->pto_from = now;
+    if (r->flags & SENT_ELICITING) {
+        p->last_eliciting = now;
+        if (s->eliciting++ == 0)
+            s->pto_from = now;
+    }
 }
 
 static void base_advance(struct space *s)

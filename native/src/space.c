@@ -30,9 +30,23 @@ static void window_set(struct space *s, uint64_t pn)
     s->window[pn / 64 % LIMIT_REPLAY_WORDS] |= 1ull << pn % 64;
 }
 
-/* When to acknowledge: at once when out of order or CE-marked (RFC 9000 §13.2.1), every 2nd packet at first, every 8th
- * in the steady stream of a tunnel, and within max_ack_delay. */
-void space_received(struct space *s, uint64_t pn, bool eliciting, uint8_t ecn, uint64_t max_ack_delay, uint64_t now)
+/* When to acknowledge (RFC 9000 §13.2): at once when out of order or CE-marked; every 2nd packet at first; in the steady stream
+ * of a tunnel every 10th, but not more often than 8 times per RTT: what that saves in packets at high rates costs the peer
+ * nothing, its window covers it and its pacer spreads what the ACK sets free. And a few packets wait for an eighth of the
+ * RTT, not for all of max_ack_delay: a window of fewer than 10 packets would stand still for that long. */
+static uint64_t ack_due(const struct space *s, bool at_once, uint64_t max_ack_delay, uint64_t rtt, uint64_t now)
+{
+    uint64_t part = rtt / ACKS_PER_RTT, wait = part > ACK_WAIT_LEAST_NS ? part : ACK_WAIT_LEAST_NS;
+    bool early = s->received < ACK_EARLY_PACKETS;
+    if (at_once || !max_ack_delay || (early && s->unacked >= ACK_EVERY_EARLY))
+        return now;
+    if (s->unacked < ACK_EVERY)
+        return now + (rtt && wait < max_ack_delay ? wait : max_ack_delay);
+    uint64_t next = s->ack_sent + (part < max_ack_delay ? part : max_ack_delay);
+    return next > now ? next : now;
+}
+
+void space_received(struct space *s, uint64_t pn, bool eliciting, uint8_t ecn, uint64_t max_ack_delay, uint64_t rtt, uint64_t now)
 {
     bool in_order = s->largest_recv == NONE ? pn == 0 : pn == s->largest_recv + 1;
     window_set(s, pn);
@@ -48,8 +62,7 @@ void space_received(struct space *s, uint64_t pn, bool eliciting, uint8_t ecn, u
     if (!eliciting)
         return;
     s->unacked++;
-    uint32_t threshold = s->received < 100 ? 2 : 8;
-    uint64_t at = !in_order || (ecn & 3) == 3 || s->unacked >= threshold ? now : now + max_ack_delay;
+    uint64_t at = ack_due(s, !in_order || (ecn & 3) == 3, max_ack_delay, rtt, now);
     if (at < s->ack_at)
         s->ack_at = at;
 }

