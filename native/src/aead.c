@@ -150,16 +150,16 @@ void aead_key_free(struct aead_key *key)
 
 /* ---- packets */
 /* IV xor (path ID, 32 bits ‖ 2 zero bits ‖ packet number, 62 bits): RFC 10069 §2.4; the same as RFC 9001 §5.3 for path 0 */
-static void nonce_make(const struct aead_key *key, uint32_t path_id, uint64_t pn, uint8_t nonce[AEAD_NONCE_LENGTH])
+static inline void nonce_make(const struct aead_key *key, uint32_t path_id, uint64_t pn, uint8_t nonce[AEAD_NONCE_LENGTH])
 {
-    uint32_t p;
-    uint64_t n;
-    memcpy(&p, key->iv, 4);
-    memcpy(&n, key->iv + 4, 8);
-    p ^= __builtin_bswap32(path_id);
-    n ^= __builtin_bswap64(pn);
-    memcpy(nonce, &p, 4);
-    memcpy(nonce + 4, &n, 8);
+    uint64_t first;                     /* stored as it is loaded, 8 and 4 octets: smaller stores would hold the load up */
+    uint32_t last;
+    memcpy(&first, key->iv, 8);
+    memcpy(&last, key->iv + 8, 4);
+    first ^= __builtin_bswap64((uint64_t)path_id << 32 | pn >> 32);
+    last ^= __builtin_bswap32((uint32_t)pn);
+    memcpy(nonce, &first, 8);
+    memcpy(nonce + 8, &last, 4);
 }
 
 static inline bool masks_make(struct aead_key *key, const uint8_t *samples, size_t n, uint8_t *masks)

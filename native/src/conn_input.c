@@ -159,22 +159,22 @@ static enum generation generation_of(const struct conn *c, const struct path *p,
     return pn < p->phase_first_recv ? PREVIOUS : NEXT;
 }
 
-static int short_try(struct aead_key *key, struct aead_packet k)
+static int short_try(struct aead_key *key, struct aead_packet *k)
 {
     if (!key)
         return -1;
-    aead_open(key, &k, 1);
-    return k.status ? -1 : (int)k.payload_length;
+    aead_open(key, k, 1);
+    return k->status ? -1 : (int)k->payload_length;
 }
 
 /* The payload length, or -1. A failed trial changes nothing. */
-static int short_open(struct conn *c, struct path *p, const struct aead_packet *k, enum generation *g)
+static int short_open(struct conn *c, struct path *p, struct aead_packet *k, enum generation *g)
 {
     struct keys *now = &c->keys[LEVEL_1RTT];
     if (*g == EITHER) {                 /* a slow path just after an update: old keys first, then new ones */
         size_t n = k->header_length + k->payload_length;
         memcpy(c->e->scratch, k->data, n);
-        int got = short_try(RULE(MP_17, c->previous.receive), *k);
+        int got = short_try(RULE(MP_17, c->previous.receive), k);
         if (got >= 0) {
             *g = PREVIOUS;
             return got;
@@ -183,7 +183,7 @@ static int short_open(struct conn *c, struct path *p, const struct aead_packet *
         *g = NEXT;
     }
     (void)p;
-    return short_try(*g == CURRENT ? now->receive : *g == PREVIOUS ? RULE(MP_17, c->previous.receive) : c->next.receive, *k);
+    return short_try(*g == CURRENT ? now->receive : *g == PREVIOUS ? RULE(MP_17, c->previous.receive) : c->next.receive, k);
 }
 
 static bool phase_follow(struct conn *c, struct path *p, enum generation g, uint64_t pn, uint64_t now)

@@ -172,22 +172,34 @@ INLINE void copy_few(uint8_t *to, const uint8_t *from, size_t n)
 #undef PART
 }
 
+/* The last `few` < 16 of `length` octets at data, zeros behind. Where there are 16 it is one load: what was written in small pieces
+ * just before would have to leave the store buffer first. */
+INLINE __m128i load_few(const uint8_t *data, size_t length, size_t few)
+{
+    static const uint8_t window[32] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80,
+                                       0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80};
+    if (length >= 16)
+        return _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(data + length - 16)),
+                                _mm_loadu_si128((const __m128i *)(window + 16 - few)));
+    uint8_t whole[16] = {0};
+    copy_few(whole, data + length - few, few);
+    return _mm_loadu_si128((const __m128i *)whole);
+}
+
+INLINE __m128i keep_few(__m128i x, size_t few)
+{
+    const __m128i at = _mm_set_epi8(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    return _mm_and_si128(x, _mm_cmpgt_epi8(_mm_set1_epi8((char)few), at));
+}
+
 /* Additional data, padded to blocks. In one group with what follows if `grouped`. */
 INLINE void hash_aad(struct hash *g, const struct gcm_state *s, const uint8_t *data, size_t length, bool grouped)
 {
-    uint8_t last[16] = {0};
-    while (length) {
-        size_t n = length < 16 ? length : 16;
-        const uint8_t *from = data;
-        if (n < 16) {
-            copy_few(last, data, n);
-            from = last;
-        }
+    const size_t few = length % 16;
+    for (size_t at = 0; at < length; at += 16) {
         if (!grouped)
             hash_room(g, 1);
-        hash_one(g, s, reverse_bytes(_mm_loadu_si128((const __m128i *)from)));
-        data += n;
-        length -= n;
+        hash_one(g, s, reverse_bytes(length - at < 16 ? load_few(data, length, few) : _mm_loadu_si128((const __m128i *)(data + at))));
     }
 }
 
@@ -256,39 +268,41 @@ INLINE void keystream(const struct gcm_state *s, int rounds, __m128i j0, __m128i
 INLINE void text_rest(const struct gcm_state *s, struct hash *g, bool open, const uint8_t *in, size_t length, const uint8_t *stream,
                       uint8_t *out)
 {
-    int whole = (int)(length / 16);
-    size_t few = length % 16;
-    if (open)
-        hash_wides(g, s, in, whole);
-    for (int i = 0; i < whole; i++) {
-        __m128i x = _mm_loadu_si128((const __m128i *)(in + 16 * i));
-        x = _mm_xor_si128(x, _mm_loadu_si128((const __m128i *)(stream + 16 * i)));
-        _mm_storeu_si128((__m128i *)(out + 16 * i), x);
+    const size_t few = length % 16;
+    const __m128i end = load_few(in, length, few);      /* before `out`, which may be the same, is written */
+    size_t i = 0;
+    for (; i + WIDE_OCTETS <= length; i += WIDE_OCTETS) {
+        wide x = wide_load(in + i), y = wide_xor(x, wide_load(stream + i));
+        wide_store(out + i, y);
+        x = wide_xor(reverse_wide(open ? x : y), wide_extend(g->carry));
+        g->carry = _mm_setzero_si128();
+        multiply_wide(&g->wide, s, x, g->at);
+        g->at += WIDE_BLOCKS;
     }
-    if (!open)
-        hash_wides(g, s, out, whole);
+    for (; i + 16 <= length; i += 16) {
+        __m128i x = _mm_loadu_si128((const __m128i *)(in + i));
+        __m128i y = _mm_xor_si128(x, _mm_loadu_si128((const __m128i *)(stream + i)));
+        _mm_storeu_si128((__m128i *)(out + i), y);
+        hash_one(g, s, reverse_bytes(open ? x : y));
+    }
     if (!few)
         return;
-    uint8_t last[16] = {0}, text[16];
-    copy_few(last, in + 16 * whole, few);
-    __m128i x = _mm_loadu_si128((const __m128i *)last);
-    if (open)
-        hash_one(g, s, reverse_bytes(x));
-    _mm_storeu_si128((__m128i *)text, _mm_xor_si128(x, _mm_loadu_si128((const __m128i *)(stream + 16 * whole))));
-    copy_few(out + 16 * whole, text, few);
-    if (!open) {
-        copy_few(last, text, few);
-        hash_one(g, s, reverse_bytes(_mm_loadu_si128((const __m128i *)last)));
-    }
+    uint8_t text[16];
+    __m128i y = keep_few(_mm_xor_si128(end, _mm_loadu_si128((const __m128i *)(stream + i))), few);
+    _mm_storeu_si128((__m128i *)text, y);
+    copy_few(out + i, text, few);
+    hash_one(g, s, reverse_bytes(open ? end : y));
 }
 
 INLINE void gcm(const struct gcm_state *s, int rounds, bool open, const uint8_t *nonce, const uint8_t *aad, size_t aad_length,
                 const uint8_t *in, size_t length, uint8_t *out, uint8_t *tag)
 {
-    uint8_t block[16], stream[CHUNK + WIDE_OCTETS];
-    memcpy(block, nonce, AEAD_NONCE_LENGTH);
-    memcpy(block + 12, (const uint8_t[4]){0, 0, 0, 1}, 4);
-    const __m128i j0 = reverse_bytes(_mm_loadu_si128((const __m128i *)block)), one = _mm_set_epi32(0, 0, 0, 1);
+    uint8_t stream[CHUNK + WIDE_OCTETS];
+    int32_t nonce_end;
+    memcpy(&nonce_end, nonce + 8, 4);
+    __m128i block = _mm_insert_epi32(_mm_loadl_epi64((const __m128i *)nonce), nonce_end, 2);
+    block = _mm_insert_epi32(block, 0x01000000, 3);
+    const __m128i j0 = reverse_bytes(block), one = _mm_set_epi32(0, 0, 0, 1);
     wide counter = wide_numbered(_mm_add_epi32(j0, one));
     size_t total = (aad_length + 15) / 16 + (length + 15) / 16 + 1;
     struct hash g = {.carry = _mm_setzero_si128(), .at = total <= POWERS ? POWERS - (int)total : POWERS};

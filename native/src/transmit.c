@@ -33,7 +33,10 @@ static void header_write(struct path *p, struct packet *k, uint64_t quarter_id, 
     k->length = (uint16_t)(k->length + n);
     uint8_t *q = k->buffer + k->offset;
     *q++ = (uint8_t)(0x40 | (c->phase & 1) << 2 | (PN_LENGTH - 1));
-    q = put_bytes(q, p->dcid->cid, p->dcid->length);
+    if (p->dcid->length == ENGINE_CID_LENGTH)   /* our own ends: a copy of a known length is one move */
+        q = put_bytes(q, p->dcid->cid, ENGINE_CID_LENGTH);
+    else
+        q = put_bytes(q, p->dcid->cid, p->dcid->length);
     q = put_be32(q, (uint32_t)pn);
     *q++ = F_DATAGRAM;
     q = put_varint(q, quarter_id);
@@ -71,6 +74,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
     size_t segment = 0;
     while (s.n < TX_BATCH && p->queue_packets) {
         struct packet *k = p->queue_head;
+        __builtin_prefetch(k->next);    /* it was queued many packets ago */
         const struct binding *binding = binding_of(c, k->tunnel);
         struct tunnel *t = tunnel_find(e, k->tunnel);
         if (!t || !binding) {           /* unbound meanwhile: to the connection that has it now */
