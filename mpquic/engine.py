@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
@@ -44,6 +45,7 @@ PATH_REASONS = (
 )
 
 Remote = tuple[str, int]  # address in text, port
+_ADDRESSES_KEPT = 1024  # conversions between text and octets that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +122,28 @@ class EngineConfig:
     congestion_control: int = 0  # index in CONGESTION_CONTROLLERS
 
 
+@lru_cache(_ADDRESSES_KEPT)
+def _packed(text: str) -> tuple[int, bytes]:
+    """Family and 16 octets of an address; a zone behind % is left out."""
+    ip = ip_address(text.partition("%")[0])
+    return ip.version, ip.packed.ljust(16, b"\0")
+
+
+@lru_cache(_ADDRESSES_KEPT)
+def _text(family: int, octets: bytes) -> str:
+    return str(IPv4Address(octets[:4]) if family == 4 else IPv6Address(octets))
+
+
 def _address(remote: Remote) -> Any:
-    ip = ip_address(remote[0].partition("%")[0])
     out = ffi.new("struct address *")
-    out.family = ip.version
-    out.ip = list(ip.packed.ljust(16, b"\0"))
+    out.family, octets = _packed(remote[0])
+    ffi.buffer(out.ip)[:] = octets
     out.port = remote[1]
     return out
 
 
 def _remote(address: Any) -> Remote:
-    octets = bytes(address.ip[0:16])
-    ip = IPv4Address(octets[:4]) if address.family == 4 else IPv6Address(octets)
-    return str(ip), int(address.port)
+    return _text(address.family, ffi.buffer(address.ip)[:]), int(address.port)
 
 
 def check(call: str, result: int) -> int:

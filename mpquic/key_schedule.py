@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from functools import lru_cache
 
 _LABEL_MAX = 255
 
@@ -33,6 +34,11 @@ def hkdf_expand_label(hash_name: str, secret: bytes, label: str, context: bytes,
     return hkdf_expand(hash_name, secret, info, length)
 
 
+@lru_cache
+def _empty_hash(hash_name: str) -> bytes:
+    return hashlib.new(hash_name).digest()
+
+
 class KeySchedule:
     """One handshake's schedule: transcript hash and the secret of the present stage.
 
@@ -57,7 +63,7 @@ class KeySchedule:
 
     def empty_hash(self) -> bytes:
         """Hash of nothing: the transcript of `derived` and of the binder keys."""
-        return hashlib.new(self.hash_name).digest()
+        return _empty_hash(self.hash_name)
 
     def derive(self, label: str, context: bytes | None = None) -> bytes:
         """Derive-Secret of the present stage over the present transcript (or a given hash)."""

@@ -20,11 +20,12 @@ class Reader:
         return self._end - self.position
 
     def octets(self, count: int) -> bytes:
-        if count > self._end - self.position:
-            raise ReadError(f"{count} octets wanted, {self.left} left")
         start = self.position
-        self.position = start + count
-        return self._data[start : self.position]
+        end = start + count
+        if end > self._end:
+            raise ReadError(f"{count} octets wanted, {self.left} left")
+        self.position = end
+        return self._data[start:end]
 
     def uint(self, size: int) -> int:
         return int.from_bytes(self.octets(size), "big")
@@ -38,11 +39,10 @@ class Reader:
 
     def varint(self) -> int:
         """A QUIC variable-length integer (RFC 9000 §16)."""
-        first = self.uint(1)
-        size = 1 << (first >> 6)
-        value = first & 0x3F
-        for octet in self.octets(size - 1):
-            value = value << 8 | octet
+        found = peek_varint(self._data, self.position)
+        if found is None:
+            raise ReadError(f"a variable-length integer wanted, {self.left} octets left")
+        value, self.position = found
         return value
 
     def rest(self) -> bytes:
@@ -70,7 +70,10 @@ def peek_varint(buffer: bytearray | bytes, position: int) -> tuple[int, int] | N
     """A variable-length integer and the position after it; None while it is incomplete."""
     if position >= len(buffer):
         return None
-    end = position + (1 << (buffer[position] >> 6))
+    first = buffer[position]
+    if first < 0x40:  # most are one octet long
+        return first, position + 1
+    end = position + (1 << (first >> 6))
     if end > len(buffer):
         return None
     size = end - position

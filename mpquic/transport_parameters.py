@@ -47,6 +47,7 @@ _RULES: dict[str, _Rule] = {
 }
 _PREFERRED_ADDRESS = 0x0D
 _NAMES = {rule.id: name for name, rule in _RULES.items()}
+_ASCENDING = sorted(_RULES.items(), key=lambda item: item[1].id)
 _PARAMETERS_MOST = 64  # in one list; GREASE and unknown ones included
 
 
@@ -85,7 +86,7 @@ class TransportParameters:
     def encode(self) -> bytes:
         """In ascending order of the identifiers."""
         out = b""
-        for name, rule in sorted(_RULES.items(), key=lambda item: item[1].id):
+        for name, rule in _ASCENDING:
             value = getattr(self, name)
             if value is None or value is False:
                 continue
