@@ -1,6 +1,7 @@
 /* The Internet checksum (RFC 1071). Sums are over 16-bit words as they lie in memory, so folded values are stored as they are. */
 #ifndef CHECKSUM_H
 #define CHECKSUM_H
+#include <arpa/inet.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -21,8 +22,7 @@ static inline uint16_t checksum_fold(uint64_t sum)
 /* Sum of the pseudo-header of TCP or UDP: addresses of length 4 or 16 lie one behind the other. */
 static inline uint64_t checksum_pseudo(const uint8_t *addresses, size_t address_length, uint8_t protocol, uint32_t l4_length)
 {
-    uint8_t tail[8] = {(uint8_t)(l4_length >> 24), (uint8_t)(l4_length >> 16), (uint8_t)(l4_length >> 8), (uint8_t)l4_length,
-                       0, 0, 0, protocol};
-    return checksum_add(addresses, 2 * address_length, checksum_add(tail, sizeof tail, 0));
+    uint64_t rest = (uint64_t)htons((uint16_t)(l4_length >> 16)) + htons((uint16_t)l4_length) + htons(protocol);
+    return checksum_add(addresses, 2 * address_length, rest);
 }
 #endif

@@ -48,6 +48,30 @@ static inline uint64_t pseudo(const uint8_t *ip, bool v6, uint8_t protocol, size
 }
 
 /* ---- cutting */
+
+/* Sums of the headers without what differs from packet to packet: that is added for each (a sum over a header just written would
+ * wait for the writes, and take longer than the payload's). */
+static void sums_prepare(struct cutter *c)
+{
+    const uint8_t *ip = c->packet + c->l2, *l4 = c->packet + c->l4;
+    uint8_t header[60];                 /* TCP's or IPv4's at most */
+    if (!c->v6) {
+        memcpy(header, ip, c->ip_header);
+        memset(header + 2, 0, 4);       /* length, identification */
+        memset(header + 10, 0, 2);
+        c->ip_sum = checksum_add(header, c->ip_header, 0);
+    }
+    memcpy(header, l4, c->headers - c->l4);
+    if (c->protocol == IPPROTO_TCP) {
+        memset(header + 4, 0, 4);       /* sequence number */
+        memset(header + 12, 0, 2);      /* flags */
+        memset(header + 16, 0, 2);
+    } else {
+        memset(header + 4, 0, 4);       /* length, checksum */
+    }
+    c->l4_sum = pseudo(ip, c->v6, c->protocol, 0) + checksum_add(header, c->headers - c->l4, 0);
+}
+
 int cutter_init(struct cutter *c, const struct virtio_net_hdr *h, const uint8_t *packet, size_t length, size_t l2)
 {
     memset(c, 0, sizeof *c);
@@ -95,6 +119,7 @@ int cutter_init(struct cutter *c, const struct virtio_net_hdr *h, const uint8_t 
     c->segment = h->gso_size;
     c->ip_id = c->v6 ? 0 : get16(ip + 4);
     c->count = (unsigned)((c->payload + c->segment - 1) / c->segment);
+    sums_prepare(c);
     return (int)c->count;
 }
 
@@ -129,22 +154,29 @@ int cutter_next(struct cutter *c, uint8_t *out, size_t capacity)
     } else {
         set16(ip + 2, c->ip_header + l4_length);
         set16(ip + 4, (uint16_t)(c->ip_id + index));
-        ipv4_checksum(ip, c->ip_header);
+        uint64_t own = (uint64_t)htons((uint16_t)(c->ip_header + l4_length)) + htons((uint16_t)(c->ip_id + index));
+        store_sum(ip + 10, (uint16_t)~checksum_fold(c->ip_sum + own));
     }
+    uint64_t own = c->l4_sum + htons((uint16_t)l4_length);      /* of the pseudo-header */
     uint8_t *field;
     if (c->protocol == IPPROTO_TCP) {
-        set32(l4 + 4, get32(l4 + 4) + (uint32_t)at);
+        const uint8_t *first = c->packet + c->l4;
+        uint32_t sequence = get32(first + 4) + (uint32_t)at;
+        uint8_t flags = first[13];
         if (!last)
-            l4[13] &= (uint8_t)~(TCP_FIN | TCP_PSH);
+            flags &= (uint8_t)~(TCP_FIN | TCP_PSH);
         if (index)
-            l4[13] &= (uint8_t)~TCP_CWR;        /* RFC 3168: once */
+            flags &= (uint8_t)~TCP_CWR; /* RFC 3168: once */
+        set32(l4 + 4, sequence);
+        l4[13] = flags;
+        own += (uint64_t)htonl(sequence) + htons((uint16_t)(first[12] << 8 | flags));
         field = l4 + 16;
     } else {
         set16(l4 + 4, l4_length);
+        own += htons((uint16_t)l4_length);
         field = l4 + 6;
     }
-    field[0] = field[1] = 0;
-    uint16_t sum = (uint16_t)~checksum_fold(checksum_add(l4, l4_length, pseudo(ip, c->v6, c->protocol, l4_length)));
+    uint16_t sum = (uint16_t)~checksum_fold(checksum_add(out + c->headers, n, own));
     store_sum(field, sum ? sum : 0xffff);
     return (int)(c->headers + n);
 }

@@ -19,6 +19,7 @@ struct cutter {
     size_t length, l2, ip_header, l4, headers;
     size_t payload, done;               /* of the transport; done octets are cut already */
     uint16_t segment, ip_id;
+    uint64_t ip_sum, l4_sum;            /* of what all packets have in common: IPv4 header; pseudo-header and transport's header */
     uint8_t protocol;
     bool v6, whole;                     /* whole: nothing to cut */
     uint16_t sum_start, sum_offset;     /* whole: checksum to complete, sum_start 0 = none */
