@@ -15,16 +15,16 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.decrypt import INNER_INTERFACE, CaptureDecryptor, ClearPacket, Step, load_keylog
+from lab.capture_scan import INNER_INTERFACE, NAS_INTERFACE, CaptureDecryptor, Step, load_keylog, read_secrets
+from lab.decrypt import ClearPacket
 from lab.decrypt_keys import keylog_lines
 from lab.decrypt_nas import PORTS, NasPdu, NasReader, load_nas_keys
 from lab.packets.errors import PacketError
 from lab.packets.link import LINK_EXPORTED_PDU, LINK_RAW, TCP, address_text
 from lab.packets.nas_plain import nas_words, without_key
-from lab.pcapng import INBOUND, OUTBOUND, PcapngReader, PcapngWriter, Record
+from lab.pcapng import INBOUND, OUTBOUND, PcapngWriter, Record
 
 RAW_NAME, CAPTURE_NAME, KEYLOG_NAME, NAS_KEYS_NAME = "capture.raw.pcapng", "capture.pcapng", "keys.log", "nas.keys"
-NAS_INTERFACE = "n1-deciphered"
 COMMENT_MAX = 600
 TAG_DISSECTOR, TAG_IPV4_SOURCE, TAG_IPV4_DESTINATION = 12, 20, 21      # of Wireshark's exported PDUs
 TAG_IPV6_SOURCE, TAG_IPV6_DESTINATION = 22, 23
@@ -136,7 +136,8 @@ def compose(run_dir: Path, raw: str = RAW_NAME) -> ComposeResult:
     if not source.is_file():
         raise ComposeError(f"{source.name} is not in {run_dir}: the run captured nothing")
     keylog = load_keylog(source, keys if keys.is_file() else None)
-    lines = b"".join(_secrets_of(source)) + (keys.read_bytes() if keys.is_file() else b"")
+    interfaces, secrets = read_secrets(source)
+    lines = b"".join(secrets) + (keys.read_bytes() if keys.is_file() else b"")
     nas = NasReader(load_nas_keys(nas_keys) if nas_keys.is_file() else [])
     target = run_dir / CAPTURE_NAME
     part = target.with_suffix(".part")
@@ -145,8 +146,7 @@ def compose(run_dir: Path, raw: str = RAW_NAME) -> ComposeResult:
             os.fchmod(out.fileno(), 0o600)          # it holds the connection's secrets
             with PcapngWriter(out) as writer:
                 capture = CaptureDecryptor(stream, keylog)
-                scan = _interfaces_of(source)
-                for interface in scan.interfaces:
+                for interface in interfaces:
                     writer.interface(interface.linktype, interface.name, interface.snaplen)
                 inner_interface = writer.interface(LINK_RAW, INNER_INTERFACE)
                 nas_interface = writer.interface(LINK_EXPORTED_PDU, NAS_INTERFACE)
@@ -160,17 +160,6 @@ def compose(run_dir: Path, raw: str = RAW_NAME) -> ComposeResult:
     finally:
         part.unlink(missing_ok=True)
     return composer.result
-
-
-def _interfaces_of(path: Path) -> PcapngReader:
-    with path.open("rb") as stream:
-        reader = PcapngReader(stream)
-        reader.scan()
-    return reader
-
-
-def _secrets_of(path: Path) -> list[bytes]:
-    return _interfaces_of(path).secrets
 
 
 def describe(pdu: NasPdu) -> str:

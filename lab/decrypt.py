@@ -10,23 +10,17 @@ waits (bounded); packets come out in the order of the capture; one that stays cl
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO
 
 from lab.decrypt_connection import MODEST, NARROW, WIDE, Connection, ConnectionSummary, Opened
 from lab.decrypt_keys import KeyLog, initial_keys, retry_is_authentic
 from lab.packets.errors import PacketError
 from lab.packets.frames import Crypto, Datagram, Frame, NewConnectionId, PathNewConnectionId, read_frames
 from lab.packets.headers import CID_LENGTH, Header, read_header
-from lab.packets.link import UDP, Flow, read_link
 from lab.packets.masque import inner_packet
 from lab.packets.tls import CLIENT_HELLO, RETRY_RANDOM, SERVER_HELLO, CryptoStream, read_hello
-from lab.pcapng import PcapngReader, Record
 
-SERVER_PORT = 4433
-INNER_INTERFACE = "tunnel-inner"        # of a composed capture: the session's IP packets, no outer ones
 WAITING_MAX = 4096              # packets held back for a connection ID that is not known yet
 CONNECTIONS_MAX = 1024
 CIDS_MAX = 65536
@@ -65,10 +59,31 @@ class ClearPacket:
     generation: int = 0             # key updates so far
     header: bytes = field(default=b"", repr=False)      # in clear, ends with the packet number
     payload: bytes = field(default=b"", repr=False)     # frames in clear
-    frames: list[Frame] = field(default_factory=list)
     reason: str = ""
+    inner: tuple[int, int, int] | None = field(default=None, repr=False)
+    """IP packets, and where in the payload the last of them stands: known already when the clear reader opened it"""
+    frame_bits: int = 0             # bit n: a frame of type n; 0: not looked at
+    _frames: list[Frame] | None = field(default=None, repr=False)
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Read when they are asked for: most packets of a large capture are only counted."""
+        if self._frames is None:
+            self._frames = read_frames(self.payload)[0]
+        return self._frames
+
+    @frames.setter
+    def frames(self, frames: list[Frame]) -> None:
+        self._frames = frames
+
+    @property
+    def inner_count(self) -> int:
+        return self.inner[0] if self.inner is not None else len(self.inner_packets())
 
     def inner_packets(self) -> list[bytes]:
+        if self.inner is not None and self.inner[0] < 2:
+            count, offset, length = self.inner
+            return [self.payload[offset:offset + length]] if count else []
         out = []
         for frame in self.frames:
             if type(frame) is Datagram:
@@ -110,6 +125,8 @@ class Decryptor:
         self._trial_failures: Counter[bytes] = Counter()
         self._trial_budget = TRIAL_BUDGET
         self._orphans: list[Connection] | None = None
+        self.announced: list[tuple[Connection, bytes]] = []     # for lab/capture_scan.py: connection IDs that are new,
+        self.opened: set[tuple[int, bool, int]] = set()         # and (connection, up, path) that 1-RTT packets came from
 
     # ---- in and out ----------------------------------------------------------------------------------------------
 
@@ -167,6 +184,20 @@ class Decryptor:
                 continue
             out.append(order.popleft().packet)
         return out
+
+    def feed_clear(self, packet: ClearPacket, connection: Connection, path: int, datagrams: int) -> list[ClearPacket]:
+        """A 1-RTT packet that the engine's clear reader has opened."""
+        assert packet.number is not None
+        connection.last_seen = packet.time_ns
+        connection.confirm(packet.up, path, packet.number)
+        summary = self.summaries[connection.index]
+        summary.packets[path] = summary.packets.get(path, 0) + 1
+        if datagrams:
+            summary.datagrams[path] = summary.datagrams.get(path, 0) + datagrams
+        if not self._order:
+            return [packet]
+        self._order.append(_Slot(packet, b"", done=True))
+        return self._ready()
 
     # ---- long header ---------------------------------------------------------------------------------------------
 
@@ -320,6 +351,7 @@ class Decryptor:
             packet.reason = f"in clear, but its frames do not read: {error}"
         summary = self.summaries[connection.index]
         if packet.kind == "1rtt":
+            self.opened.add((connection.index, packet.up, path))
             summary.packets[path] = summary.packets.get(path, 0) + 1
         for frame in packet.frames:
             kind = type(frame)
@@ -360,6 +392,7 @@ class Decryptor:
             return
         connection.cids[cid] = (by_client, path)
         self._by_cid[cid] = connection
+        self.announced.append((connection, cid))
         if cid in self._waiting:
             self._retry([cid])
 
@@ -404,65 +437,3 @@ class Decryptor:
         slot.packet.reason = reason
         slot.raw = b""
         slot.done = True
-
-
-# ---- a capture file ------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class Step:
-    """One captured frame as it was read, and the packets that became ready by it (of earlier frames too)."""
-
-    record: Record | None           # None: the end of the capture
-    flow: Flow | None               # None: neither UDP nor TCP, or not readable
-    quic: bool
-    packets: list[ClearPacket]
-
-
-class CaptureDecryptor:
-    """A pcapng file and its key log; packets of QUIC come in the order of the capture."""
-
-    def __init__(self, stream: BinaryIO, keylog: KeyLog, port: int = SERVER_PORT,
-                 waiting_max: int = WAITING_MAX) -> None:
-        self.reader = PcapngReader(stream)
-        self.decryptor = Decryptor(keylog, waiting_max)
-        self.unreadable = 0             # frames whose IP, UDP or TCP header does not read
-        self._port = port
-        self._seen_secrets = 0
-
-    def packets(self) -> Iterator[ClearPacket]:
-        for step in self.steps():
-            yield from step.packets
-
-    def steps(self) -> Iterator[Step]:
-        interfaces, port = self.reader.interfaces, self._port
-        for record in self.reader:
-            while self._seen_secrets < len(self.reader.secrets):
-                self.decryptor.keylog.add(self.reader.secrets[self._seen_secrets])
-                self._seen_secrets += 1
-            interface = interfaces[record.interface]
-            try:
-                flow = read_link(interface.linktype, record.data)
-            except PacketError:
-                self.unreadable += 1
-                flow = None
-            if flow is None or flow.protocol != UDP or port not in (flow.source_port, flow.destination_port) \
-                    or interface.name == INNER_INTERFACE:
-                yield Step(record, flow, False, [])
-                continue
-            yield Step(record, flow, True, self.decryptor.feed(
-                record.number, record.time_ns, record.interface, flow.destination_port == port, flow.payload, flow.cut))
-        yield Step(None, None, False, self.decryptor.flush())
-
-
-def load_keylog(capture: Path, keylog: Path | None = None) -> KeyLog:
-    """Secrets of the capture's Decryption Secrets Blocks (wherever they stand in it) and of a file."""
-    log = KeyLog()
-    with capture.open("rb") as stream:
-        reader = PcapngReader(stream)
-        reader.scan()
-        for secrets in reader.secrets:
-            log.add(secrets)
-    if keylog is not None:
-        log.add(keylog.read_bytes())
-    return log

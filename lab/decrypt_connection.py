@@ -31,6 +31,7 @@ class Space:
 
     largest: int = -1
     wide_budget: int = WIDE_BUDGET
+    native: int = -1            # its number in the engine's clear reader (lab/capture_scan.py)
 
 
 class Generations:
@@ -122,6 +123,16 @@ class Connection:
         if len(keys) == 1:
             self._level_keys[kind, up] = keys[0]
         return keys
+
+    def keys_in_force(self, up: bool) -> tuple[int, PacketKeys] | None:
+        """Generation and keys with which the last packet of this direction opened."""
+        known = self._generations.get(up)
+        return None if known is None else (known.current, known.keys(known.current))
+
+    def confirm(self, up: bool, path: int, number: int) -> None:
+        """A packet opened by the clear reader, which has the keys in force."""
+        known = self._generations[up]
+        known.confirm(known.current, path, number)
 
     def has_keys(self, up: bool) -> bool:
         return up in self._generations or (self.secrets is not None and ("1rtt", up) in self.secrets.by_level)

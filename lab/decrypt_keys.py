@@ -69,6 +69,11 @@ class PacketKeys:
         cipher = Cipher(algorithms.ChaCha20(self._header_key, sample), mode=None)
         return cipher.encryptor().update(bytes(5))
 
+    def raw(self) -> tuple[bytes, bytes, bytes]:
+        """AEAD key, IV and header protection key, for the engine's clear reader."""
+        return (hkdf_expand_label(self._secret, "quic key", _KEY_SIZE[self.suite], self.suite),
+                self._iv.to_bytes(12, "big"), self._header_key)
+
     def updated(self) -> PacketKeys:
         size = 48 if self.suite == AES_256 else 32
         return PacketKeys(self.suite, hkdf_expand_label(self._secret, "quic ku", size, self.suite), header=self)

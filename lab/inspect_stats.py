@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.decrypt import CaptureDecryptor, ClearPacket, load_keylog
+from lab.capture_scan import CaptureDecryptor, load_keylog
+from lab.decrypt import ClearPacket
 from lab.decrypt_keys import KeyLog
 
 RAW_NAME, CAPTURE_NAME, KEYLOG_NAME = "capture.raw.pcapng", "capture.pcapng", "keys.log"
@@ -71,7 +72,7 @@ class Stats:
             counts[0] += 1
             counts[1] += clear
         if clear:
-            self.inner_packets += len(packet.inner_packets())
+            self.inner_packets += packet.inner_count
         else:
             self.reasons[packet.reason] += 1
 
@@ -93,7 +94,7 @@ class Stats:
 def _read(path: Path, keylog: KeyLog) -> tuple[Stats, CaptureDecryptor]:
     stats = Stats()
     with path.open("rb") as stream:
-        capture = CaptureDecryptor(stream, keylog)
+        capture = CaptureDecryptor(stream, keylog, lean=True)
         for packet in capture.packets():
             stats.add(packet)
     return stats, capture

@@ -10,7 +10,8 @@ from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from lab.decrypt import CaptureDecryptor, ClearPacket, Step
+from lab.capture_scan import CaptureDecryptor, Step
+from lab.decrypt import ClearPacket
 from lab.decrypt_keys import KeyLog
 from lab.packets import frames as f
 from lab.packets.errors import PacketError

@@ -79,6 +79,7 @@ class Lab:
             self.capture.add(self.topology.netns["upf"].fd, self.topology.index("upf", "n4"), "upf/n4")
             self.capture.add(self.topology.netns["core"].fd, self.topology.index("core", "lo"), "core/sbi")
             self.capture.start()
+            self.event("lab", "capture_started", unix_ns=time.time_ns())  # what ties the capture's clock to the events'
             self.capture.window(True, self.now())
         self._configs = write_configs(self.scenario, self._state_dir, self.run_dir)
         await self._tamper()

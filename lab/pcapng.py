@@ -81,6 +81,44 @@ class PcapngReader:
         for kind, body in self._blocks(packets=False):
             self._read_other(kind, body)
 
+    # ---- for a reader that takes turns with this one over the same stream (lab/capture_scan.py)
+
+    @property
+    def little_endian(self) -> bool:
+        """False also before the first section."""
+        return self._order == "<" and self._offset > 0 and not self.problem
+
+    @property
+    def section(self) -> int:
+        """Index of the first interface of the section that is read."""
+        return self._section
+
+    @property
+    def number(self) -> int:
+        """Packets so far."""
+        return self._number
+
+    def advance(self, octets: int, number: int) -> None:
+        self._offset += octets
+        self._number = number
+
+    def packet(self, body: bytes, number: int) -> Record | None:
+        """The record of an Enhanced Packet Block that the other reader took: what is between its lengths."""
+        record = self._read_packet(body)
+        self._number -= 1
+        if record is not None:
+            record.number = number
+        return record
+
+    def others(self) -> Iterator[int]:
+        """As scan(), one block at a time: its type."""
+        for kind, body in self._blocks(packets=True):
+            if kind in (EPB, SPB):
+                self._number += 1
+            else:
+                self._read_other(kind, body)
+            yield kind
+
     def _blocks(self, packets: bool) -> Iterator[tuple[int, bytes]]:
         while not self.problem:
             head = self._stream.read(8)

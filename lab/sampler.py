@@ -76,8 +76,14 @@ class Sampler:
                     for path in paths:
                         if path.get("rtt_smoothed"):
                             self.rtt_ms.setdefault(str(path.get("access")), []).append(path["rtt_smoothed"] / 1e6)
-                    file.write(json.dumps({"t": round(one.t, 3), "up": one.up, "down": one.down, "paths": paths}) + "\n")
+                    file.write(json.dumps({"t": round(one.t, 3), "up": one.up, "down": one.down, "paths": paths,
+                                           "wires": self._wires()}) + "\n")
                 await asyncio.sleep(INTERVAL_S)
+
+    def _wires(self) -> dict[str, dict[str, list[int]]]:
+        """What each wire has dropped so far, by direction: in its queue, by loss, by the cut."""
+        return {name: {word: [stats[word][f"dropped_{why}"] for why in ("queue", "loss", "cut")] for word in ("up", "down")}
+                for name, stats in self._lab.wires.stats().items()}
 
     def first_after(self, t: float, access: int, octets: int) -> float | None:
         """When the access had carried `octets` more than at time `t`, in both directions together."""

@@ -13,6 +13,7 @@ HERE = Path(__file__).resolve().parent
 SECTIONS: dict[str, list[str]] = {
     "core": [],
     "aead": ["kdf.c", "aead.c", "aead_openssl.c", "aead_vaes.c", "aead_vaes512.c", "aead_api.c"],
+    "clear_reader": ["clear_reader.c"],
     "endpoint": [
         "address_token.c",
         "bbr.c",

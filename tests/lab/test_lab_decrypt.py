@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from synthetic_capture import CLIENT_HELLO, PROXY, UE, Capture, Talk, http_datagram, two_paths, udp4
 
 from lab import decrypt as d
+from lab.capture_scan import CaptureDecryptor
 from lab.decrypt_keys import (
     RETRY_KEY,
     RETRY_NONCE,
@@ -44,7 +45,7 @@ def independent():
 def read(capture: bytes, keylog: bytes = b"", **options):
     log = KeyLog()
     log.add(keylog)
-    reader = d.CaptureDecryptor(io.BytesIO(capture), log, **options)
+    reader = CaptureDecryptor(io.BytesIO(capture), log, **options)
     return list(reader.packets()), reader
 
 

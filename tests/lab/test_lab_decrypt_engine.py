@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from synthetic_capture import CLIENT_HELLO, LABELS, Capture
 
-from lab.decrypt import CaptureDecryptor
+from lab.capture_scan import CaptureDecryptor
 from lab.decrypt_keys import KeyLog
 from lab.packets import frames as f
 from lab.pcapng import PcapngReader, PcapngWriter

@@ -1,0 +1,155 @@
+"""One pass over a capture: a row for every QUIC packet, NAS PDU and PFCP message, filtered, as a line or as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.capture_compose import NAS_KEYS_NAME, nas_comment
+from lab.capture_scan import INNER_INTERFACE, NAS_INTERFACE, CaptureDecryptor, Step
+from lab.decrypt import ClearPacket
+from lab.decrypt_nas import PORTS, NasReader, load_nas_keys
+from lab.inspect_stats import Stats, find_keylog
+from lab.packets.link import TCP, UDP, ip_words
+from lab.packets.pfcp_plain import PFCP_PORT, pfcp_words
+
+FRAMES_SHOWN = 12
+
+
+@dataclass(slots=True)
+class Row:
+    """One line of the table: a QUIC packet, a NAS PDU, or a PFCP message."""
+
+    record: int
+    time_ns: int
+    interface: str
+    kind: str
+    up: bool | None = None
+    connection: int | None = None
+    path: int | None = None
+    number: int | None = None
+    size: int = 0
+    key_phase: int = 0
+    frames: list[tuple[str, str]] = field(default_factory=list)     # name, words
+    inner: list[str] = field(default_factory=list)
+    reason: str = ""
+    text: str = ""
+
+
+def packet_row(packet: ClearPacket, interface: str) -> Row:
+    return Row(packet.record, packet.time_ns, interface, packet.kind, packet.up, packet.connection, packet.path,
+               packet.number, packet.size, packet.generation, [(frame.name, frame.words()) for frame in packet.frames],
+               [ip_words(inner) for inner in packet.inner_packets()], packet.reason)
+
+
+@dataclass(slots=True)
+class Filter:
+    """Which rows are wanted; None is no condition. between: capture clock, ns, both inclusive."""
+
+    path: int | None = None
+    frame: str | None = None
+    inner: Callable[[bytes], bool] | None = None
+    between: tuple[int, int] | None = None
+
+    @property
+    def quic_only(self) -> bool:
+        return self.path is not None or self.frame is not None or self.inner is not None
+
+    def time(self, time_ns: int) -> bool:
+        return self.between is None or self.between[0] <= time_ns <= self.between[1]
+
+    def packet(self, packet: ClearPacket) -> bool:
+        if not self.time(packet.time_ns) or (self.path is not None and packet.path != self.path):
+            return False
+        if self.frame is not None and all(frame.name != self.frame for frame in packet.frames):
+            return False
+        return self.inner is None or any(map(self.inner, packet.inner_packets()))
+
+
+class Inspection:
+    """One pass over a capture: rows of every protocol that we know; figures on the way."""
+
+    def __init__(self, path: Path, keys: str | None) -> None:
+        self.path = path
+        self.keylog = find_keylog(path, keys)
+        nas_keys = path.with_name(NAS_KEYS_NAME)
+        self._nas = NasReader(load_nas_keys(nas_keys) if nas_keys.is_file() else [])
+        self.stats = Stats()
+        self.problem = ""
+        self.unreadable = 0
+        self.start_ns: int | None = None        # of the first packet that rows() could show
+
+    def rows(self, wanted: Filter) -> Iterator[Row]:
+        others = not wanted.quic_only
+        with self.path.open("rb") as stream:
+            capture = CaptureDecryptor(stream, self.keylog, lean=True)
+            interfaces = capture.reader.interfaces
+            for step in capture.steps():
+                if step.record is not None and not step.quic:
+                    for row in self._other(step, interfaces[step.record.interface].name):
+                        self.start_ns = row.time_ns if self.start_ns is None else self.start_ns
+                        if others and wanted.time(row.time_ns):
+                            yield row
+                for packet in step.packets:
+                    self.start_ns = packet.time_ns if self.start_ns is None else self.start_ns
+                    self.stats.add(packet)
+                    if wanted.packet(packet):
+                        yield packet_row(packet, interfaces[packet.interface].name)
+            self.problem = capture.reader.problem
+            self.unreadable = capture.unreadable
+
+    def count(self) -> None:
+        """The figures alone."""
+        with self.path.open("rb") as stream:
+            capture = CaptureDecryptor(stream, self.keylog, lean=True)
+            for packet in capture.packets():
+                self.stats.add(packet)
+            self.problem = capture.reader.problem
+            self.unreadable = capture.unreadable
+
+    def _other(self, step: Step, interface: str) -> Iterator[Row]:
+        record, flow = step.record, step.flow
+        assert record is not None
+        if flow is None or interface in (INNER_INTERFACE, NAS_INTERFACE):
+            return
+        if flow.protocol == UDP and PFCP_PORT in (flow.source_port, flow.destination_port):
+            yield Row(record.number, record.time_ns, interface, "n4", size=len(flow.payload),
+                      text=pfcp_words(flow.payload))
+        elif flow.protocol == TCP and (flow.destination_port in PORTS or flow.source_port in PORTS):
+            for pdu in self._nas.feed(record.number, record.time_ns, flow):
+                yield Row(record.number, record.time_ns, interface, "n1", pdu.uplink, size=len(pdu.data),
+                          text=nas_comment(pdu)[1])
+
+
+def row_document(row: Row, start_ns: int) -> dict[str, Any]:
+    direction = None if row.up is None else "up" if row.up else "down"
+    document: dict[str, Any] = {"record": row.record, "t": round((row.time_ns - start_ns) / 1e9, 9),
+                                "interface": row.interface, "kind": row.kind, "direction": direction, "size": row.size}
+    if row.kind in ("n1", "n4"):
+        document["text"] = row.text
+    else:
+        document |= {"connection": row.connection, "path": row.path, "pn": row.number, "key_phase": row.key_phase,
+                     "frames": [{"name": name, "text": words} for name, words in row.frames], "inner": row.inner}
+    document["reason"] = row.reason or None
+    return document
+
+
+HEADING = f"{'No.':>7} {'time/s':>11} {'interface':<12} {'dir':<4} {'packet':<10} {'path':>4} {'pn':>8} {'octets':>6}  content"
+
+
+def row_line(row: Row, start_ns: int) -> str:
+    arrow = {None: "", True: "up", False: "down"}[row.up]
+    if row.kind in ("n1", "n4"):
+        content = row.text
+    elif row.reason:
+        content = f"[{row.reason}]"
+    else:
+        content = "; ".join(words for _, words in row.frames[:FRAMES_SHOWN])
+        if len(row.frames) > FRAMES_SHOWN:
+            content += f"; and {len(row.frames) - FRAMES_SHOWN} more"
+        content += "".join(f"  ‹{inner}›" for inner in row.inner)
+    path, number = ("-" if v is None else str(v) for v in (row.path, row.number))
+    return (f"{row.record:>7} {(row.time_ns - start_ns) / 1e9:>11.6f} {row.interface:<12} {arrow:<4} {row.kind:<10} "
+            f"{path:>4} {number:>8} {row.size:>6}  {content}")
