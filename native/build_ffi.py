@@ -52,6 +52,7 @@ SECTIONS: dict[str, list[str]] = {
         "transmit.c",
         "tunnel.c",
     ],
+    "trace": ["trace.c", "trace_frames.c", "trace_json.c"],
     "bench": ["bench_engine.c"],
     "simnet": ["invariant.c", "simnet.c", "simnet_check.c"],  # for tests; the rest does not know it
     "io": ["checksum.c", "offload.c", "tun.c", "io.c", "io_udp.c", "io_tun.c"],

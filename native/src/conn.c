@@ -67,6 +67,7 @@ static void half_open_end(struct conn *c)
 
 static void undecryptable_clear(struct conn *c)
 {
+    TRACE(c->e, trace_datagram(c->e, 0, NULL, 0));      /* it is not the one being read that is dropped */
     for (struct packet *k = c->undecryptable, *next; k; k = next) {
         next = k->next;
         packet_put(c->e, k);

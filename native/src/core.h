@@ -8,6 +8,7 @@
 #include "endpoint.h"
 #include "limits.h"
 #include "rules.h"
+#include "trace.h"
 #include "varint.h"
 
 #define NEVER UINT64_MAX
@@ -232,6 +233,7 @@ struct path {
     uint64_t queue_bytes;
     uint64_t last_sent, last_eliciting, last_received, last_data;
     struct path_info stats;             /* the counters in it */
+    struct trace_path trace;
 };
 
 struct keys { struct aead_key *send, *receive; int suite; };
@@ -364,9 +366,13 @@ struct endpoint {
     void (*wake)(void *context); void *wake_context;
     struct tx_batch pending; uint32_t pending_next;             /* for endpoint_output */
     uint64_t counters[COUNTER_COUNT];
+    struct trace *trace;                /* NULL: nothing is traced */
     uint8_t scratch[65536];
 };
-#define COUNT(e, name) ((e)->counters[COUNTER_##name]++)
+/* What counts a drop tells the trace of it; of other counters the compiler leaves the increment alone. */
+#define COUNT(e, name) \
+    ((void)(e)->counters[COUNTER_##name]++, COUNTER_IS_DROP_##name && (e)->trace ? trace_drop((e), COUNTER_##name) : (void)0)
+void counter_add_drop(endpoint *e, int which);     /* COUNT, of a drop counter that is known at run time only */
 #define COUNT_N(e, name, n) ((e)->counters[COUNTER_##name] += (n))
 
 /* random.c */

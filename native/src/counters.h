@@ -72,4 +72,9 @@ enum counter {
 #undef X
     COUNTER_COUNT
 };
+enum counter_is_drop {
+#define X(name, is_drop, text) COUNTER_IS_DROP_##name = is_drop,
+    FOREACH_COUNTER(X)
+#undef X
+};
 #endif

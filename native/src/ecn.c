@@ -32,6 +32,8 @@ static void happens(struct path *p, enum ecn_event event, int failure)
     struct ecn *e = &p->ecn;
     uint8_t before = e->state;
     e->state = next_state[before][event];
+    if (e->state != before)
+        TRACE(p->conn->e, trace_ecn(p, before));
     if (e->state != ECN_FAILED || before == ECN_FAILED)
         return;
     e->failure = (uint8_t)failure;

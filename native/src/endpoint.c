@@ -78,6 +78,7 @@ void endpoint_free(endpoint *e)
         if (e->tunnels[i])
             tunnel_free(e, e->tunnels[i]->handle);
     pools_free(e);
+    trace_free(e);
     aead_key_free(e->token_key);
     pthread_mutex_destroy(&e->lock);
     memory_free(e);
@@ -235,7 +236,7 @@ static void accept_initial(endpoint *e, const struct long_header *h, uint8_t *pa
                   : e->half_open >= e->config.max_half_open ? COUNTER_half_open_limit
                   : e->conn_count >= e->config.max_connections ? COUNTER_connection_limit : -1;
     if (refused >= 0) {
-        e->counters[refused]++;
+        counter_add_drop(e, refused);
         return;
     }
     struct token_found found;
@@ -270,6 +271,7 @@ static void accept_initial(endpoint *e, const struct long_header *h, uint8_t *pa
         c->odcid_entry = (struct cid_entry){ .conn = c, .length = h->dcid_length, .sequence = NONE };
         memcpy(c->odcid_entry.cid, dcid, h->dcid_length);
         cid_insert(e, &c->odcid_entry);
+        TRACE(e, trace_key(c, TRACE_KEY_UPDATED, LEVEL_INITIAL, DIRECTION_RECEIVE, TRACE_KEY_TLS));
         c->paths[0]->amp_received = datagram - h->length;   /* the rest of the datagram; the packet adds itself */
         if (keys_install(c, LEVEL_INITIAL, DIRECTION_SEND, SUITE_AES_128_GCM_SHA256, server, 32)) {
             conn_free(c);
@@ -405,6 +407,7 @@ void endpoint_receive(endpoint *e, uint32_t link, const struct address *remote, 
     if (now > e->now)
         e->now = now;
     COUNT(e, udp_received);
+    TRACE(e, trace_datagram(e, link, data, length));
     if (length < 21 || link >= ENGINE_MAX_LINKS) {
         COUNT(e, datagram_short);
         return;

@@ -86,20 +86,21 @@ static bool body_read(struct reader *r, struct frame_in *f)
         return ack_read(r, f, t == F_PATH_ACK_ECN);
     case F_ACK: case F_ACK_ECN:
         return ack_read(r, f, t == F_ACK_ECN);
-    case F_RESET_STREAM:
-        read_varint(r);
-        read_varint(r);
-        read_varint(r);
+    case F_RESET_STREAM: case F_STOP_SENDING:
+        f->stream = read_varint(r);
+        f->code = read_varint(r);
+        f->value = t == F_RESET_STREAM ? read_varint(r) : 0;
         return !r->bad;
-    case F_STOP_SENDING: case F_MAX_STREAM_DATA: case F_STREAM_DATA_BLOCKED:
-        read_varint(r);
-        read_varint(r);
+    case F_MAX_STREAM_DATA: case F_STREAM_DATA_BLOCKED:
+        f->stream = read_varint(r);
+        f->value = read_varint(r);
         return !r->bad;
     case F_MAX_DATA: case F_DATA_BLOCKED:
-        read_varint(r);
+        f->value = read_varint(r);
         return !r->bad;
     case F_MAX_STREAMS_BIDI: case F_MAX_STREAMS_UNI: case F_STREAMS_BLOCKED_BIDI: case F_STREAMS_BLOCKED_UNI:
-        return read_varint(r) <= 1ull << 60 && !r->bad;     /* RFC 9000 §19.11 */
+        f->value = read_varint(r);
+        return f->value <= 1ull << 60 && !r->bad;           /* RFC 9000 §19.11 */
     case F_CRYPTO:
         f->offset = read_varint(r);
         return data_read(r, f, true);

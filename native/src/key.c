@@ -44,6 +44,7 @@ int keys_install(struct conn *c, int level, int direction, int suite, const uint
         return -ENGINE_E_CRYPTO;
     *slot = key;
     k->suite = suite;
+    TRACE(c->e, trace_key(c, TRACE_KEY_UPDATED, level, direction, TRACE_KEY_TLS));
     if (level == LEVEL_1RTT) {
         c->secret_length = length;
         memcpy(direction == DIRECTION_SEND ? c->secret_send : c->secret_receive, secret, length);
@@ -55,6 +56,8 @@ int keys_install(struct conn *c, int level, int direction, int suite, const uint
 
 void keys_discard(struct conn *c, int level)
 {
+    if (c->keys[level].send || c->keys[level].receive)
+        TRACE(c->e, trace_key(c, TRACE_KEY_DISCARDED, level, -1, TRACE_KEY_TLS));
     level_free(&c->keys[level]);
     if (level != LEVEL_1RTT) {
         space_discard(c, path_find(c, 0), &c->early[level]);
@@ -87,6 +90,7 @@ bool keys_advance(struct conn *c, bool by_peer, uint64_t now)
     k->receive = c->next.receive;
     c->next.send = c->next.receive = NULL;
     c->phase++;
+    TRACE(c->e, trace_key(c, TRACE_KEY_UPDATED, LEVEL_1RTT, -1, by_peer ? TRACE_KEY_REMOTE : TRACE_KEY_LOCAL));
     c->phase_acked = false;
     c->phase_seen = by_peer;
     c->phase_ack_owed = by_peer;

@@ -142,6 +142,7 @@ void path_validate_start(struct path *p, uint64_t now)
     p->challenge_live = p->challenge_due = true;
     p->challenge_tries = p->challenges_full = 0;
     p->challenge_at = now + VALIDATION_INTERVAL_NS;
+    TRACE(p->conn->e, trace_migration(p, PROBING_STARTED));
     conn_ready(p->conn);
 }
 
@@ -164,6 +165,7 @@ void path_validated(struct path *p, uint64_t now)
     p->address_validated = true;
     if (p->migrating) {                 /* RFC 9000 §9.4: a new address has its own RTT and congestion */
         p->migrating = false;
+        TRACE(p->conn->e, trace_migration(p, MIGRATION_COMPLETE));
         if (RULE(MP_85, true))
             recovery_reset(p);
         pmtud_start(p, now);
@@ -175,6 +177,7 @@ void path_validated(struct path *p, uint64_t now)
     if (p->validated)
         return;
     p->validated = true;
+    TRACE(p->conn->e, trace_migration(p, PROBING_SUCCESSFUL));
     if (RULE(MP_37, true))
         new_token_queue(p->conn);       /* it is good from this address, too: RFC 10069 §3.1.3 */
     event_simple(p->conn, EVENT_PATH_VALIDATED, p->id, p->link, p->rec.sampled ? p->rec.smoothed : now - p->challenge_sent);
@@ -196,10 +199,12 @@ static void validation_timeout(struct path *p, uint64_t now)
     }
     p->challenge_live = p->challenge_due = false;
     p->challenge_at = NEVER;
+    TRACE(p->conn->e, trace_migration(p, p->migrating ? MIGRATION_ABANDONED : PROBING_ABANDONED));
     if (p->migrating) {                 /* RFC 9000 §9.3.2: back to the address that was valid */
         p->migrating = false;
         p->remote = p->old_remote;
         p->link = p->old_link;
+        trace_tuple_new(p);
         p->address_validated = true;
         return;
     }
@@ -243,6 +248,7 @@ void path_peer_opens(struct path *p, uint32_t link, const struct address *remote
 
 static void migrate(struct path *p, uint32_t link, const struct address *remote, uint64_t now)
 {
+    trace_tuple_new(p);
     if (p->migrating && p->old_link == link && address_equal(&p->old_remote, remote)) {
         p->migrating = p->challenge_live = p->challenge_due = false;
         p->challenge_at = NEVER;
@@ -304,7 +310,7 @@ void path_queue_clear(struct path *p, int counter)
     for (struct packet *k = queue_detach(p), *next; k; k = next) {
         next = k->next;
         packet_put(p->conn->e, k);
-        p->conn->e->counters[counter]++;
+        counter_add_drop(p->conn->e, counter);
     }
 }
 

@@ -38,6 +38,7 @@ void pmtud_init(struct path *p)
 static void tell(struct path *p)
 {
     p->cc.mds = p->pmtud.size;          /* what a window is counted in */
+    TRACE(p->conn->e, trace_mtu(p));
     event_simple(p->conn, EVENT_PATH_MTU, p->id, p->pmtud.size, path_inner_mtu(p));
 }
 

@@ -107,6 +107,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         s.sealed[s.n] = (struct aead_packet){ .data = k->buffer + k->offset, .header_length = (uint16_t)header,
             .pn_length = PN_LENGTH, .payload_length = (uint32_t)(k->length - header), .packet_number = pn,
             .path_id = RULE(MP_14, c->multipath) ? p->id : 0 };
+        TRACE(e, trace_packet(p, TRACE_PACKET_SENT, LEVEL_1RTT, pn, length, k->buffer + k->offset + header, k->length - header, false));
         k->length = (uint16_t)length;
         b->packets[s.n] = k;
         b->iov[s.n] = (struct iovec){ k->buffer + k->offset, length };

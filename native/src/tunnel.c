@@ -75,7 +75,7 @@ static void drop(endpoint *e, struct tunnel *t, struct packet *k, int counter)
 {
     if (t)
         t->stats.dropped++;
-    e->counters[counter]++;
+    counter_add_drop(e, counter);
     packet_put(e, k);
 }
 
@@ -241,7 +241,7 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
                   : !e->server && !has_address(t, version, target_of(packet, version)) ? COUNTER_inner_destination : -1;
     if (refused >= 0) {
         t->stats.dropped++;
-        e->counters[refused]++;
+        counter_add_drop(e, refused);
         return;
     }
     int access = e->access[p->link];

@@ -1,0 +1,101 @@
+/* Trace of an endpoint: what happens to packets, paths and keys, for qlog. The engine writes compact records into a ring
+ * (trace.c, with the endpoint's lock held); another thread makes them qlog's JSON text (trace_json.c), without that lock.
+ *
+ * What is never in a record: keys, reset tokens, address tokens, and the contents of CRYPTO, STREAM and DATAGRAM frames. */
+#ifndef TRACE_H
+#define TRACE_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+struct address;
+struct conn;
+struct endpoint;
+struct frame_in;
+struct path;
+struct reader;
+struct sent;
+struct space;
+struct trace;
+
+#define TRACE_BODY 2048                 /* octets of a record behind its header, at most (a note is longer) */
+#define TRACE_NOTE 16384                /* of a note of Python's */
+#define TRACE_FRAMES 64                 /* frames of a packet that are told one by one */
+#define TRACE_ACKED 512                 /* packet numbers of one packets_acked */
+#define TRACE_DROPS_PER_SECOND 1000     /* packets that are dropped in a flood are counted, not told */
+#define TRACE_METRICS_NS 10000000ull    /* between two recovery_metrics_updated of a path */
+
+enum trace_kind {
+    TRACE_PAD, TRACE_PACKET_SENT, TRACE_PACKET_RECEIVED, TRACE_PACKET_BUFFERED, TRACE_PACKET_DROPPED, TRACE_INNER_DROPPED,
+    TRACE_PACKET_LOST, TRACE_PACKETS_ACKED, TRACE_METRICS, TRACE_CONGESTION, TRACE_MTU, TRACE_ECN, TRACE_KEY_UPDATED,
+    TRACE_KEY_DISCARDED, TRACE_MIGRATION, TRACE_TUPLE, TRACE_NOTED, TRACE_KINDS
+};
+enum trace_migration {
+    PROBING_STARTED, PROBING_ABANDONED, PROBING_SUCCESSFUL, MIGRATION_STARTED, MIGRATION_ABANDONED, MIGRATION_COMPLETE
+};
+enum trace_loss { LOSS_REORDERING, LOSS_TIME, LOSS_OTHER };
+enum trace_congestion { CONGESTION_NONE, SLOW_START, CONGESTION_AVOIDANCE, RECOVERY };
+enum { TRACE_KEY_TLS, TRACE_KEY_REMOTE, TRACE_KEY_LOCAL };
+
+struct trace_record {
+    uint32_t size;                      /* with its body, a multiple of 8 */
+    uint8_t kind, level, odcid_length, detail;      /* detail: what the kind says */
+    uint8_t odcid[20];                  /* of the connection: qlog's group_id */
+    uint32_t path;
+    uint64_t time;
+    uint64_t a, b;                      /* by kind; of packets: packet number, key phase */
+    uint32_t length;                    /* of packets: octets on the wire */
+    uint16_t tuple, body;               /* octets of the body */
+    uint32_t frames;                    /* of packets: how many the body tells */
+    uint32_t flags;                     /* of packets: enum trace_flag */
+};
+enum trace_flag { TRACE_PROBE = 1, TRACE_OMITTED = 2, TRACE_HAS_PATH = 4, TRACE_SERVER = 8, TRACE_HAS_TUPLE = 16 };
+enum trace_metric {
+    METRIC_MIN_RTT, METRIC_SMOOTHED, METRIC_LATEST, METRIC_VARIANCE, METRIC_PTO, METRIC_CWND, METRIC_IN_FLIGHT, METRIC_SSTHRESH,
+    METRIC_PACING, METRICS
+};
+
+/* What a path remembers of what was told. */
+struct trace_path { uint64_t metrics_at; uint32_t pto_count; uint16_t tuple, mtu; uint8_t congestion; bool tuple_told; };
+
+/* Hooks: one predictable branch each when nothing is traced. */
+#define TRACE(e, call) do { if (__builtin_expect((e)->trace != NULL, 0)) call; } while (0)
+
+void trace_free(struct endpoint *e);
+void trace_datagram(struct endpoint *e, uint32_t link, const uint8_t *data, size_t length);    /* one begins to be read */
+void trace_packet(struct path *p, int kind, int level, uint64_t pn, size_t length, const uint8_t *payload, size_t payload_length,
+                  bool probe);
+void trace_buffered(struct conn *c, int level, size_t length);
+void trace_drop(struct endpoint *e, int counter);
+void trace_lost(struct path *p, const struct space *s, const struct sent *r, uint64_t pn);
+void trace_acked(struct path *p, const struct space *s, uint64_t pn);
+void trace_acked_flush(struct path *p, const struct space *s);
+void trace_recovery(struct path *p, const struct space *s);      /* metrics and state may have changed */
+void trace_mtu(struct path *p);
+void trace_ecn(struct path *p, int before);
+void trace_key(struct conn *c, int kind, int level, int direction, int by);    /* direction -1: both */
+void trace_migration(struct path *p, int state);
+void trace_tuple_new(struct path *p);
+
+/* trace_frames.c: one frame of a record's body. Returns where it ends, or NULL when it does not fit. */
+uint8_t *trace_frame_put(uint8_t *p, const uint8_t *end, const struct frame_in *f, unsigned ack_delay_exponent);
+struct trace_text { char *p, *end; };   /* p > end: it did not fit */
+void trace_frame_text(struct trace_text *t, struct reader *r);
+
+/* Inline: most of the text is literals, whose copies the compiler makes a few stores. */
+static inline void text_octets(struct trace_text *t, const char *s, size_t n)
+{
+    if (__builtin_expect(t->p > t->end || (size_t)(t->end - t->p) < n, 0)) {
+        t->p = t->end + 1;
+        return;
+    }
+    memcpy(t->p, s, n);
+    t->p += n;
+}
+static inline __attribute__((always_inline)) void text_put(struct trace_text *t, const char *s) { text_octets(t, s, strlen(s)); }
+/* trace_json.c */
+void text_number(struct trace_text *t, uint64_t v);
+void text_ms(struct trace_text *t, uint64_t ns);        /* as milliseconds, down to the microsecond */
+void text_hex(struct trace_text *t, const uint8_t *p, size_t n);
+#endif

@@ -1,0 +1,380 @@
+/* The trace as JSON-SEQ text of qlog (RFC 7464; draft-ietf-quic-qlog-main-schema and -quic-events, -13), for the thread that writes
+ * the log. Path ids and names of counters are extension fields: the drafts have none. */
+#include "trace_ring.h"
+
+#define TEXT_MOST (1u << 18)            /* of one record */
+
+const char *trace_drop_trigger(int counter)
+{
+    static const char *const triggers[COUNTER_COUNT] = {
+        [COUNTER_datagram_short] = "invalid", [COUNTER_initial_small] = "invalid", [COUNTER_initial_short_cid] = "invalid",
+        [COUNTER_fixed_bit] = "invalid", [COUNTER_version_unknown] = "unsupported", [COUNTER_header_malformed] = "invalid",
+        [COUNTER_coalesced_foreign] = "invalid", [COUNTER_cid_unknown] = "connection_unknown",
+        [COUNTER_cid_unroutable_link] = "rejected", [COUNTER_not_accepting] = "rejected", [COUNTER_half_open_limit] = "rejected",
+        [COUNTER_connection_limit] = "rejected", [COUNTER_keys_unavailable] = "key_unavailable",
+        [COUNTER_auth_failed] = "decryption_failure", [COUNTER_packet_duplicate] = "duplicate", [COUNTER_path_limit] = "rejected",
+        [COUNTER_path_abandoned] = "connection_unknown", [COUNTER_conn_closing] = "rejected", [COUNTER_zero_rtt] = "unsupported",
+        [COUNTER_retry_sent] = "rejected", [COUNTER_retry_ignored] = "invalid", [COUNTER_token_invalid] = "rejected",
+        [COUNTER_version_negotiation_ignored] = "invalid",
+    };
+    return counter >= 0 && counter < COUNTER_COUNT ? triggers[counter] : NULL;
+}
+
+/* ---- text */
+
+void text_number(struct trace_text *t, uint64_t v)
+{
+    char digits[20];
+    size_t n = sizeof digits;
+    do
+        digits[--n] = (char)('0' + v % 10);
+    while (v /= 10);
+    text_octets(t, digits + n, sizeof digits - n);
+}
+
+void text_ms(struct trace_text *t, uint64_t ns)
+{
+    uint32_t us = (uint32_t)(ns % 1000000 / 1000);
+    char fraction[4] = { '.', (char)('0' + us / 100), (char)('0' + us / 10 % 10), (char)('0' + us % 10) };
+    text_number(t, ns / 1000000);
+    text_octets(t, fraction, 4);
+}
+
+void text_hex(struct trace_text *t, const uint8_t *p, size_t n)
+{
+    static const char digits[] = "0123456789abcdef";
+    while (n) {
+        char octets[32];
+        size_t some = n < 16 ? n : 16;
+        for (size_t i = 0; i < some; i++) {
+            octets[2 * i] = digits[p[i] >> 4];
+            octets[2 * i + 1] = digits[p[i] & 15];
+        }
+        text_octets(t, octets, 2 * some);
+        p += some;
+        n -= some;
+    }
+}
+
+static inline __attribute__((always_inline)) void member(struct trace_text *t, const char *name, uint64_t v)
+{
+    text_put(t, ",\"");
+    text_put(t, name);
+    text_put(t, "\":");
+    text_number(t, v);
+}
+
+static inline __attribute__((always_inline)) void word(struct trace_text *t, const char *name, const char *value)
+{
+    text_put(t, "\"");
+    text_put(t, name);
+    text_put(t, "\":\"");
+    text_put(t, value);
+    text_put(t, "\"");
+}
+
+/* ---- records */
+
+static const char *const levels[] = { "initial", "handshake", "1RTT" };
+static const char *const spaces[] = { "initial", "handshake", "application_data" };
+
+static void tuple_id(struct trace_text *t, const struct trace_record *r)
+{
+    text_number(t, r->path);
+    if (r->tuple) {
+        text_put(t, ".");
+        text_number(t, r->tuple);
+    }
+}
+
+static void header(struct trace_text *t, const struct trace_record *r, bool with_phase)
+{
+    text_put(t, "\"header\":{");
+    word(t, "packet_type", levels[r->level]);
+    member(t, "packet_number", r->a);
+    if (with_phase && r->level == LEVEL_1RTT)
+        member(t, "key_phase", r->b);
+    if (r->level == LEVEL_1RTT)
+        member(t, "path_id", r->path);
+    text_put(t, "}");
+}
+
+static void packet(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    header(t, r, true);
+    text_put(t, ",\"raw\":{\"length\":");
+    text_number(t, r->length);
+    text_put(t, "},\"frames\":[");
+    struct reader in = { body, body + r->body, false };
+    for (uint32_t i = 0; i < r->frames && !in.bad; i++) {
+        if (i)
+            text_put(t, ",");
+        trace_frame_text(t, &in);
+    }
+    text_put(t, "]");
+    if (r->flags & TRACE_PROBE)
+        text_put(t, ",\"is_mtu_probe_packet\":true");
+    if (r->flags & TRACE_OMITTED)
+        text_put(t, ",\"frames_omitted\":true");
+}
+
+static void buffered(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    (void)body;
+    text_put(t, "\"header\":{");
+    word(t, "packet_type", levels[r->level]);
+    text_put(t, "},\"raw\":{\"length\":");
+    text_number(t, r->length);
+    text_put(t, "},\"trigger\":\"keys_unavailable\"");
+}
+
+static void dropped(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    static const char *const types[] = { "initial", "0RTT", "handshake", "retry", "1RTT", "unknown" };
+    const char *trigger = trace_drop_trigger((int)r->a);
+    if (trigger) {
+        if (r->length) {
+            text_put(t, "\"header\":{");
+            word(t, "packet_type", types[r->level]);
+            if (r->body) {
+                text_put(t, ",\"dcid\":\"");
+                text_hex(t, body, r->body);
+                text_put(t, "\"");
+            }
+            if (r->level == 4 && r->flags & TRACE_HAS_PATH)
+                member(t, "path_id", r->path);
+            text_put(t, "},\"details\":{\"datagram_length\":");
+            text_number(t, r->length);
+            text_put(t, "},");
+        }
+        word(t, "trigger", trigger);
+        text_put(t, ",");
+    }
+    word(t, "counter", counter_name((int)r->a));
+    if (r->b)
+        member(t, "untold_before", r->b);
+}
+
+static void lost(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    (void)body;
+    header(t, r, false);
+    if (r->b)
+        text_put(t, ",\"is_mtu_probe_packet\":true");
+    if (r->detail != LOSS_OTHER)
+        text_put(t, r->detail == LOSS_REORDERING ? ",\"trigger\":\"reordering_threshold\"" : ",\"trigger\":\"time_threshold\"");
+}
+
+static void acked(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    word(t, "packet_number_space", spaces[r->level]);
+    if (r->level == LEVEL_1RTT)
+        member(t, "path_id", r->path);
+    text_put(t, ",\"packet_numbers\":[");
+    bool any = false;
+    for (size_t at = r->body; at >= sizeof(struct range);) {        /* kept newest first, told in order */
+        struct range one;
+        at -= sizeof one;
+        memcpy(&one, body + at, sizeof one);
+        for (uint64_t pn = one.first; pn <= one.last; pn++, any = true) {
+            if (any)
+                text_put(t, ",");
+            text_number(t, pn);
+        }
+    }
+    text_put(t, "]");
+}
+
+static void metrics(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    static const struct { const char *name; bool time; } names[METRICS] = {
+        [METRIC_MIN_RTT] = { "min_rtt", true }, [METRIC_SMOOTHED] = { "smoothed_rtt", true }, [METRIC_LATEST] = { "latest_rtt", true },
+        [METRIC_VARIANCE] = { "rtt_variance", true }, [METRIC_PTO] = { "pto_count", false },
+        [METRIC_CWND] = { "congestion_window", false }, [METRIC_IN_FLIGHT] = { "bytes_in_flight", false },
+        [METRIC_SSTHRESH] = { "ssthresh", false }, [METRIC_PACING] = { "pacing_rate", false },
+    };
+    uint64_t values[METRICS];
+    memcpy(values, body, sizeof values);
+    text_put(t, "\"path_id\":");
+    text_number(t, r->path);
+    for (int i = 0; i < METRICS; i++) {
+        bool known = values[i] != NEVER && (r->detail || !names[i].time);
+        if (!known)
+            continue;
+        text_put(t, ",\"");
+        text_put(t, names[i].name);
+        text_put(t, "\":");
+        if (names[i].time)
+            text_ms(t, values[i]);
+        else
+            text_number(t, values[i]);
+    }
+}
+
+static void congestion(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    (void)body;
+    static const char *const states[] = { "", "slow_start", "congestion_avoidance", "recovery" };
+    if (r->a) {
+        word(t, "old", states[r->a]);
+        text_put(t, ",");
+    }
+    word(t, "new", states[r->detail]);
+    member(t, "path_id", r->path);
+    text_put(t, ",");
+    word(t, "controller", congestion_control_name((int)r->b));
+}
+
+static void mtu(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    (void)body;
+    text_put(t, "\"new\":");
+    text_number(t, r->b);
+    if (r->a)
+        member(t, "old", r->a);
+    member(t, "path_id", r->path);
+}
+
+static void ecn(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    (void)body;
+    static const char *const states[] = {
+        [ECN_TESTING] = "testing", [ECN_UNKNOWN] = "unknown", [ECN_CAPABLE] = "capable", [ECN_FAILED] = "failed",
+    };
+    word(t, "old", states[r->a]);
+    text_put(t, ",");
+    word(t, "new", states[r->detail]);
+    member(t, "path_id", r->path);
+}
+
+static void key(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    (void)body;
+    static const char *const names[] = { "initial_secret", "handshake_secret", "1rtt_secret" };
+    static const char *const by[] = { "tls", "remote_update", "local_update" };
+    text_put(t, r->a ? "\"key_type\":\"server_" : "\"key_type\":\"client_");
+    text_put(t, names[r->level]);
+    text_put(t, "\"");
+    if (r->level == LEVEL_1RTT)
+        member(t, "key_phase", r->b);
+    text_put(t, ",");
+    word(t, "trigger", by[r->detail]);
+}
+
+static void migration(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    (void)body;
+    static const char *const states[] = { "probing_started", "probing_abandoned", "probing_successful", "migration_started",
+                                          "migration_abandoned", "migration_complete" };
+    word(t, "new", states[r->detail]);
+    text_put(t, ",\"tuple_id\":\"");
+    tuple_id(t, r);
+    text_put(t, "\"");
+    member(t, "path_id", r->path);
+}
+
+static void tuple(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    struct address a;
+    memcpy(&a, body, sizeof a);
+    text_put(t, "\"tuple_id\":\"");
+    tuple_id(t, r);
+    text_put(t, a.family == 4 ? "\",\"tuple_remote\":{\"ip_v4\":\"" : "\",\"tuple_remote\":{\"ip_v6\":\"");
+    for (int i = 0; i < (a.family == 4 ? 4 : 16); i++) {
+        if (a.family == 4 && i)
+            text_put(t, ".");
+        if (a.family != 4 && i && i % 2 == 0)
+            text_put(t, ":");
+        if (a.family == 4)
+            text_number(t, a.ip[i]);
+        else
+            text_hex(t, &a.ip[i], 1);
+    }
+    text_put(t, a.family == 4 ? "\",\"port_v4\":" : "\",\"port_v6\":");
+    text_number(t, a.port);
+    text_put(t, "}");
+    member(t, "path_id", r->path);
+    member(t, "link", r->a);
+}
+
+/* Python's: `"name":...,"data":{...}` already. */
+static void noted(struct trace_text *t, const struct trace_record *r, const uint8_t *body) { text_octets(t, (const char *)body, r->body); }
+
+static const struct { const char *name; void (*data)(struct trace_text *, const struct trace_record *, const uint8_t *); } kinds[TRACE_KINDS] = {
+    [TRACE_PACKET_SENT] = { "quic:packet_sent", packet }, [TRACE_PACKET_RECEIVED] = { "quic:packet_received", packet },
+    [TRACE_PACKET_BUFFERED] = { "quic:packet_buffered", buffered }, [TRACE_PACKET_DROPPED] = { "quic:packet_dropped", dropped },
+    [TRACE_INNER_DROPPED] = { "mpquic:inner_dropped", dropped }, [TRACE_PACKET_LOST] = { "quic:packet_lost", lost },
+    [TRACE_PACKETS_ACKED] = { "quic:packets_acked", acked }, [TRACE_METRICS] = { "quic:recovery_metrics_updated", metrics },
+    [TRACE_CONGESTION] = { "quic:congestion_state_updated", congestion }, [TRACE_MTU] = { "quic:mtu_updated", mtu },
+    [TRACE_ECN] = { "quic:ecn_state_updated", ecn }, [TRACE_KEY_UPDATED] = { "quic:key_updated", key },
+    [TRACE_KEY_DISCARDED] = { "quic:key_discarded", key }, [TRACE_MIGRATION] = { "quic:migration_state_updated", migration },
+    [TRACE_TUPLE] = { "quic:tuple_assigned", tuple }, [TRACE_NOTED] = { NULL, noted },
+};
+
+static void record(struct trace_text *t, const struct trace_record *r)
+{
+    text_put(t, "\x1e{\"time\":");
+    text_ms(t, r->time);
+    if (r->odcid_length) {
+        text_put(t, ",\"group_id\":\"");
+        text_hex(t, r->odcid, r->odcid_length);
+        text_put(t, "\"");
+    }
+    if (r->flags & TRACE_HAS_TUPLE) {
+        text_put(t, ",\"tuple\":\"");
+        tuple_id(t, r);
+        text_put(t, "\"");
+    }
+    text_put(t, ",");
+    if (kinds[r->kind].name) {
+        word(t, "name", kinds[r->kind].name);
+        text_put(t, ",\"data\":{");
+    }
+    kinds[r->kind].data(t, r, (const uint8_t *)(r + 1));
+    text_put(t, kinds[r->kind].name ? "}}\n" : "}\n");
+}
+
+static void loss_tell(struct trace *tr, struct trace_text *t)
+{
+    uint64_t all = atomic_load_explicit(&tr->lost, memory_order_relaxed);
+    if (all == tr->lost_told)
+        return;
+    char *start = t->p;
+    text_put(t, "\x1e{\"time\":");
+    text_ms(t, tr->time);
+    text_put(t, ",\"name\":\"mpquic:records_lost\",\"data\":{\"count\":");
+    text_number(t, all - tr->lost_told);
+    text_put(t, "}}\n");
+    if (t->p > t->end)
+        t->p = start;
+    else
+        tr->lost_told = all;
+}
+
+int64_t endpoint_trace_read(endpoint *e, char *out, size_t capacity)
+{
+    if (!e || !out || capacity < TEXT_MOST)
+        return -ENGINE_E_ARGUMENT;
+    struct trace *tr = e->trace;
+    if (!tr)
+        return -ENGINE_E_STATE;
+    struct trace_text t = { out, out + capacity };
+    uint64_t head = atomic_load_explicit(&tr->head, memory_order_relaxed);
+    uint64_t tail = atomic_load_explicit(&tr->tail, memory_order_acquire);
+    while (head != tail) {
+        const struct trace_record *r = (const struct trace_record *)(const void *)(tr->ring + (head & (tr->capacity - 1)));
+        if (r->kind != TRACE_PAD) {
+            char *start = t.p;
+            record(&t, r);
+            if (t.p > t.end) {          /* the next call has room for it */
+                t.p = start;
+                break;
+            }
+            tr->time = r->time;
+        }
+        head += r->size;
+        atomic_store_explicit(&tr->head, head, memory_order_release);
+    }
+    loss_tell(tr, &t);
+    return t.p - out;
+}

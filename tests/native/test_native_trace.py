@@ -1,0 +1,308 @@
+"""The engine's trace: every record valid, time never back, the books of packets balanced, nothing in it that must stay secret."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from qlog_schema import InvalidQlog, check_event, check_events, records_of
+
+from native import ffi, lib
+from native.sim import BALANCED, MS, SECOND, Node, Simulator, address, udp4
+
+RING = 1 << 22
+TEXT = ffi.new("char[]", 1 << 18)
+COUNTERS = [ffi.string(lib.counter_name(i)).decode() for i in range(lib.counter_count())]
+Book = dict[str, dict[int, dict[str, Any]]]
+
+
+def traced(sim: Simulator, octets: int = RING) -> None:
+    for node in (sim.client, sim.server):
+        assert lib.endpoint_trace(node.endpoint, octets) == 0
+
+
+def text_of(node: Node) -> bytes:
+    out = b""
+    while (n := lib.endpoint_trace_read(node.endpoint, TEXT, len(TEXT))) > 0:
+        out += bytes(ffi.buffer(TEXT, n))
+    assert n == 0
+    return out
+
+
+def lost_records(node: Node) -> int:
+    stats = ffi.new("struct trace_stats *")
+    assert lib.endpoint_trace_stats(node.endpoint, stats) == 0
+    return int(stats.lost)
+
+
+def books(records: list[dict[str, Any]]) -> dict[int, Book]:
+    """By path: 1-RTT packet numbers sent, acknowledged and lost."""
+    result: dict[int, Book] = defaultdict(lambda: {"sent": {}, "acked": {}, "lost": {}})
+    for record in records:
+        data = record["data"]
+        header = data.get("header", {})
+        if header.get("packet_type") == "1RTT" and record["name"] in ("quic:packet_sent", "quic:packet_lost"):
+            book = result[header["path_id"]]["sent" if record["name"] == "quic:packet_sent" else "lost"]
+            assert header["packet_number"] not in book, "twice"
+            book[header["packet_number"]] = data
+        elif record["name"] == "quic:packets_acked" and data["packet_number_space"] == "application_data":
+            for pn in data["packet_numbers"]:
+                assert pn not in result[data["path_id"]]["acked"], "twice"
+                result[data["path_id"]]["acked"][pn] = data
+    return result
+
+
+def in_flight(data: dict[str, Any]) -> bool:
+    return any(f["frame_type"] not in ("ack", "path_ack", "connection_close") for f in data["frames"])
+
+
+def balance(node: Node, conn: int, records: list[dict[str, Any]]) -> None:
+    """Sent = acknowledged + lost + in flight, octet by octet, on every path that lives."""
+    paths = node.paths(conn)
+    for path, book in books(records).items():
+        sent, acked, lost = book["sent"], book["acked"], book["lost"]
+        assert acked.keys() <= sent.keys() and lost.keys() <= sent.keys()
+        assert list(sent) == list(range(len(sent))), "every packet number, in order"
+        open_octets = sum(d["raw"]["length"] for pn, d in sent.items() if pn not in acked and pn not in lost and in_flight(d))
+        if path in paths and paths[path].state not in (lib.PATH_UNUSED, lib.PATH_ABANDONED):
+            assert open_octets == paths[path].bytes_in_flight
+            assert len(sent) == paths[path].packets_sent - (early(records) if path == 0 else 0)
+            assert len(lost) == paths[path].packets_lost
+
+
+def early(records: list[dict[str, Any]]) -> int:
+    return sum(r["name"] == "quic:packet_sent" and r["data"]["header"]["packet_type"] != "1RTT" for r in records)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_run_gives_a_valid_trace_whose_books_balance(seed: int) -> None:
+    rng = random.Random(seed)
+    with Simulator(seed + 1, client={"congestion_control": seed % 4, "key_update_packets": 300 if seed % 2 else 0}) as sim:
+        traced(sim)
+        for link in range(2):
+            sim.shape(
+                link,
+                delay=rng.randrange(1, 40) * MS,
+                rate=rng.choice([2e6, 10e6, 50e6]),
+                queue=50 * MS,
+                loss=rng.choice([0, 0.01, 0.1]),
+                reorder=rng.choice([0, 0.05]),
+                reorder_by=5 * MS,
+                duplicate=0.02,
+                corrupt=0.01,
+            )
+        conn, peer = sim.connect()
+        path = sim.open_path(conn, 1)
+        sim.tunnel(conn, peer, [BALANCED])
+        serial = iter(range(1 << 20))
+
+        def send() -> None:
+            n = next(serial)
+            sim.inner(sim.client, udp4(rng.randrange(60, 1280), serial=n, flow=n % 5))
+            sim.inner(sim.server, udp4(rng.randrange(60, 1280), serial=n, flow=n % 5, up=False))
+
+        sim.every(4 * MS, sim.now + 3 * SECOND, send)
+        sim.run(SECOND)
+        sim.client_address[0] = address("10.1.0.77", 50000)  # NAT rebinding
+        sim.run(SECOND)
+        for direction in range(2):
+            sim.wires[1, direction].cut = 1
+        sim.run(SECOND)
+        written = {node: text_of(node) for node in (sim.client, sim.server)}
+        for node, handle in ((sim.client, conn), (sim.server, peer)):
+            records = records_of(written[node])
+            check_events(records)
+            balance(node, handle, records)
+            assert lost_records(node) == 0
+        assert lib.path_abandon(sim.client.endpoint, conn, path, 0x3E) == 0
+        sim.run(2 * SECOND)
+        lib.conn_close(sim.client.endpoint, conn, 1, 0x100, 0, b"bye", 3)
+        sim.run(10 * SECOND)
+        for node in (sim.client, sim.server):
+            more = records_of(text_of(node))
+            check_events(more)
+            for book in books(records_of(written[node]) + more).values():
+                assert book["acked"].keys() <= book["sent"].keys() and book["lost"].keys() <= book["sent"].keys()
+        names = {r["name"] for r in records_of(written[sim.server])}
+        assert {"quic:packet_sent", "quic:packet_received", "quic:tuple_assigned", "quic:key_updated"} <= names
+        assert "quic:key_discarded" in names
+        assert {"quic:recovery_metrics_updated", "quic:migration_state_updated", "quic:packet_dropped", "quic:mtu_updated"} <= names
+
+
+def test_multipath_frames_are_told_by_name() -> None:
+    with Simulator(9) as sim:
+        traced(sim)
+        conn, _ = sim.connect()
+        path = sim.open_path(conn, 1)
+        for available in (0, 1):
+            assert lib.path_status_set(sim.client.endpoint, conn, path, available) == 0
+        sim.run(SECOND)
+        assert lib.path_abandon(sim.client.endpoint, conn, path, 0x3E) == 0
+        sim.run(5 * SECOND)
+        records = records_of(text_of(sim.server))
+        check_events(records)
+        frames = {f["frame_type"]: f for r in records for f in r["data"].get("frames", [])}
+        assert {"path_ack", "path_new_connection_id", "path_status_backup", "path_status_available"} <= frames.keys()
+        assert frames["path_abandon"]["path_id"] == path and frames["path_abandon"]["error_code"] == 0x3E
+        assert "max_path_id" in frames
+
+
+def test_nothing_that_must_stay_secret_is_in_it() -> None:
+    """R-154 for the engine's part: contents of CRYPTO, STREAM and DATAGRAM, reset tokens, secrets."""
+    with Simulator(4) as sim:
+        traced(sim)
+        conn, peer = sim.connect()
+        sim.tunnel(conn, peer, [BALANCED])
+        canary = bytes(range(160, 200))
+        sim.inner(sim.client, udp4(400, serial=int.from_bytes(canary[:8], "big")))
+        stream = b"\x0a\x00" + bytes([len(canary)]) + canary
+        assert lib.conn_frame_send(sim.client.endpoint, conn, 2, 0xFFFFFFFF, stream, len(stream), 1, 0) == 0
+        sim.run(SECOND)
+        info = ffi.new("struct conn_info *")
+        lib.conn_info(sim.server.endpoint, peer, info)
+        for node in (sim.client, sim.server):
+            text = text_of(node)
+            assert b'"frame_type":"stream"' in text and b'"frame_type":"crypto"' in text and b'"frame_type":"datagram"' in text
+            for secret in (canary[:8], b"hello" * 2, bytes(info.reset_token), sim.client_handshake.secret("client 2")):
+                assert secret.hex().encode() not in text and secret not in text
+
+
+def test_what_is_dropped_says_why() -> None:
+    with Simulator(5) as sim:
+        traced(sim)
+        conn, peer = sim.connect()
+        caught: list[bytes] = []
+
+        def tap(direction: int, _link: int, data: bytes) -> bytes:
+            caught.extend([data] if direction == 0 else [])
+            return data
+
+        sim.tap = tap
+        sim.run(10 * MS)
+        sim.tunnel(conn, peer, [BALANCED])
+        sim.inner(sim.client, udp4(200, serial=1))
+        sim.run(100 * MS)
+        sim.tap = None
+        good = caught[0]
+        text_of(sim.server)
+        sim.deliver(sim.server, 0, sim.client_address[0], good)  # a duplicate
+        sim.deliver(sim.server, 0, sim.client_address[0], good[:-1] + bytes([good[-1] ^ 1]))
+        sim.deliver(sim.server, 0, sim.client_address[0], bytes([0x40]) + bytes(60))  # of nobody
+        sim.deliver(sim.server, 0, sim.client_address[0], b"\xc0\x0a\x0a\x0a\x0a\x08" + bytes(100))  # another version
+        sim.inner(sim.server, udp4(200, dn="10.45.0.99", up=False)[:-1])
+        records = records_of(text_of(sim.server))
+        check_events(records)
+        dropped = [r["data"] for r in records if r["name"] == "quic:packet_dropped"]
+        assert [(d["counter"], d["trigger"]) for d in dropped[:1]] == [("packet_duplicate", "duplicate")]
+        assert ("cid_unknown", "connection_unknown") in [(d["counter"], d["trigger"]) for d in dropped]
+        assert ("version_unknown", "unsupported") in [(d["counter"], d["trigger"]) for d in dropped]
+        assert [r["data"]["counter"] for r in records if r["name"] == "mpquic:inner_dropped"] == ["inner_malformed"]
+        first = next(r for r in records if r["name"] == "quic:packet_dropped")
+        assert first["group_id"] and first["data"]["header"]["packet_type"] == "1RTT"
+
+
+def test_every_drop_of_a_received_packet_has_a_trigger() -> None:
+    """A new drop counter must be sorted: a received packet's, or not."""
+    elsewhere = ("inner_", "tunnel_", "steering_", "tun_", "udp_", "datagram_no", "datagram_c")
+    inner = {name for name in COUNTERS if name.startswith(elsewhere)}
+    inner |= {"ingress_filter", "path_queue_full", "packet_pool_empty"}
+    for i, name in enumerate(COUNTERS):
+        if lib.counter_is_drop(i):
+            assert (lib.trace_drop_trigger(i) == ffi.NULL) == (name in inner), name
+        else:
+            assert name in ("token_useless",) or lib.trace_drop_trigger(i) == ffi.NULL or name in inner, name
+
+
+def test_a_flood_of_rubbish_is_counted_not_told() -> None:
+    with Simulator(6) as sim:
+        traced(sim)
+        sim.connect()
+        text_of(sim.server)
+        for i in range(3000):
+            sim.deliver(sim.server, 0, sim.client_address[0], bytes([0x40]) + i.to_bytes(8, "big") + bytes(20))
+        first = records_of(text_of(sim.server))
+        assert sum(r["name"] == "quic:packet_dropped" for r in first) == 1000
+        sim.run(2 * SECOND)
+        sim.deliver(sim.server, 0, sim.client_address[0], bytes([0x40]) + bytes(30))
+        last = [r for r in records_of(text_of(sim.server)) if r["name"] == "quic:packet_dropped"]
+        assert [r["data"]["untold_before"] for r in last] == [2000]
+
+
+def test_a_full_ring_loses_records_and_says_how_many() -> None:
+    with Simulator(7) as sim:
+        traced(sim, 1 << 16)
+        conn, peer = sim.connect()
+        sim.tunnel(conn, peer, [BALANCED])
+        for i in range(2000):
+            sim.inner(sim.client, udp4(100, serial=i))
+            sim.run(MS)
+        records = records_of(text_of(sim.client))
+        check_events(records)
+        lost = [r["data"]["count"] for r in records if r["name"] == "mpquic:records_lost"]
+        assert lost == [lost_records(sim.client)] and lost[0] > 100
+        sim.inner(sim.client, udp4(100, serial=1))
+        sim.run(SECOND)
+        again = records_of(text_of(sim.client))
+        assert any(r["name"] == "quic:packet_sent" for r in again) and not any(r["name"] == "mpquic:records_lost" for r in again)
+
+
+def test_the_trace_changes_nothing_of_what_happens() -> None:
+    def hash_of(on: bool) -> int:
+        with Simulator(8) as sim:
+            if on:
+                traced(sim)
+            sim.shape(0, loss=0.05, delay=10 * MS)
+            conn, peer = sim.connect()
+            sim.tunnel(conn, peer, [BALANCED])
+            for i in range(200):
+                sim.inner(sim.client, udp4(500, serial=i))
+                sim.run(MS)
+            sim.run(SECOND)
+            return sim.trace
+
+    assert hash_of(False) == hash_of(True)
+
+
+def test_notes_stand_in_order_and_misuse_is_refused() -> None:
+    with Simulator(1) as sim:
+        e = sim.client.endpoint
+        note = b'"name":"mpquic:goaway","data":{"identifier":4}'
+        assert lib.endpoint_trace_read(e, TEXT, len(TEXT)) == -lib.ENGINE_E_STATE
+        assert lib.endpoint_trace_note(e, b"12345678", 8, note, len(note)) == -lib.ENGINE_E_STATE
+        for wrong in (0, 1, 1 << 15, (1 << 20) + 8, 1 << 29):
+            assert lib.endpoint_trace(e, wrong) == -lib.ENGINE_E_ARGUMENT
+        traced(sim)
+        assert lib.endpoint_trace(e, RING) == -lib.ENGINE_E_STATE
+        assert lib.endpoint_trace_read(e, TEXT, 1000) == -lib.ENGINE_E_ARGUMENT
+        assert lib.endpoint_trace_note(e, b"", 21, note, len(note)) == -lib.ENGINE_E_ARGUMENT
+        assert lib.endpoint_trace_note(e, b"", 0, note, 16385) == -lib.ENGINE_E_ARGUMENT
+        sim.connect()
+        assert lib.endpoint_trace_note(e, b"12345678", 8, note, len(note)) == 0
+        records = records_of(text_of(sim.client))
+        check_events(records)
+        assert records[-1]["name"] == "mpquic:goaway" and records[-1]["group_id"] == b"12345678".hex()
+
+
+def test_the_schema_finds_what_is_wrong() -> None:
+    """Canary: a check that can fail."""
+    good = {"time": 1.0, "name": "quic:mtu_updated", "data": {"new": 1331, "path_id": 0}}
+    check_event(good)
+    bad: list[dict[str, Any]] = [
+        good | {"name": "quic:mtu_update"},
+        good | {"data": {"new": "1331"}},
+        good | {"data": {"new": 1331, "pathid": 0}},
+        good | {"data": {}},
+        good | {"group_id": "xyz"},
+        good | {"time": -1},
+        {"time": 1, "name": "quic:packet_sent", "data": {"header": {"packet_type": "2RTT"}}},
+        {"time": 1, "name": "quic:packet_sent", "data": {"header": {"packet_type": "1RTT"}, "frames": [{"frame_type": "pong"}]}},
+        {"time": 1, "name": "quic:packet_sent", "data": {"header": {"packet_type": "1RTT"}, "frames": [{"frame_type": "crypto"}]}},
+    ]
+    for record in bad:
+        with pytest.raises(InvalidQlog):
+            check_event(json.loads(json.dumps(record)))
+    with pytest.raises(InvalidQlog):
+        check_events([good, good | {"time": 0.5}])
