@@ -67,8 +67,7 @@ class Simulator:
         self._serial = 0
         self._stats = ffi.new("struct conn_stats *")
         for node in (self.client, self.server):
-            for link in range(links):
-                check(lib.endpoint_link_set(node.endpoint, link, (lib.ACCESS_3GPP, lib.ACCESS_NON_3GPP)[link % 2]))
+            self._links(node)
         for link in range(links):
             self.client_address[link] = address(f"10.{link + 1}.0.2", 40000 + link)
         check(lib.endpoint_accept(self.server.endpoint, 1))
@@ -82,6 +81,18 @@ class Simulator:
         self.net = ffi.NULL
         self.client.close()
         self.server.close()
+
+    def _links(self, node: Node) -> None:
+        for link, _ in self.wires:
+            check(lib.endpoint_link_set(node.endpoint, link, (lib.ACCESS_3GPP, lib.ACCESS_NON_3GPP)[link % 2]))
+
+    def restart_server(self, seed: int) -> None:
+        """The server's process ends and another one takes its place: the same keys, no state."""
+        old, self.server = self.server, Node(1, seed)
+        self._links(self.server)
+        check(lib.endpoint_accept(self.server.endpoint, 1))
+        check(lib.simnet_end_set(self.net, 1, self.server.endpoint))
+        old.close()
 
     def __enter__(self) -> Simulator:
         return self

@@ -81,6 +81,20 @@ simnet *simnet_new(endpoint *client, endpoint *server, uint64_t seed, uint64_t n
     return n;
 }
 
+int simnet_end_set(simnet *n, int side, endpoint *e)
+{
+    if (!n || !e || side < 0 || side > 1 || e->server != (side == 1))
+        return -ENGINE_E_ARGUMENT;
+    n->ends[side] = e;
+    n->told[side] = 0;
+    for (uint32_t i = 0; i < n->seen_count;)    /* its handles begin anew */
+        if (n->seen[i].side == side)
+            n->seen[i] = n->seen[--n->seen_count];
+        else
+            i++;
+    return 0;
+}
+
 void simnet_free(simnet *n)
 {
     if (!n)

@@ -151,7 +151,7 @@ def test_python_frames_are_acknowledged_or_lost(sim: Simulator) -> None:
     ping = b"\x10\x44\x00"  # MAX_DATA
     check(lib.conn_frame_send(sim.client.endpoint, conn, 2, ANY, ping, len(ping), 77, 0))
     sim.run(SECOND)
-    assert [e.token for e in sim.client.of_type(lib.EVENT_ACKED)] .count(77) == 1
+    assert [e.token for e in sim.client.of_type(lib.EVENT_ACKED)].count(77) == 1
     assert ping in [e.data for e in sim.server.of_type(lib.EVENT_FRAME)]
 
 
@@ -160,11 +160,14 @@ def test_every_frame_token_comes_back_once_under_loss() -> None:
         conn, _ = s.connect()
         s.shape(0, loss=0.1)
         for token in range(100, 400):
-            s.after(token * MS, lambda token=token: check(  # type: ignore[misc]
-                lib.conn_frame_send(s.client.endpoint, conn, 2, ANY, b"\x10\x44\x00", 3, token, 0)))
+            s.after(
+                token * MS,
+                lambda token=token: check(  # type: ignore[misc]
+                    lib.conn_frame_send(s.client.endpoint, conn, 2, ANY, b"\x10\x44\x00", 3, token, 0)
+                ),
+            )
         s.run(20 * SECOND)
-        back = sorted(e.token for e in s.client.events
-                      if e.type in (lib.EVENT_ACKED, lib.EVENT_LOST) and e.token >= 100)
+        back = sorted(e.token for e in s.client.events if e.type in (lib.EVENT_ACKED, lib.EVENT_LOST) and e.token >= 100)
         assert back == list(range(100, 400))
         assert any(e.type == lib.EVENT_LOST for e in s.client.events)
 
@@ -200,8 +203,7 @@ def test_stateless_reset_after_the_server_forgot(sim: Simulator) -> None:
     sim.client.on_event = with_token
     conn, _ = sim.connect()
     sim.run(SECOND)
-    sim.server.close()
-    sim.server = Node(1, 99)  # the same reset key, no state
+    sim.restart_server(99)
     check(lib.conn_datagram_send(sim.client.endpoint, conn, b"\x07" + bytes(100), 101))
     assert sim.run(5 * SECOND, lambda: bool(closed(sim.client, lib.CLOSE_RESET)))
     assert sim.server.counters()["reset_sent"] >= 1
