@@ -270,9 +270,9 @@ static struct path *path_next_free(struct conn *c, uint32_t *cid_lacks)
     *cid_lacks = 0;
     for (uint32_t i = 0; i < c->path_count; i++) {
         struct path *p = c->paths[RULE(MP_42, true) ? i : c->path_count - 1 - i];   /* lowest first: RFC 10069 §3.2.1 */
-        if (RULE(MP_23, p->state != PATH_UNUSED) || p->id == 0 || RULE(MP_22, p->id > most))
+        if (RULE(MP_23, p->state != PATH_UNUSED) || p->id == 0 || RULE(MP_22, p->id > most || !p->local_next))
             continue;
-        if (!RULE(MP_22, !p->local_next) && path_choose_dcid(p))
+        if (path_choose_dcid(p))
             return p;
         if (!*cid_lacks)
             *cid_lacks = p->id;

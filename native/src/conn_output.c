@@ -290,7 +290,7 @@ static bool control_wanted(struct conn *c, struct path *p, struct path *best, ui
     for (uint32_t i = 0; i < c->path_count; i++)
         if (ack_wanted(&c->paths[i]->space, now) && carries_ack(p, best, c->paths[i]))
             return true;
-    return !RULE(MP_86, p->rec.in_flight >= p->cc.cwnd) && c->handshake_complete && has_frames(c, p, p == best);
+    return p->rec.in_flight < p->cc.cwnd && c->handshake_complete && has_frames(c, p, p == best);
 }
 
 /* One who only receives knows neither whether its ACKs arrive nor how long the path is (RFC 9000 §13.2.4). Only in an ACK of

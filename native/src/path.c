@@ -91,9 +91,10 @@ bool path_usable(const struct path *p)
     return p->state == PATH_ACTIVE && p->dcid;
 }
 
+/* An abandoned path has no connection ID of the peer any more: path_drop forgets them. */
 bool path_speaks(const struct path *p)
 {
-    return p->state != PATH_UNUSED && !RULE(MP_53, p->state == PATH_ABANDONED) && p->dcid;
+    return p->state != PATH_UNUSED && p->dcid;
 }
 
 static unsigned path_rank(const struct path *p)

@@ -6,8 +6,9 @@
 #define RULES_H
 #ifdef ENGINE_CANARIES
 #include <stdbool.h>
-bool rule_removed(const char *id);      /* id as written in RULE: MP_27 */
-#define RULE(id, condition) (rule_removed(#id) ? 0 : (condition))
+/* MPQ_CANARY is the id, MP_27, or the id at one of its places, MP_27@path.c:126 */
+bool rule_removed(const char *id, const char *file, int line);
+#define RULE(id, condition) (rule_removed(#id, __FILE__, __LINE__) ? 0 : (condition))
 #else
 #define RULE(id, condition) (condition)
 #endif

@@ -14,7 +14,7 @@ import frames as f
 
 from mpquic.key_schedule import hkdf_expand_label, hkdf_extract
 from native import ffi, lib
-from native.sim import ANY, MS, SECOND, SUITE, Event, FixedHandshake, Node, address, check
+from native.sim import ANY, MS, SECOND, SUITE, Event, FixedHandshake, Node, address, check, udp4
 
 SALT = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")
 Role = Literal["client", "server"]
@@ -402,6 +402,24 @@ class RawPeer:
     def engine_sends(self, payload: bytes, path: int = ANY, token: int = 0) -> None:
         """The engine is given a frame to send: on any path, or on this one."""
         check(lib.conn_frame_send(self.node.endpoint, self.conn, ONE_RTT, path, payload, len(payload), token, 0 if token else 1))
+        self.flush()
+
+    def tunnel(self, **rule: int) -> None:
+        """A tunnel of the engine for the address of `native.sim.udp4`, steered by one rule."""
+        config = ffi.new("struct tunnel_config *")
+        config.has_ipv4, config.ipv4, config.mtu = 1, bytes([10, 45, 0, 2]), 1280
+        tunnel = check(lib.tunnel_new(self.node.endpoint, config))
+        steering = ffi.new("struct steering_rule[1]")
+        steering[0].rule_id = 1
+        for name, value in rule.items():
+            setattr(steering[0], name, value)
+        check(lib.tunnel_steering_set(self.node.endpoint, tunnel, steering, 1))
+        check(lib.tunnel_bind(self.node.endpoint, tunnel, self.conn, 0))
+
+    def inner(self) -> None:
+        """The engine gets an inner packet to send."""
+        packet = udp4(300, up=self.role == "client")
+        check(lib.tunnel_input(self.node.endpoint, 0, packet, len(packet), self.now))
         self.flush()
 
     def engine_opens(self, link: int = 1, remote: tuple[str, int] = SERVER_ADDRESS) -> int:

@@ -200,26 +200,29 @@ def test_cids_blocked_with_a_future_number_is_a_violation(peer: RawPeer) -> None
     assert peer.error == PROTOCOL_VIOLATION
 
 
-def test_blocked_is_repeated_only_while_it_is_true() -> None:
-    """MP-84: lost and still blocked, it goes again; lost and no longer blocked, or acknowledged, it does not."""
+@pytest.mark.parametrize("lack", ["path", "cid"])
+def test_blocked_is_told_once_and_repeated_only_while_it_is_true(lack: str) -> None:
+    """MP-84: another attempt says nothing new; lost and still blocked, it goes again; lost and no longer blocked, or acknowledged,
+    it does not."""
+    kind = f.PATHS_BLOCKED if lack == "path" else f.PATH_CIDS_BLOCKED
     for still in (True, False):
-        with RawPeer("client", params={"initial_max_path_id": 1}) as peer:
+        with RawPeer("client", params={"initial_max_path_id": 1 if lack == "path" else 3}) as peer:
             peer.connect(paths=1)
             peer.open_path()
             peer.answers = False
             at = peer.mark()
             assert peer.engine_opens() == -lib.ENGINE_E_LIMIT
-            assert [x.path for x in peer.frames(f.PATHS_BLOCKED, since=at)] == [1]
+            assert peer.engine_opens() == -lib.ENGINE_E_LIMIT
+            assert [x.path for x in peer.frames(kind, since=at)] == [1 if lack == "path" else 2]
             if not still:
-                peer.send(0, f.frame(f.MAX_PATH_ID, 2))
+                peer.send(0, f.frame(f.MAX_PATH_ID, 2) if lack == "path" else peer.cid_frame(2, 0))
             lose_first(peer, at)
-            found = peer.frames(f.PATHS_BLOCKED, since=at)
-            assert len(found) == (2 if still else 1)
+            assert len(peer.frames(kind, since=at)) == (2 if still else 1)
             peer.answers = True
             peer.run(SECOND)
-            count = len(peer.frames(f.PATHS_BLOCKED, since=at))
+            count = len(peer.frames(kind, since=at))
             peer.run(3 * SECOND)
-            assert len(peer.frames(f.PATHS_BLOCKED, since=at)) == count
+            assert len(peer.frames(kind, since=at)) == count
 
 
 def lose_first(peer: RawPeer, at: int) -> None:

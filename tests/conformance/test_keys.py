@@ -40,10 +40,15 @@ def test_a_new_update_waits_three_of_the_largest_pto_after_the_confirming_ack(tw
 
 
 def test_the_phase_is_the_connections(two: RawPeer) -> None:
-    """MP-17: the peer's update on one path holds for all; a late packet of the old phase on the other still opens."""
+    """MP-17: the peer's update on one path holds for all; late packets of the old phase on others still open: on one that has seen
+    the new phase, and on one that has not."""
+    two.open_path(2)
     two.run(SECOND)
-    slow = two.spaces[ONE_RTT, 0]
-    late, slow.next_pn = slow.next_pn, slow.next_pn + 1
+    two.deaf.add(2)
+    late = {}
+    for path in (0, 2):
+        slow = two.spaces[ONE_RTT, path]
+        late[path], slow.next_pn = slow.next_pn, slow.next_pn + 1
     two.generation = 1
     at = two.mark()
     two.send(1, PING)
@@ -51,9 +56,10 @@ def test_the_phase_is_the_connections(two: RawPeer) -> None:
     two.engine_sends(MAX_DATA, path=0)
     assert two.events(lib.EVENT_KEY_PHASE)
     assert {p.generation for p in two.packets[at:]} == {1}
-    before = two.counter("packets_received")
-    two.send(0, MAX_DATA, pn=late, generation=0)
-    assert two.counter("packets_received") == before + 1
+    for path, pn in late.items():
+        before = two.counter("packets_received")
+        two.send(path, f.frame(f.PADDING), pn=pn, generation=0)
+        assert two.counter("packets_received") == before + 1
 
 
 def test_an_update_is_confirmed_by_an_ack_of_the_phase_on_any_path(two: RawPeer) -> None:
@@ -72,7 +78,7 @@ def test_an_update_is_confirmed_by_an_ack_of_the_phase_on_any_path(two: RawPeer)
 
 
 def test_packets_of_all_paths_count_for_the_aead_limit() -> None:
-    """MP-92: half of the limit on each of two paths is the limit."""
+    """MP-92: half of the limit on each of two paths is the limit; those of a tunnel count alike."""
     for role in ("client", "server"):
         with RawPeer(role, close_after_packets=200) as peer:  # type: ignore[arg-type]
             peer.connect()
@@ -85,3 +91,12 @@ def test_packets_of_all_paths_count_for_the_aead_limit() -> None:
             assert peer.error == 0x0F
             by_path = [sum(p.path == path for p in peer.packets if p.level == ONE_RTT) for path in (0, 1)]
             assert max(by_path) < 150 and 195 <= sum(by_path) <= 205
+        with RawPeer(role, close_after_packets=200) as peer:  # type: ignore[arg-type]
+            peer.connect()
+            peer.open_path()
+            peer.tunnel(mode=lib.STEER_LOAD_BALANCING, weight=[50, 50])
+            for _ in range(250):
+                if peer.error is None:
+                    peer.inner()
+                    peer.run(MS)
+            assert peer.error == 0x0F

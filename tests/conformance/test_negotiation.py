@@ -84,6 +84,10 @@ def test_the_nonce_has_the_path_id_on_every_path(role: Role) -> None:
         peer.engine_sends(MAX_DATA, path=0)
         peer.engine_sends(MAX_DATA, path=1)
         assert {p.path for p in peer.packets[at:]} == {0, 1}
+        peer.tunnel(mode=lib.STEER_ACTIVE_STANDBY, active_access=lib.ACCESS_NON_3GPP)
+        at = peer.mark()
+        peer.inner()
+        assert [p.path for p, _ in peer.found(f.DATAGRAM, f.DATAGRAM_LENGTH, since=at)] == [1]
 
 
 @both

@@ -332,9 +332,11 @@ def test_leaving_a_path_is_told(two: RawPeer) -> None:
 
 
 def test_nothing_goes_out_on_an_abandoned_path(two: RawPeer) -> None:
-    """MP-53: no answer, no acknowledgement, no CONNECTION_CLOSE."""
+    """MP-53: no answer, no acknowledgement, no CONNECTION_CLOSE; the peer's connection IDs are forgotten with their tokens."""
     two.engine_abandons(1)
     at = two.mark()
+    two.deliver(b"\x41" + two.engine_cids[1, 0] + bytes(22) + two.token_of(two.cid_of(1, 0)), 1)
+    assert two.error is None
     two.send(1, MAX_DATA, CHALLENGE)
     two.run(100 * MS)
     lib.conn_close(two.node.endpoint, two.conn, 0, 0, 0, b"", 0)

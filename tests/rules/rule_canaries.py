@@ -1,8 +1,9 @@
 """`make canaries`: runs each rule's tests with that rule's protection removed, and fails if one of them still passes.
 
-    rule_canaries.py [--jobs N] [ID ...]
+    rule_canaries.py [--jobs N] [--places] [ID ...]
 
-Every rule runs in a process of its own, against a build of the engine that production never sees (canary_plugin.py).
+Every rule runs in a process of its own, against a build of the engine that production never sees (canary_plugin.py). A rule that
+the engine enforces at several places is removed at all of them; with --places at one after the other, so that each is shown.
 """
 
 from __future__ import annotations
@@ -17,33 +18,37 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import canary_build
-from rule_catalogue import ROOT, SWITCHES, Rule, load
+from rule_catalogue import ROOT, SWITCHES, Rule, load, places
 
 TIMEOUT_S = 120.0
 HERE = Path(__file__).resolve().parent
 
 
-def run(rule: Rule) -> tuple[Rule, str]:
-    """What is wrong with the canary of this rule; empty if its tests fail as they should."""
+def run(rule: Rule, switch: str, every: bool = True) -> tuple[str, str]:
+    """What is wrong with this canary; empty if the rule's tests fail as they should: every one of them, or one at least."""
     paths = os.pathsep.join(map(str, (ROOT, HERE)))
-    environment = os.environ | {"MPQ_CANARY": rule.switch, "PYTHONPATH": paths}
+    environment = os.environ | {"MPQ_CANARY": switch, "PYTHONPATH": paths}
     command = [sys.executable, "-m", "pytest", "-p", "canary_plugin", "-p", "no:cacheprovider", "--tb=line", *rule.node_ids]
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        return rule, f"no end within {TIMEOUT_S:g} s"
+        return switch, f"no end within {TIMEOUT_S:g} s"
     said = re.search(r"canary: passed (\d+), failed (\d+), other (\d+)", done.stdout)
     if not said:
-        return rule, f"pytest ended with {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}"
+        return switch, f"pytest ended with {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}"
     passed, failed, other = map(int, said.groups())
-    if failed and not passed and not other:
-        return rule, ""
-    return rule, f"{passed} passed, {failed} failed, {other} neither\n{done.stdout[-2000:] if other or not failed else ''}".strip()
+    if failed and not (passed and every) and not other:
+        return switch, ""
+    return (
+        switch,
+        f"{passed} passed, {failed} failed, {other} neither\n{done.stdout[-2000:] if other or not failed else ''}".strip(),
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ids", nargs="*", metavar="ID", help="only these rules")
+    parser.add_argument("--places", action="store_true", help="remove rules of several places at one place after the other")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     rules = [r for r in load() if r.canary in SWITCHES and r.node_ids and (not arguments.ids or r.id in arguments.ids)]
@@ -52,13 +57,19 @@ def main() -> int:
     started = time.monotonic()
     canary_build.build()
     silent = 0
+    work = [(rule, rule.switch, True) for rule in rules]
+    if arguments.places:
+        found = places()
+        work = [
+            (r, f"{r.switch}@{n}:{line}", False) for r in rules for n, line in found.get(r.switch, []) if len(found[r.switch]) > 1
+        ]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for rule, wrong in pool.map(run, rules):
+        for switch, wrong in pool.map(lambda w: run(*w), work):
             if wrong:
                 silent += 1
-                print(f"{rule.id}: {wrong}", flush=True)
-    print(f"{len(rules)} canaries, {silent} of them silent, {time.monotonic() - started:.0f} s")
-    return 1 if silent or not rules else 0
+                print(f"{switch}: {wrong}", flush=True)
+    print(f"{len(work)} canaries, {silent} of them silent, {time.monotonic() - started:.0f} s")
+    return 1 if silent or not work else 0
 
 
 if __name__ == "__main__":

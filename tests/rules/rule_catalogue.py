@@ -79,12 +79,13 @@ def load(path: Path = RULES) -> list[Rule]:
     return rules
 
 
-def places() -> dict[str, list[str]]:
-    """Where the engine enforces each rule: switch -> names of C sources."""
-    found: dict[str, list[str]] = {}
+def places() -> dict[str, list[tuple[str, int]]]:
+    """Where the engine enforces each rule: switch -> C sources and lines."""
+    found: dict[str, list[tuple[str, int]]] = {}
     for source in sorted(ENGINE.glob("*.[ch]")):
         if source.name == "rules.h":
             continue
-        for switch in sorted(set(re.findall(r"\bRULE\((\w+),", source.read_text()))):
-            found.setdefault(switch, []).append(source.name)
+        for number, line in enumerate(source.read_text().splitlines(), 1):
+            for switch in dict.fromkeys(re.findall(r"\bRULE\((\w+),", line)):
+                found.setdefault(switch, []).append((source.name, number))
     return found

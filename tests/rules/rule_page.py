@@ -20,9 +20,9 @@ draft-ietf-quic-multipath-21.
 """
 
 
-def _place(rule: Rule, found: dict[str, list[str]]) -> str:
+def _place(rule: Rule, found: dict[str, list[tuple[str, int]]]) -> str:
     if rule.canary == "engine":
-        return ", ".join(f"[{name}](../native/src/{name})" for name in found.get(rule.switch, []))
+        return ", ".join(f"[{name}](../native/src/{name})" for name in dict.fromkeys(n for n, _ in found.get(rule.switch, [])))
     if rule.canary == "python":
         return f"[{rule.switch.lower()}](../tests/rules/rule_sabotage.py)"
     return rule.canary
