@@ -14,10 +14,12 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 
 # Grouped PFCP IEs in which the relay looks for what it is to flip (TS 29.244 §8.1.2).
 GROUPED = frozenset({1, 2, 3, 4, 8, 9, 10, 11, 165, 166, 167, 169, 175, 176, 212, 220, 221, 330, 331})
+F_SEID = 57
 N4_TARGETS = {"mpquic-key": 0x8002, "weight": 173, "steering-mode": 172}
 SHT_CIPHERED = 2  # integrity protected and ciphered (TS 24.501 §9.3)
 
@@ -84,11 +86,21 @@ def flip_ciphered(first: int, count: int) -> Flip:
     return flip
 
 
-class N4Relay(asyncio.DatagramProtocol):
-    """UDP: whoever is not the UPF is the SMF."""
+def readdress(message: bytearray, here: str, there: str) -> None:
+    """F-SEIDs at one address are at the other: a node takes no session whose F-SEID is not where its peer is. IPv4 stands behind
+    the flags and the SEID (TS 29.244 §8.2.37)."""
+    old, new = IPv4Address(here).packed, IPv4Address(there).packed
+    header = 16 if message and message[0] & 1 else 8
+    for kind, start, end in ies(bytes(message), header, len(message)):
+        if kind == F_SEID and end - start >= 13 and message[start + 9 : start + 13] == old:
+            message[start + 9 : start + 13] = new
 
-    def __init__(self, upf: tuple[str, int], flip: Flip, tally: Tally) -> None:
-        self._upf, self._flip, self._tally = upf, flip, tally
+
+class N4Relay(asyncio.DatagramProtocol):
+    """UDP: whoever is not the UPF is the SMF. `own`: the relay's address, where each takes the other to be."""
+
+    def __init__(self, upf: tuple[str, int], own: str, flip: Flip, tally: Tally) -> None:
+        self._upf, self._own, self._flip, self._tally = upf, own, flip, tally
         self._smf: tuple[str, int] | None = None
         self._transport: Any = None
 
@@ -100,9 +112,11 @@ class N4Relay(asyncio.DatagramProtocol):
         self._tally.messages += 1
         if addr[0] == self._upf[0]:
             if self._smf is not None:
+                readdress(message, self._upf[0], self._own)
                 self._transport.sendto(bytes(message), self._smf)
             return
         self._smf = addr
+        readdress(message, addr[0], self._own)
         if self._flip(message):
             self._tally.flipped += 1
             self._tally.report(where="n4", type=message[1])
@@ -144,7 +158,7 @@ async def serve_n1(ways: list[tuple[tuple[str, int], tuple[str, int]]], flip: Fl
 
 async def serve_n4(listen: tuple[str, int], to: tuple[str, int], flip: Flip, tally: Tally) -> None:
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: N4Relay(to, flip, tally), local_addr=listen)
+    transport, _ = await loop.create_datagram_endpoint(lambda: N4Relay(to, listen[0], flip, tally), local_addr=listen)
     tally.report(ready=True)
     try:
         await loop.create_future()

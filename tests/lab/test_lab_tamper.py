@@ -78,7 +78,7 @@ def test_the_n4_relay_passes_both_ways_and_flips_towards_the_upf_only() -> None:
         tally = Tally()
         to = upf.get_extra_info("sockname")
         relay, _ = await loop.create_datagram_endpoint(
-            lambda: N4Relay(to, flip_ie(N4_TARGETS["mpquic-key"], 1), tally), local_addr=("127.0.0.1", 0)
+            lambda: N4Relay(to, "127.0.0.1", flip_ie(N4_TARGETS["mpquic-key"], 1), tally), local_addr=("127.0.0.1", 0)
         )
         key, plain = bytes(request(ie(0x8002, bytes(20)))), bytes(request(ie(19, b"\x01")))
         for message in (plain, key):

@@ -94,7 +94,9 @@ def test_with_a_corrupted_key_at_the_upf_the_demo_fails(mpq: Mpq, tmp_path: Path
     assert result["verdict"] == "fail" and "key refused" in result["error"] and "upf" in result["error"]
     assert result["checks"][0]["id"] == "run" and result["checks"][0]["why"] == result["error"]
     required = yaml.safe_load((ROOT / "lab" / "scenarios" / "demo.yaml").read_text())["checks"]
-    assert [c["id"] for c in result["checks"][1:]] == required and not any(c["ok"] for c in result["checks"])
+    assert [c["id"] for c in result["checks"][1:]] == required
+    # The core may have tried again with a fresh key before the lab gave up: that alone holds.
+    assert {c["id"] for c in result["checks"] if c["ok"]} <= {"keys.fresh"}
     assert result["duration_s"] < FEW_SECONDS and result["phases"] == []  # it gave up at once: no traffic was tried
     keys = result["keys"][0]
     assert keys["amf"] and keys["ue"] == keys["amf"] and keys["upf"] == ""  # the UPF never had it
