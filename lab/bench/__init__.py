@@ -78,8 +78,7 @@ def run_bench(plan: Plan, progress: Callable[[str], None], peers: list[Peer]) ->
     figures += measure_tunnel(plan.runs, plan.seconds, progress, peers=peers)
     figures += measure_ciphers(plan.others, plan.seconds, progress, peers)
     figures += measure_multipath(plan.runs, plan.seconds, progress)
-    mptcp = next((peer for peer in peers if peer.name == "mptcp"), Peer("mptcp", absent="not asked for"))
-    figures += measure_sum(plan.others, progress, mptcp, plan.sum_seconds, plan.settle_seconds)
+    figures += measure_sum(plan.others, progress, peers, plan.sum_seconds, plan.settle_seconds)
     progress("handshakes")
     figures.append(measure_handshakes(plan.others, plan.handshakes))
     progress("sessions")
@@ -87,7 +86,7 @@ def run_bench(plan: Plan, progress: Callable[[str], None], peers: list[Peer]) ->
     figures.append(measure_idle(plan.idle_sessions))
     figures.append(measure_active(plan.others, plan.seconds, progress))
     documents = [judge(figure.document()) for figure in figures]
-    documents = explain(documents, progress)
+    documents = explain(documents, progress, plan.seconds)
     problems = [
         f"the forwarder takes {d['value']} CPU-s per Gbit, more than {FORWARDER_CPU_LIMIT}: our limit or the machine is slow"
         for d in documents

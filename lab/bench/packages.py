@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+from lab.bench.pair import BenchError
 
 PACKAGES = {"openvpn": "openvpn", "wireguard-go": "wireguard-go", "mptcpize": "mptcpize"}  # program: package
 OFFLOAD_SINCE = "0.0.20230223"  # TUN vnet_hdr and UDP GSO and GRO came after this version
@@ -22,6 +25,7 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 INSTALL_S = 300
 FETCH_S = 120
 MPTCP_ENABLED = Path("/proc/sys/net/mptcp/enabled")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,17 @@ class Peer:
         if self.absent:
             return {"name": self.name, "absent": self.absent}
         return {"name": self.name, "version": self.version}
+
+
+def turn_of(peers: list[Peer], name: str, work: Callable[[Peer], T]) -> T | None:
+    """What `work` gives for the peer of this name; None when it is not there. One that fails is marked absent with what it said."""
+    for i, peer in enumerate(peers):
+        if peer.name == name and not peer.absent:
+            try:
+                return work(peer)
+            except (BenchError, OSError, subprocess.SubprocessError) as error:
+                peers[i] = replace(peer, absent=f"it failed: {error}")
+    return None
 
 
 def _run(argv: list[str], limit: float) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lab.bench.figure import Figure
 from lab.bench.iperf import GBIT, Iperf, Load, Pair, measure
 from lab.bench.mptcp import MptcpPair
-from lab.bench.packages import Peer
+from lab.bench.packages import Peer, turn_of
 from lab.bench.pair import OUTER, SERVER, EnginePair, Line, balanced, only
 from lab.scenario import Shape
 from lab.topology import offloads_off
@@ -72,9 +73,10 @@ CASES = (
 
 
 def measure_sum(
-    runs: int, progress: Callable[[str], None], mptcp: Peer, seconds: int = SECONDS, settle: int = SETTLE_S
+    runs: int, progress: Callable[[str], None], peers: list[Peer], seconds: int = SECONDS, settle: int = SETTLE_S
 ) -> list[Figure]:
-    """Ratio `sum`: goodput over both paths to the sum of what each path gave alone; `mptcp`: to kernel MPTCP's over both."""
+    """Ratio `sum`: goodput over both paths to the sum of what each path gave alone; `mptcp`: to kernel MPTCP's over both, if it is
+    among the peers and works."""
     figures = []
     for case in CASES:
         figure = Figure(case.id, "Mbit/s")
@@ -82,7 +84,7 @@ def measure_sum(
         for turn in range(runs):
             alone = [_tunnel(case, load, only(link), seconds) for link in range(2)]
             both = _tunnel(case, load, balanced(*case.weights), seconds)
-            theirs = 0.0 if mptcp.absent else _mptcp(case, load, mptcp, seconds)
+            theirs = turn_of(peers, "mptcp", partial(_mptcp, case, load, seconds)) or 0.0
             figure.add(both, sum=sum(alone), mptcp=theirs)
             said = f"{both:.1f} Mbit/s, alone {alone[0]:.1f} and {alone[1]:.1f}, MPTCP {theirs:.1f}"
             progress(f"{case.id}, turn {turn + 1} of {runs}: {said}")
@@ -102,6 +104,6 @@ def _tunnel(case: Case, load: Load, rule: dict[str, Any], seconds: int) -> float
         return _rate(EnginePair(line, SUITE, rule=rule), Iperf(line), load, seconds)
 
 
-def _mptcp(case: Case, load: Load, peer: Peer, seconds: int) -> float:
+def _mptcp(case: Case, load: Load, seconds: int, peer: Peer) -> float:
     with ShapedLine(case.shapes) as line:
         return _rate(MptcpPair(line), Iperf(line, OUTER[0][SERVER], (peer.program, "run")), load, seconds)

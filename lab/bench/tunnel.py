@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from lab.bench.figure import Figure
 from lab.bench.iperf import GBIT, Iperf, Load, Outcome, Pair, measure
 from lab.bench.mptcp import MptcpPair
-from lab.bench.packages import Peer
-from lab.bench.pair import OUTER, SERVER, BenchError, EnginePair, ForwarderPair, Line, check
+from lab.bench.packages import Peer, turn_of
+from lab.bench.pair import OUTER, SERVER, EnginePair, ForwarderPair, Line, check
 from lab.bench.vpn import PEER_INNER, OpenVpnPair, WireguardGoPair
 from native._engine import ffi, lib
 
@@ -72,12 +71,9 @@ def measure_tunnel(
         for turn in range(runs):
             ours = _turn(line, EnginePair(line, suite), loads, seconds)
             others = {"forwarder": _turn(line, ForwarderPair(line), loads, seconds)}
-            for i, peer in enumerate(peers or ()):
-                try:
-                    others |= {} if peer.absent else {peer.name: _peer_turn(line, peer, seconds)}
-                except BenchError as error:
-                    assert peers is not None
-                    peers[i] = replace(peer, absent=f"it failed: {error}")
+            for name in [peer.name for peer in peers or ()]:
+                outcome = turn_of(peers or [], name, lambda peer: _peer_turn(line, peer, seconds))
+                others |= {name: outcome} if outcome else {}
             for load in loads:
                 rates[load.id].add(
                     ours[load.id].of(load), **{name: other[load.id].of(load) for name, other in others.items() if load.id in other}

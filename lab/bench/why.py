@@ -11,7 +11,6 @@ from lab.bench.tunnel import LOADS
 
 INNER_PAYLOAD = 1348  # octets of TCP payload in an inner packet of 1400 (IPv4, timestamps)
 PACKETS_PER_GBIT = 1e9 / 8 / INNER_PAYLOAD
-PROFILE_S = 3
 
 
 Values = dict[str, float]
@@ -65,15 +64,15 @@ REASONS: tuple[tuple[str, Callable[[dict[str, Any], Values, Profiler], str]], ..
 )
 
 
-def explain(documents: list[dict[str, Any]], progress: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The documents, those that miss an aim with their `why`."""
+def explain(documents: list[dict[str, Any]], progress: Callable[[str], None], seconds: int) -> list[dict[str, Any]]:
+    """The documents, those that miss an aim with their `why`. A profile takes `seconds` of a load."""
     values = {document["id"]: document["value"] for document in documents}
     profiles: dict[str, list[tuple[str, float]]] = {}
 
     def profile(figure: str) -> list[tuple[str, float]]:
         load = next((load for load in LOADS if load.id == figure), LOADS[0])
         if load.id not in profiles:
-            profiles[load.id] = tunnel_profile(load, PROFILE_S)
+            profiles[load.id] = tunnel_profile(load, seconds)
         return profiles[load.id]
 
     explained = []

@@ -3,6 +3,8 @@
 
 int64_t pacer_allowance(struct pacer *p, uint64_t rate, uint64_t size, uint64_t now)
 {
+    if (p->updated && now <= p->updated && p->tokens > 0)
+        return p->tokens;               /* no time passed since the last packet of this turn */
     uint64_t burst = rate / 1000 / size;
     burst = (burst < 2 ? 2 : burst > TX_BATCH ? TX_BATCH : burst) * size;
     uint64_t most = burst + rate / 250;                     /* a late wake-up catches up with 4 ms */

@@ -133,7 +133,8 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
         too_big(e, t, k, path_inner_mtu(p), COUNTER_inner_path_mtu);
         return;
     }
-    if (p->queue_packets >= queue_limit(p, k->length)) {
+    /* a limit that is never less: the division of the true one only for queues that are long */
+    if (p->queue_packets >= LIMIT_QUEUE_PACKETS_LEAST && p->queue_packets >= queue_limit(p, k->length)) {
         drop(e, t, k, COUNTER_path_queue_full);
         return;
     }
