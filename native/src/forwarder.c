@@ -1,5 +1,7 @@
-/* The benchmark's limit: the same TUN pair, the same offloads, no QUIC and no cryptography. */
+/* The benchmark's limit: the same TUN pair, the same offloads, reads, batches and buffers as the I/O thread, no QUIC and no
+ * cryptography. */
 #include "engine.h"
+#include "io_internal.h"
 #include "offload.h"
 #include "tun.h"
 #include <errno.h>
@@ -24,13 +26,7 @@
 #ifndef UDP_GRO
 #define UDP_GRO 104
 #endif
-#define SEND_BYTES 65000
-#define READS 48
-#define BATCH 48
 #define PACKET_ROOM 2048                /* an inner packet, at most */
-#define READ_SIZE 65536
-#define READ_BUFFER (4 * READ_SIZE)
-#define SOCKET_BUFFER (8 << 20)
 enum { SOURCE_STOP, SOURCE_TUN, SOURCE_UDP };
 
 struct forwarder {
@@ -66,11 +62,11 @@ forwarder *forwarder_new(int tun_fd, int socket_fd)
     f->sock = own(socket_fd);
     f->epoll = epoll_create1(EPOLL_CLOEXEC);
     f->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    f->in = malloc(READ_BUFFER);
+    f->in = malloc(IO_UDP_BUFFER);
     f->out = malloc(OFFLOAD_BUFFER);
     bool ok = f->tun >= 0 && f->sock >= 0 && f->epoll >= 0 && f->kick >= 0 && f->in && f->out;
     if (ok) {
-        int on = 1, size = SOCKET_BUFFER, uso = tun_offload(f->tun);
+        int on = 1, size = IO_SOCKET_BUFFER, uso = tun_offload(f->tun);
         setsockopt(f->sock, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
         setsockopt(f->sock, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size);
         setsockopt(f->sock, IPPROTO_UDP, UDP_GRO, &on, sizeof on);
@@ -115,7 +111,7 @@ static void from_tun(struct forwarder *f)
     size_t used = 0;
     unsigned have = 0;
     uint16_t segment = 0;
-    for (int i = 0; i < READS; i++) {
+    for (int i = 0; i < IO_UDP_READS; i++) {
         ssize_t n = read(f->tun, f->in, OFFLOAD_BUFFER);
         struct virtio_net_hdr header;
         struct cutter c;
@@ -125,7 +121,7 @@ static void from_tun(struct forwarder *f)
         if (cutter_init(&c, &header, f->in + sizeof header, (size_t)n - sizeof header, 0) < 0)
             continue;
         for (;;) {
-            if (used + PACKET_ROOM > SEND_BYTES || have == BATCH) {
+            if (used + PACKET_ROOM > TX_BATCH_BYTES || have == TX_BATCH) {
                 send_batch(f, used, segment);
                 used = have = 0;
             }
@@ -154,14 +150,14 @@ static void from_tun(struct forwarder *f)
 static void from_udp(struct forwarder *f)
 {
     size_t filled = 0;
-    for (int i = 0; i < READS; i++) {
-        if (filled + READ_SIZE > READ_BUFFER) {
+    for (int i = 0; i < IO_UDP_READS; i++) {
+        if (filled + IO_UDP_READ > IO_UDP_BUFFER) {
             joiner_flush(&f->joiner);               /* its runs point into the buffer */
             filled = 0;
         }
         _Alignas(struct cmsghdr) char control[64];
         uint8_t *data = f->in + filled;
-        struct iovec iov = {data, READ_SIZE};
+        struct iovec iov = {data, IO_UDP_READ};
         struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
         ssize_t n = recvmsg(f->sock, &m, MSG_DONTWAIT);
         if (n <= 0)
