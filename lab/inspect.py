@@ -1,4 +1,4 @@
-"""`mpq inspect [RUN|CAPTURE]`: the packets of every path in clear, as a table, as JSON, as figures, or one as a full tree."""
+"""`mpq inspect [RUN|CAPTURE]`: the packets of every path in clear. This is its command line; every view is a module beside it."""
 
 from __future__ import annotations
 
@@ -6,34 +6,53 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from lab.decrypt_nas import NasKeysError
 from lab.errors import Misuse
 from lab.inspect_expression import compile_expression
+from lab.inspect_follow import HEADING as FOLLOW_HEADING
+from lab.inspect_follow import Follower, flow_filter, follow_summary, line_document, line_text
+from lab.inspect_paths import PathStats, path_lines
 from lab.inspect_rows import HEADING, Filter, Inspection, row_document, row_line
 from lab.inspect_run import read_run
 from lab.inspect_stats import InspectError, find_capture, inspect_stats, verify_capture
+from lab.inspect_track import Tracker
+from lab.inspect_why import Explainer, summary, why_document, why_lines
 from lab.packets.frames import FRAME_NAMES
 from lab.verbs.common import Parser
 
 __all__ = ["inspect_stats", "main", "verify_capture"]
+PROGRESS_FROM = 64 << 20        # octets of a capture from which progress is told
+
+EPILOG = """Without a target the newest run is shown. Numbers of packets are those of Wireshark. The filters --path, --frame,
+--inner and --between go together, and with --export and --follow; --between also with --flow-graph and --dropped.
+
+FILTER is of tcpdump's language: ip, ip6, tcp, udp, icmp, icmp6; [src|dst] host ADDRESS; [src|dst] net ADDRESS/LENGTH;
+[tcp|udp] [src|dst] port NUMBER; portrange FIRST-LAST; less N, greater N; joined by and, or, not and brackets.
+FLOW is such a filter of one flow, or names it: 'tcp 10.45.0.2:40000 10.99.0.2:5201'.
+A moment is step:KIND[-TARGET] (cut, restore, shape, rekey, kill), phase:NAME or event:NODE.NAME, each with #N for the N-th
+and +0.5s or -0.5s; or seconds of the run. The second moment is looked for after the first."""
 
 
 def parser() -> argparse.ArgumentParser:
-    out = Parser(
-        prog="mpq inspect", description="Show the packets of a run in clear, on every path.",
-        epilog="Without a target the newest run is shown. Numbers of packets are those of Wireshark.")
+    out = Parser(prog="mpq inspect", description="Show the packets of a run in clear, on every path.", epilog=EPILOG,
+                 formatter_class=argparse.RawDescriptionHelpFormatter)
     out.add_argument("target", nargs="?", metavar="RUN|CAPTURE", help="a run directory or a pcapng file")
     out.add_argument("--keys", metavar="FILE", help="key log, beside the secrets inside the capture")
     out.add_argument("--path", type=int, metavar="ID", help="only packets of this path")
     out.add_argument("--frame", metavar="NAME", help="only packets with this frame, e.g. PATH_ACK")
     out.add_argument("--inner", metavar="FILTER", help="only packets that carry such an inner packet, e.g. 'tcp port 5201'")
-    out.add_argument("--between", nargs=2, metavar=("FROM", "TO"),
-                     help="only packets from one moment of the run to another: step:cut-wifi, step:restore (the next one), "
-                          "phase:tcp8.up, event:upf.key_installed, each with #N for the N-th and +0.5s; or seconds of the run")
+    out.add_argument("--between", nargs=2, metavar=("FROM", "TO"), help="only packets from one moment of the run to another")
     out.add_argument("--limit", type=int, metavar="N", help="stop after N lines")
-    out.add_argument("--stats", action="store_true", help="figures only: packets, decrypted, per path, and why not")
-    out.add_argument("--packet", type=int, metavar="N", help="everything about captured packet N, layer by layer")
+    view = out.add_mutually_exclusive_group()
+    view.add_argument("--stats", action="store_true", help="figures only: packets, decrypted, and per path what became of them")
+    view.add_argument("--packet", type=int, metavar="N", help="everything about captured packet N, layer by layer, with its octets")
+    view.add_argument("--follow", metavar="FLOW", help="one inner flow across the paths: its way, its order, its fate")
+    view.add_argument("--dropped", action="store_true", help="every lost packet, and why: wire, engine, not explained")
+    view.add_argument("--flow-graph", action="store_true", help="the procedure as a ladder diagram")
+    view.add_argument("--export", metavar="FILE", help="write the inner packets as pcapng, one interface per path")
+    out.add_argument("--svg", metavar="FILE", help="with --flow-graph: write it as SVG")
     out.add_argument("--json", action="store_true", help="one JSON document on stdout")
     return out
 
@@ -48,6 +67,8 @@ def main(argv: list[str]) -> int:
                 raise Misuse(f"no frame is named {arguments.frame}; there are {', '.join(FRAME_NAMES)}")
         if arguments.limit is not None and arguments.limit < 1:
             raise Misuse("--limit takes a number from 1")
+        if arguments.svg is not None and not arguments.flow_graph:
+            raise Misuse("--svg goes with --flow-graph")
         return _run(arguments)
     except SystemExit as end:                       # --help
         return int(end.code or 0)
@@ -60,36 +81,6 @@ def main(argv: list[str]) -> int:
         if "--json" in argv:
             print(json.dumps({"error": str(error), "exit": code}))
         return code
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    inspection = Inspection(find_capture(arguments.target), arguments.keys)
-    if arguments.packet is not None:
-        from lab.inspect_tree import packet_trees  # scapy loads here only: it takes most of a second
-
-        trees = packet_trees(inspection.path, inspection.keylog, arguments.packet)
-        if not trees:
-            raise InspectError(f"there is no packet {arguments.packet} in {inspection.path}")
-        print(json.dumps({"record": arguments.packet, "layers": trees}) if arguments.json else "\n".join(trees))
-        return 0
-    if arguments.stats:
-        return _print_stats(inspection, arguments.json)
-    return _print_rows(inspection, filter_of(arguments, inspection.path), arguments)
-
-
-def _print_stats(inspection: Inspection, as_json: bool) -> int:
-    inspection.count()
-    document = inspection.stats.document(inspection.problem)
-    if as_json:
-        print(json.dumps(document))
-    else:
-        print(f"1-RTT packets {document['packets']}, decrypted {document['decrypted']}, "
-              f"inner packets {document['inner_packets']}")
-        for path, counts in document["paths"].items():
-            print(f"  path {path}: {counts['packets']} packets, {counts['decrypted']} decrypted")
-        for entry in document["not_decrypted"]:
-            print(f"  not decrypted: {entry['count']} ({entry['reason']})")
-    return _end(inspection)
 
 
 def filter_of(arguments: argparse.Namespace, path: Path) -> Filter:
@@ -105,10 +96,65 @@ def filter_of(arguments: argparse.Namespace, path: Path) -> Filter:
             raise Misuse("--between: the run does not tell when its capture began (event capture_started): it is from an older mpq")
         first = run.moment(arguments.between[0])
         last = run.moment(arguments.between[1], after=first)
-        wanted.between = (run.start_ns + round(first * 1e9), run.start_ns + round(last * 1e9))
         if last < first:
             raise Misuse(f"--between: {arguments.between[1]} is before {arguments.between[0]}")
+        wanted.between = (run.start_ns + round(first * 1e9), run.start_ns + round(last * 1e9))
     return wanted
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    inspection = Inspection(find_capture(arguments.target), arguments.keys)
+    size = inspection.path.stat().st_size
+    if size >= PROGRESS_FROM and sys.stderr.isatty():
+        inspection.progress = lambda done: print(f"\r{100 * done // size:>3} % of {size >> 20} MiB", end="", file=sys.stderr)
+    if arguments.packet is not None:
+        return _print_packet(inspection, arguments)
+    if arguments.stats:
+        return _print_stats(inspection, arguments.json)
+    wanted = filter_of(arguments, inspection.path)
+    if arguments.follow is not None:
+        return _print_follow(inspection, wanted, arguments)
+    if arguments.dropped:
+        return _print_dropped(inspection, wanted, arguments.json)
+    if arguments.flow_graph:
+        return _print_graph(inspection, wanted, arguments)
+    if arguments.export is not None:
+        return _export(inspection, wanted, arguments)
+    return _print_rows(inspection, wanted, arguments)
+
+
+def _print_packet(inspection: Inspection, arguments: argparse.Namespace) -> int:
+    from lab.inspect_tree import packet_trees  # scapy loads here only: it takes most of a second
+
+    trees = packet_trees(inspection.path, inspection.keylog, arguments.packet)
+    if not trees:
+        raise InspectError(f"there is no packet {arguments.packet} in {inspection.path}")
+    print(json.dumps({"record": arguments.packet, "layers": trees}) if arguments.json else "\n".join(trees))
+    return 0
+
+
+def _print_stats(inspection: Inspection, as_json: bool) -> int:
+    figures: PathStats | None = None
+    run = read_run(inspection.path)
+    for packet, access in inspection.packets():
+        if figures is None:
+            figures = PathStats(run, inspection.connections)
+        figures.add(packet, access)
+    document = inspection.stats.document(inspection.problem)
+    for path, entry in (figures.documents() if figures is not None else {}).items():
+        document["paths"].setdefault(str(path), {"packets": 0, "decrypted": 0}).update(entry)
+    if as_json:
+        print(json.dumps(document))
+    else:
+        print(f"1-RTT packets {document['packets']}, decrypted {document['decrypted']}, "
+              f"inner packets {document['inner_packets']}")
+        for number, counts in document["paths"].items():
+            print(f"  path {number}: {counts['packets']} packets, {counts['decrypted']} decrypted")
+            if "up" in counts:
+                print("\n".join(path_lines(counts)))
+        for entry in document["not_decrypted"]:
+            print(f"  not decrypted: {entry['count']} ({entry['reason']})")
+    return _end(inspection)
 
 
 def _print_rows(inspection: Inspection, wanted: Filter, arguments: argparse.Namespace) -> int:
@@ -131,7 +177,111 @@ def _print_rows(inspection: Inspection, wanted: Filter, arguments: argparse.Name
     return _end(inspection)
 
 
+def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Namespace) -> int:
+    """Two passes: the first sees that the filter means one flow before anything is shown."""
+    test = flow_filter(arguments.follow)
+    chosen = Follower(test)
+    for packet, access in inspection.packets():
+        if wanted.packet(packet):
+            chosen.add(packet, access, None)
+            for _ in chosen.lines(all_of_them=True):
+                pass
+    chosen.one_flow()
+    if not chosen.flows:
+        raise InspectError(f"no inner packet of {inspection.path} is of {arguments.follow}")
+    follower, run, shown = Follower(test), read_run(inspection.path), 0
+    tracker = Tracker(run)
+    start_ns = inspection.start_ns or 0
+    sys.stdout.write('{"packets": [' if arguments.json else FOLLOW_HEADING + "\n")
+
+    def show(last: bool = False) -> None:
+        nonlocal shown
+        for line in follower.lines(last):
+            if arguments.limit is None or shown < arguments.limit:
+                text = json.dumps(line_document(line, start_ns)) if arguments.json else line_text(line, start_ns) + "\n"
+                sys.stdout.write((", " if shown and arguments.json else "") + text)
+                shown += 1
+
+    mine: set[tuple[int, int, int]] = set()         # connection, path, number of the uplink packets of the flow
+    inspection = Inspection(inspection.path, arguments.keys)
+    for packet, access in inspection.packets():
+        sent = tracker.add(packet, access)
+        if wanted.packet(packet):
+            before = follower.flows.total()
+            follower.add(packet, access, sent)
+            if packet.up and follower.flows.total() > before:
+                assert packet.connection is not None and packet.path is not None and packet.number is not None
+                mine.add((packet.connection, packet.path, packet.number))
+        show()
+    tracker.finish()
+    show(last=True)
+    explained = Explainer(run).explain(list(tracker.losses))
+    lost = summary([e for e in explained if e.loss.up and (e.loss.connection, e.loss.path, e.loss.number) in mine])
+    document = follow_summary(follower, lost)
+    if arguments.json:
+        print("], " + json.dumps(document)[1:])
+    else:
+        print("\n".join(_follow_words(document)))
+    return _end(inspection)
+
+
+def _follow_words(document: dict[str, Any]) -> list[str]:
+    lines = [f"flow {document['flow']}, {document['path_switches']} changes of path"]
+    for one in document["per_path"]:
+        lines.append(f"  {one['direction']:<4} path {one['path']} {one['access']}: {one['packets']} packets")
+    lines += [f"  {remark}: {count}" for remark, count in document["order"].items()]
+    return lines + [f"  lost on the way up: {count} ({reason})" for reason, count in document["lost"].items()]
+
+
+def _print_dropped(inspection: Inspection, wanted: Filter, as_json: bool) -> int:
+    run = read_run(inspection.path)
+    tracker = Tracker(run)
+    for packet, access in inspection.packets():
+        tracker.add(packet, access)
+    tracker.finish()
+    explained = [one for one in Explainer(run).explain(list(tracker.losses))
+                 if (wanted.path is None or one.loss.path == wanted.path) and wanted.time(one.loss.from_ns)]
+    print(json.dumps(why_document(explained)) if as_json else "\n".join(why_lines(explained)))
+    return _end(inspection)
+
+
+def _print_graph(inspection: Inspection, wanted: Filter, arguments: argparse.Namespace) -> int:
+    from lab.inspect_graph import graph_messages, graph_svg, graph_text
+
+    messages, left_out = graph_messages(inspection.path, inspection.keylog, read_run(inspection.path), wanted)
+    start_ns = messages[0].time_ns if messages else 0
+    if arguments.svg is not None:
+        Path(arguments.svg).write_text(graph_svg(messages, start_ns, f"mpq inspect --flow-graph {inspection.path.parent.name}"))
+    if arguments.json:
+        print(json.dumps({"messages": [
+            {"t": round((m.time_ns - start_ns) / 1e9, 6), "from": m.source, "to": m.target, "channel": m.channel or None,
+             "text": m.text} for m in messages], "left_out": left_out}))
+    elif arguments.svg is None:
+        print(graph_text(messages, start_ns, left_out))
+    else:
+        print(f"{arguments.svg}: {len(messages)} messages")
+    return _end(inspection)
+
+
+def _export(inspection: Inspection, wanted: Filter, arguments: argparse.Namespace) -> int:
+    from lab.inspect_export import export
+
+    target = Path(arguments.export)
+    if target.exists() and target.samefile(inspection.path):
+        raise Misuse(f"--export {target}: that is the capture itself")
+    counts = export(inspection.path, inspection.keylog, target, wanted)
+    if arguments.json:
+        print(json.dumps({"file": str(target), "packets": counts}))
+    else:
+        print(f"{target}: {sum(counts.values())} packets")
+        for name, count in sorted(counts.items()):
+            print(f"  {name}: {count}")
+    return _end(inspection)
+
+
 def _end(inspection: Inspection) -> int:
+    if inspection.progress is not None:
+        print("\r\x1b[K", end="", file=sys.stderr)
     log = inspection.keylog
     if log.malformed:
         print(f"mpq inspect: {log.malformed} lines of the key log do not read", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import Any
 from lab.capture_compose import NAS_KEYS_NAME, nas_comment
 from lab.capture_scan import INNER_INTERFACE, NAS_INTERFACE, CaptureDecryptor, Step
 from lab.decrypt import ClearPacket
+from lab.decrypt_connection import Connection
 from lab.decrypt_nas import PORTS, NasReader, load_nas_keys
 from lab.inspect_stats import Stats, find_keylog
 from lab.packets.link import TCP, UDP, ip_words
@@ -79,12 +80,14 @@ class Inspection:
         self.stats = Stats()
         self.problem = ""
         self.unreadable = 0
-        self.start_ns: int | None = None        # of the first packet that rows() could show
+        self.start_ns: int | None = None        # of the first packet that could be shown
+        self.connections: list[Connection] = []
+        self.progress: Callable[[int], None] | None = None
 
     def rows(self, wanted: Filter) -> Iterator[Row]:
         others = not wanted.quic_only
         with self.path.open("rb") as stream:
-            capture = CaptureDecryptor(stream, self.keylog, lean=True)
+            capture = CaptureDecryptor(stream, self.keylog, lean=True, progress=self.progress)
             interfaces = capture.reader.interfaces
             for step in capture.steps():
                 if step.record is not None and not step.quic:
@@ -100,12 +103,20 @@ class Inspection:
             self.problem = capture.reader.problem
             self.unreadable = capture.unreadable
 
-    def count(self) -> None:
-        """The figures alone."""
+    def packets(self) -> Iterator[tuple[ClearPacket, str]]:
+        """Every QUIC packet, and the access it was captured on (the last part of the interface's name)."""
         with self.path.open("rb") as stream:
-            capture = CaptureDecryptor(stream, self.keylog, lean=True)
+            capture = CaptureDecryptor(stream, self.keylog, lean=True, progress=self.progress)
+            self.connections = capture.decryptor.connections
+            interfaces = capture.reader.interfaces
+            names: dict[int, str] = {}
             for packet in capture.packets():
+                name = names.get(packet.interface)
+                if name is None:
+                    name = names[packet.interface] = interfaces[packet.interface].name.rpartition("/")[2]
+                self.start_ns = packet.time_ns if self.start_ns is None else self.start_ns
                 self.stats.add(packet)
+                yield packet, name
             self.problem = capture.reader.problem
             self.unreadable = capture.unreadable
 
