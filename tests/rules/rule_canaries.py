@@ -1,9 +1,9 @@
 """`make canaries`: runs each rule's tests with that rule's protection removed, and fails if one of them still passes.
 
-    rule_canaries.py [--jobs N] [--places] [ID ...]
+    rule_canaries.py [--jobs N] [ID ...]
 
 Every rule runs in a process of its own, against a build of the engine that production never sees (canary_plugin.py). A rule that
-the engine enforces at several places is removed at all of them; with --places at one after the other, so that each is shown.
+the engine enforces at several places is removed at all of them, and then at one after the other, so that each place is shown.
 """
 
 from __future__ import annotations
@@ -39,30 +39,25 @@ def run(rule: Rule, switch: str, every: bool = True) -> tuple[str, str]:
     passed, failed, other = map(int, said.groups())
     if failed and not (passed and every) and not other:
         return switch, ""
-    return (
-        switch,
-        f"{passed} passed, {failed} failed, {other} neither\n{done.stdout[-2000:] if other or not failed else ''}".strip(),
-    )
+    more = f"\n{done.stdout[-2000:]}" if other else ""
+    return switch, f"{passed} passed, {failed} failed, {other} neither{more}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ids", nargs="*", metavar="ID", help="only these rules")
-    parser.add_argument("--places", action="store_true", help="remove rules of several places at one place after the other")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
     rules = [r for r in load() if r.canary in SWITCHES and r.node_ids and (not arguments.ids or r.id in arguments.ids)]
     if arguments.ids and len(rules) != len(set(arguments.ids)):
-        parser.error("an ID is unknown, open, or has no switch")
+        parser.error("an ID is unknown or has no switch")
     started = time.monotonic()
     canary_build.build()
     silent = 0
     work = [(rule, rule.switch, True) for rule in rules]
-    if arguments.places:
-        found = places()
-        work = [
-            (r, f"{r.switch}@{n}:{line}", False) for r in rules for n, line in found.get(r.switch, []) if len(found[r.switch]) > 1
-        ]
+    found = places()
+    several = [rule for rule in rules if len(found.get(rule.switch, [])) > 1]
+    work += [(rule, f"{rule.switch}@{name}:{line}", False) for rule in several for name, line in found[rule.switch]]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for switch, wrong in pool.map(lambda w: run(*w), work):
             if wrong:
