@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from mpquic import h3_events as h3
-from mpquic import tls
+from mpquic import qlog_events, tls
 from mpquic.crypto_stream import CryptoReceiver
 from mpquic.engine import E_HANDLE, E_LIMIT, E_STATE, Engine, Event, PeerParams, Remote, path_reason, path_state
 from mpquic.errors import (
@@ -30,6 +30,7 @@ from mpquic.grease import Grease
 from mpquic.h3 import H3
 from mpquic.h3_codes import Code
 from mpquic.psk import Psk
+from mpquic.qlog_events import H3Log
 from mpquic.reader import Reader, ReadError, varint
 from mpquic.stream_events import SendingStopped, StreamData, StreamReset, TokenReceived
 from mpquic.stream_limits import StreamLimits
@@ -89,6 +90,8 @@ class Host(Protocol):
     def now(self) -> int: ...
     def connection_ready(self, connection: Connection) -> None: ...
     def token_received(self, connection: Connection, token: bytes) -> None: ...
+    @property
+    def logs(self) -> bool: ...
     def log(self, connection: Connection, name: str, data: dict[str, Any]) -> None: ...
 
 
@@ -121,6 +124,7 @@ class Connection:
             self._streams.open_bidi,
             lambda: self._streams.requests_allowed,
             host.grease,
+            H3Log(self._log) if host.logs else None,
         )
         self._settings: asyncio.Future[None] = loop.create_future()
         self._response: asyncio.Future[int] | None = None
@@ -137,7 +141,9 @@ class Connection:
         self._tls = handshake
         if isinstance(handshake, ClientTls):
             handshake.start()
-            self._host.log(self, "quic:connection_started", {"link": self.link})
+        if self._host.logs:
+            self._log("quic:connection_started", {"local": {}, "remote": qlog_events.endpoint(self.remote), "link": self.link})
+            self._log("quic:parameters_set", {"initiator": "local", **self._parameters.describe()})
         self._tls_actions()
 
     @property
@@ -182,7 +188,7 @@ class Connection:
             ),
         )
         self._streams.set_remote(StreamLimits.of(parameters))
-        self._host.log(self, "quic:parameters_set", {"initiator": "remote", **parameters.describe()})
+        self._log("quic:parameters_set", {"initiator": "remote", **parameters.describe()})
 
     def _tls_actions(self) -> None:
         for action in self._tls.take_actions():
@@ -197,6 +203,7 @@ class Connection:
                     )
                 case tls.HandshakeComplete():
                     self._engine.handshake_complete(self.handle)
+                    self._log("quic:alpn_information", {"chosen_alpn": {"string_value": "h3"}})
                     self._h3.start()
                     if isinstance(self._tls, ServerTls):
                         self.psk = self._tls.psk
@@ -226,6 +233,14 @@ class Connection:
     @property
     def original_dcid(self) -> str:
         return self._info.original_dcid.hex()
+
+    def _capsule_log(self, stream_id: int) -> Callable[[str, int, int], None] | None:
+        if not self._host.logs:
+            return None
+        return lambda what, kind, octets: self._log(f"mpquic:capsule_{what}", qlog_events.capsule(stream_id, kind, octets))
+
+    def _log(self, name: str, data: dict[str, Any]) -> None:
+        self._host.log(self, name, data)
 
     # ---- events of the engine
 
@@ -291,15 +306,13 @@ class Connection:
                 self._tell("path_mtu", {"path": event.path, "udp_payload": event.a, "inner_mtu": event.b})
             case lib.EVENT_PATH_REMOTE_CHANGED:
                 self._tell("path_remote_changed", {"path": event.path})
-            case lib.EVENT_KEY_PHASE:
-                self._host.log(self, "quic:key_updated", {"key_phase": event.a, "by_peer": bool(event.b)})
             case lib.EVENT_CLOSED:
                 source = SOURCES[event.token] if event.token < len(SOURCES) else "error"
                 text = event.data.decode("utf-8", "replace")
                 self.over(CloseReason(source, event.a, event.level == 1, text))
 
     def _tell(self, name: str, fields: dict[str, Any]) -> None:
-        self._host.log(self, f"mpquic:{name}", fields)
+        self._log(f"mpquic:{name}", fields)
         for handler in list(self.handlers):
             handler(name, fields)
 
@@ -381,7 +394,7 @@ class Connection:
             self._streams.stop_sending(stream_id, Code.NO_ERROR)  # RFC 9114 §4.1: the rest of the request is not read
             self._h3.abandon(stream_id)
             return
-        self.tunnel = ConnectIp(stream_id, client=False)
+        self.tunnel = ConnectIp(stream_id, client=False, log=self._capsule_log(stream_id))
         self._accepted = True
         self._h3.respond(stream_id, reply.status, [CAPSULE_PROTOCOL])
         self._h3.send_data(stream_id, self.tunnel.offer(reply))
@@ -453,7 +466,7 @@ class Connection:
             raise ConnectRefused(0, "the proxy takes no DATAGRAM frames (RFC 9221 §3)")
         stream_id = self._h3.request_connect(request_headers(authority))
         self._response = asyncio.get_running_loop().create_future()
-        self.tunnel = tunnel = ConnectIp(stream_id)
+        self.tunnel = tunnel = ConnectIp(stream_id, log=self._capsule_log(stream_id))
         try:
             opened()
             self._flush()
@@ -568,7 +581,7 @@ class Connection:
                 future.set_exception(PathFailed(str(reason)))
                 future.exception()
         self._paths.clear()
-        self._host.log(self, "quic:connection_closed", {"trigger": reason.source, "code": reason.code})
+        self._log("quic:connection_closed", qlog_events.closed(reason.source, reason.code, reason.application, reason.reason))
 
 
 def _handshake_error(reason: CloseReason) -> HandshakeFailed:

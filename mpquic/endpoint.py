@@ -20,7 +20,7 @@ from mpquic.grease import Grease
 from mpquic.keylog import line
 from mpquic.psk import Psk
 from mpquic.psk_choice import PskLookup
-from mpquic.qlog import Qlog
+from mpquic.qlog import OCTETS_MOST, Qlog
 from mpquic.steering import SteeringRule
 from mpquic.suites import SUITES, Suite
 from mpquic.tls_client import ClientTls
@@ -45,13 +45,15 @@ CongestionControl = Literal["cubic", "newreno", "bbr", "lia"]
 @dataclass(slots=True)
 class EndpointConfig:
     """`psk_lookup` (server): identity -> Psk, None, or PskSpent. `on_connection` (server): after the client's Finished is
-    verified. `keylog` gets SSLKEYLOGFILE lines, `qlog` JSON-SEQ records."""
+    verified. `keylog` gets SSLKEYLOGFILE lines, `qlog` whole JSON-SEQ records from a thread of its own, `qlog_octets_most` at most
+    (and an eighth more for rare events)."""
 
     role: Literal["client", "server"]
     psk_lookup: PskLookup | None = None
     on_connection: Callable[[Connection], None] | None = None
-    keylog: Callable[[str], None] | None = None
-    qlog: Callable[[str], None] | None = None
+    keylog: Callable[[str], object] | None = None
+    qlog: Callable[[bytes], object] | None = None
+    qlog_octets_most: int = OCTETS_MOST
     name: str = "mpquic"
     suites: Sequence[Suite] = field(default_factory=lambda: tuple(SUITES.values()))
     backend: str | None = None
@@ -148,7 +150,7 @@ class Endpoint:
         self._qlog: Qlog | None = None
         if config.qlog is not None:
             wall_clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            self._qlog = Qlog(config.qlog, config.name, config.role, wall_clock)
+            self._qlog = Qlog(self.engine, config.qlog, config.name, config.role, wall_clock, config.qlog_octets_most)
 
     # ---- sockets, TUN, thread
 
@@ -162,6 +164,8 @@ class Endpoint:
 
     def start(self) -> None:
         """Starts the I/O thread. Sans-IO users never call it: they drive `engine` and call `process_events`."""
+        if self._qlog is not None:
+            self._qlog.start()
         self._event_fd = self.engine.io_start()
         self._loop.add_reader(self._event_fd, self._readable)
 
@@ -185,6 +189,9 @@ class Endpoint:
             self._loop.remove_reader(self._event_fd)
             self._event_fd = -1
             self.engine.io_stop()
+        if self._qlog is not None:
+            self._qlog.stop()
+            self._qlog = None
         self.engine.free()
 
     # ---- tunnels
@@ -321,6 +328,8 @@ class Endpoint:
                 connection = self.connections.get(event.conn)
                 if connection is not None:
                     connection.abort()
+        if self._qlog is not None and not self._qlog.threaded:
+            self._qlog.pump()
 
     def _dispatch(self, event: Event) -> None:
         if event.type == lib.EVENT_CONN_NEW:
@@ -383,9 +392,13 @@ class Endpoint:
         if self.config.on_connection is not None:
             self.config.on_connection(connection)
 
+    @property
+    def logs(self) -> bool:
+        return self._qlog is not None
+
     def log(self, connection: Connection, name: str, data: dict[str, Any]) -> None:
         if self._qlog is not None:
-            self._qlog.event(self.now(), connection.original_dcid, name, data)
+            self._qlog.event(bytes.fromhex(connection.original_dcid), name, data)
 
     def all_counters(self) -> dict[str, int]:
         """The engine's and ours."""

@@ -35,6 +35,7 @@ from mpquic.h3_settings import (
     Settings,
     decode_settings,
 )
+from mpquic.qlog_events import H3Log
 from mpquic.qpack import FIELD_SECTION_MOST, Qpack
 from mpquic.reader import peek_varint, varint
 
@@ -94,6 +95,7 @@ class H3:
         open_bidi: Callable[[], int],
         requests_allowed: Callable[[], int] = lambda: 1 << 60,
         grease: Grease | None = None,
+        log: H3Log | None = None,
     ) -> None:
         """open_*: the new stream's id, or StreamsExhausted. requests_allowed: number of bidirectional streams that the client
         may have opened by now."""
@@ -103,6 +105,7 @@ class H3:
         self._open_bidi = open_bidi
         self._requests_allowed = requests_allowed
         self._grease = grease
+        self._log = log
         self._qpack = Qpack()
         self._control: int | None = None  # ours
         self._unis: dict[int, _Uni] = {}
@@ -135,6 +138,9 @@ class H3:
         except StreamsExhausted as error:
             raise H3Error(Code.GENERAL_PROTOCOL_ERROR, f"no control stream (RFC 9114 §6.2): {error}") from None
         self._send(self._control, varint(CONTROL) + frame(Frame.SETTINGS, payload) + extra, False)
+        if self._log is not None:
+            self._log.stream(self._control, CONTROL, ours=True)
+            self._log.settings(self._control, payload, ours=True)
 
     # ---- sending ----------------------------------------------------------------------------------------------------
 
@@ -158,6 +164,8 @@ class H3:
         except StreamsExhausted as error:
             raise ConnectRefused(0, f"no request stream: {error}") from None
         self._requests[stream_id] = _Request(sent=True)
+        if self._log is not None:
+            self._log.stream(stream_id, None, ours=True)
         self._send(stream_id, self._headers(stream_id, headers), False)
         return stream_id
 
@@ -178,6 +186,8 @@ class H3:
             raise ConnectionClosed(f"stream {stream_id} takes no data")
         request.sent_end = fin
         self._send(stream_id, frame(Frame.DATA, data) if data else b"", fin)
+        if self._log is not None and data:
+            self._log.frame(stream_id, Frame.DATA, len(data), ours=True)
         self._forget(stream_id)
 
     def goaway(self) -> None:
@@ -186,12 +196,16 @@ class H3:
             return
         self._goaway_sent = 0 if self._client else self._next_request
         self._send(self._control, frame(Frame.GOAWAY, varint(self._goaway_sent)), False)
+        if self._log is not None:
+            self._log.frame(self._control, Frame.GOAWAY, 0, ours=True, value=self._goaway_sent)
 
     def abandon(self, stream_id: int) -> None:
         """The connection reset and stopped this request: the streams below tell nothing more of it, nor do we."""
         self._requests.pop(stream_id, None)
 
     def _headers(self, stream_id: int, headers: Headers) -> bytes:
+        if self._log is not None:
+            self._log.headers(stream_id, headers, ours=True)
         return frame(Frame.HEADERS, self._qpack.encode(stream_id, headers))
 
     # ---- receiving --------------------------------------------------------------------------------------------------
@@ -246,9 +260,11 @@ class H3:
             uni.head.clear()
             uni.type = kind[0]
             self._opened(stream_id, kind[0])
+            if self._log is not None:
+                self._log.stream(stream_id, kind[0], ours=False)
         events: list[H3Event] = []
         if uni.type == CONTROL:
-            events = self._receive_control(uni, data)
+            events = self._receive_control(stream_id, uni, data)
         elif uni.type == ENCODER:
             self._qpack.receive_encoder(data)
         elif uni.type == DECODER:
@@ -269,24 +285,31 @@ class H3:
                 raise H3Error(Code.STREAM_CREATION_ERROR, f"second stream of type {kind}")
             self._critical[kind] = stream_id
 
-    def _receive_control(self, uni: _Uni, data: bytes) -> list[H3Event]:
+    def _receive_control(self, stream_id: int, uni: _Uni, data: bytes) -> list[H3Event]:
         events: list[H3Event] = []
         uni.framing.buffer += data
         while (one := uni.framing.next(self._check_control)) is not None:
             kind, payload = one
             if kind == Frame.SETTINGS:
                 self.settings = decode_settings(payload)
+                if self._log is not None:
+                    self._log.settings(stream_id, payload, ours=False)
                 events.append(SettingsReceived(self.settings))
                 held, self._held = self._held, []
                 for early in held:
                     events += self._receive_request(*early)
             elif kind == Frame.GOAWAY:
-                events += self._on_goaway(only_varint(payload, "GOAWAY"))
+                identifier = only_varint(payload, "GOAWAY")
+                events += self._on_goaway(identifier)
+                if self._log is not None:
+                    self._log.frame(stream_id, kind, len(payload), ours=False, value=identifier)
             elif kind == Frame.MAX_PUSH_ID:
                 identifier = only_varint(payload, "MAX_PUSH_ID")
                 if self._max_push_id is not None and identifier < self._max_push_id:
                     raise H3Error(Code.ID_ERROR, "MAX_PUSH_ID went down")
                 self._max_push_id = identifier
+                if self._log is not None:
+                    self._log.frame(stream_id, kind, len(payload), ours=False, value=identifier)
             else:
                 only_varint(payload, "CANCEL_PUSH")
                 raise H3Error(Code.ID_ERROR, "CANCEL_PUSH for a push that never was")
@@ -326,6 +349,8 @@ class H3:
         if request is None and not self._client:
             self._next_request = max(self._next_request, stream_id + 4)
             request = self._requests[stream_id] = _Request()
+            if self._log is not None:
+                self._log.stream(stream_id, None, ours=False)
         return request
 
     def _hold(self, stream_id: int, data: bytes, fin: bool) -> None:
@@ -368,9 +393,13 @@ class H3:
         while (one := request.framing.next(check)) is not None:
             kind, payload = one
             if kind == Frame.DATA:
+                if self._log is not None:
+                    self._log.frame(stream_id, kind, len(payload), ours=False)
                 events.append(DataReceived(stream_id, payload))
                 continue
             headers = self._qpack.decode(stream_id, payload)
+            if self._log is not None:
+                self._log.headers(stream_id, headers, ours=False)
             events += self._on_headers(stream_id, request, headers)
         if fin:
             if request.framing.inside:

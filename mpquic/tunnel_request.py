@@ -89,6 +89,7 @@ class ConnectIp:
     _reader: CapsuleReader = field(default_factory=lambda: CapsuleReader(CAPSULES | {DATAGRAM}))
     _offered: tuple[Network, ...] = ()
     _requested: set[int] = field(default_factory=set)  # Request IDs that the peer has used
+    log: Callable[[str, int, int], None] | None = field(default=None, repr=False)  # "created" or "parsed", type, octets
     datagrams: int = 0  # DATAGRAM capsules (RFC 9297 §3.5): dropped, the tunnel's packets come in DATAGRAM frames
 
     @property
@@ -100,7 +101,13 @@ class ConnectIp:
         self._offered = reply.addresses
         assign = address_assign([Assigned(0, network) for network in reply.addresses])
         routes = route_advertisement([Route.of(network) for network in reply.routes])
+        for capsule in (assign, routes):
+            self._told("created", capsule)
         return assign.encode() + routes.encode()
+
+    def _told(self, what: str, capsule: Capsule) -> None:
+        if self.log is not None:
+            self.log(what, capsule.type, len(capsule.value))
 
     def feed(self, data: bytes) -> bytes:
         """Data of the stream; what is to be sent in answer. H3StreamError when a capsule is malformed."""
@@ -113,6 +120,7 @@ class ConnectIp:
         self._reader.end()
 
     def _capsule(self, capsule: Capsule) -> bytes:
+        self._told("parsed", capsule)
         if capsule.type == ADDRESS_ASSIGN:
             entries = [entry.network for entry in decode_assign(capsule.value)]
             self.addresses = tuple(network for network in entries if network not in (REFUSED_IPV4, REFUSED_IPV6))
@@ -142,7 +150,9 @@ class ConnectIp:
             granted = next((n for n in same if any_address or n == entry.network), None)
             refused: Network = REFUSED_IPV4 if entry.network.version == 4 else REFUSED_IPV6
             entries.append(Assigned(entry.request_id, granted or refused))
-        return address_assign(entries).encode()
+        answer = address_assign(entries)
+        self._told("created", answer)
+        return answer.encode()
 
 
 def _prefixes(routes: list[Route]) -> tuple[Network, ...]:

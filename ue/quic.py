@@ -141,7 +141,7 @@ class QuicEndpoint:
         self._endpoint = Endpoint(
             EndpointConfig(
                 role="client",
-                keylog=self._sink(config.keylog),
+                keylog=self._text_sink(config.keylog),
                 qlog=self._sink(config.qlog),
                 name="ue",
                 backend=config.backend,
@@ -157,17 +157,17 @@ class QuicEndpoint:
             finally:
                 sock.close()
 
-    def _sink(self, path: Path | None) -> Callable[[str], None] | None:
+    def _text_sink(self, path: Path | None) -> Callable[[str], object] | None:
+        sink = self._sink(path)
+        return None if sink is None else lambda text: sink(text.encode())
+
+    def _sink(self, path: Path | None) -> Callable[[bytes], object] | None:
         """Appends whole records: the key log is one file for both ends."""
         if path is None:
             return None
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._files.append(fd)
-
-        def write(text: str) -> None:
-            os.write(fd, text.encode())
-
-        return write
+        return lambda octets: os.write(fd, octets)
 
     def start(self) -> None:
         self._endpoint.start()

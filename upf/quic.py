@@ -29,14 +29,17 @@ MAX_HALF_OPEN = 256
 
 
 class TextFile:
-    """A file that only its owner can read, appended to line by line: key log, qlog."""
+    """A file that only its owner can read, appended to in whole records: key log, qlog."""
 
     def __init__(self, path: Path) -> None:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        self._file = os.fdopen(fd, "a", encoding="utf-8", buffering=1)
+        self._file = os.fdopen(fd, "ab", buffering=0)
 
     def write(self, text: str) -> None:
-        self._file.write(text)
+        self._file.write(text.encode())
+
+    def write_octets(self, octets: bytes) -> None:
+        self._file.write(octets)
 
     def close(self) -> None:
         self._file.close()
@@ -143,7 +146,7 @@ class QuicEndpoint:
                 psk_lookup=psk_lookup,
                 on_connection=lambda connection: connected(QuicConnection(connection)),
                 keylog=None if self._keylog is None else self._keylog.write,
-                qlog=None if self._qlog is None else self._qlog.write,
+                qlog=None if self._qlog is None else self._qlog.write_octets,
                 suites=[suite_named(name) for name in config.suites],
                 backend=config.backend,
                 congestion_control=config.congestion_control,

@@ -46,6 +46,8 @@ void trace_free(endpoint *e)
 static struct trace_record *begin(endpoint *e, int kind, size_t body)
 {
     struct trace *t = e->trace;
+    if (t->rare_only && kind < TRACE_MTU)
+        return NULL;
     uint64_t tail = atomic_load_explicit(&t->tail, memory_order_relaxed);
     uint64_t head = atomic_load_explicit(&t->head, memory_order_acquire);
     size_t size = sizeof(struct trace_record) + ROUND8(body), at = tail & (t->capacity - 1), left = t->capacity - at;
@@ -390,6 +392,18 @@ int endpoint_trace_note(endpoint *e, const uint8_t *odcid, size_t odcid_length, 
         memcpy(body(r), text, length);
         commit(e->trace, r);
     }
+    endpoint_unlock(e);
+    return result;
+}
+
+int endpoint_trace_packets(endpoint *e, int enabled)
+{
+    if (!e)
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    int result = e->trace ? 0 : -ENGINE_E_STATE;
+    if (e->trace)
+        e->trace->rare_only = !enabled;
     endpoint_unlock(e);
     return result;
 }

@@ -26,7 +26,7 @@ struct trace;
 #define TRACE_DROPS_PER_SECOND 1000     /* packets that are dropped in a flood are counted, not told */
 #define TRACE_METRICS_NS 10000000ull    /* between two recovery_metrics_updated of a path */
 
-enum trace_kind {
+enum trace_kind {                       /* before MTU: what there may be of for every packet */
     TRACE_PAD, TRACE_PACKET_SENT, TRACE_PACKET_RECEIVED, TRACE_PACKET_BUFFERED, TRACE_PACKET_DROPPED, TRACE_INNER_DROPPED,
     TRACE_PACKET_LOST, TRACE_PACKETS_ACKED, TRACE_METRICS, TRACE_CONGESTION, TRACE_MTU, TRACE_ECN, TRACE_KEY_UPDATED,
     TRACE_KEY_DISCARDED, TRACE_MIGRATION, TRACE_TUPLE, TRACE_NOTED, TRACE_KINDS

@@ -16,6 +16,7 @@ struct trace {
     uint64_t written, records;
     uint32_t link, datagram;            /* the datagram that is being read; length 0: none */
     uint8_t head_length, datagram_head[48];
+    bool rare_only;                     /* no packets, no recovery */
     uint64_t drop_window, drops_untold;
     uint32_t drops;
     struct range acked[TRACE_ACKED_RANGES];
