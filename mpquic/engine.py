@@ -120,6 +120,7 @@ class EngineConfig:
     validation_size: int
     key_update_packets: int
     close_after_packets: int
+    close_after_forgeries: int = 0
     retry_half_open: int = 0
     congestion_control: int = 0  # index in CONGESTION_CONTROLLERS
 
@@ -386,6 +387,10 @@ class Engine:
 
     def path_abandon(self, conn: int, path: int, code: int) -> None:
         check("path_abandon", lib.path_abandon(self._endpoint, conn, path, code))
+
+    def path_cid_rotate(self, conn: int, path: int) -> None:
+        """Another of the peer's connection IDs from now on (RFC 9000 §5.1.2); EngineError E_LIMIT when there is none."""
+        check("path_cid_rotate", lib.path_cid_rotate(self._endpoint, conn, path))
 
     def path_status_set(self, conn: int, path: int, available: bool) -> None:
         check("path_status_set", lib.path_status_set(self._endpoint, conn, path, available))

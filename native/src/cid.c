@@ -43,11 +43,21 @@ static bool equal_constant_time(const uint8_t *a, const uint8_t *b, size_t n)
     return !difference;
 }
 
-/* Only tokens of CIDs that we have used count (RFC 9000 §10.3.1). The hash is keyed, so its time tells nothing. */
-struct conn *token_find(endpoint *e, const uint8_t *token)
+static bool sends_to(const struct peer_cid *cid, const struct address *remote)
+{
+    const struct conn *c = cid->conn;
+    for (uint32_t i = 0; i < c->path_count; i++)
+        if (c->paths[i]->dcid == cid && address_equal(&c->paths[i]->remote, remote))
+            return true;
+    return false;
+}
+
+/* Only the token of a CID counts that we send to, and only from where we send to (RFC 9000 §10.3.1). The hash is keyed, so its
+ * time tells nothing. */
+struct conn *token_find(endpoint *e, const struct address *remote, const uint8_t *token)
 {
     for (struct peer_cid *p = e->tokens[cid_slot(e, token, 16)]; p; p = p->next)
-        if (equal_constant_time(p->token, token, 16))
+        if (equal_constant_time(p->token, token, 16) && !RULE(Q_32, !sends_to(p, remote)))
             return p->conn;
     return NULL;
 }
@@ -140,7 +150,7 @@ void cids_issue(struct conn *c)
         uint32_t have = 0;
         for (int k = 0; k < LIMIT_CIDS; k++)
             have += p->local[k].used;
-        for (; have < each; have++) {
+        for (; !RULE(Q_50, have >= each); have++) {
             struct cid_entry *entry = cid_issue(p);
             if (!entry || !cid_announce(p, entry))
                 return;
@@ -180,6 +190,31 @@ bool path_choose_dcid(struct path *p)
     if (p->dcid)
         token_insert(p->conn->e, p->dcid);
     return p->dcid != NULL;
+}
+
+bool path_dcid_rotate(struct path *p)
+{
+    struct peer_cid *old = p->dcid, *next = NULL;
+    for (int i = 0; i < LIMIT_CIDS; i++)
+        if (p->peer[i].used && &p->peer[i] != old && (!next || p->peer[i].sequence < next->sequence))
+            next = &p->peer[i];
+    if (!old || !next || !cid_retire(p, old->sequence))
+        return false;
+    peer_cid_forget(p->conn->e, old);
+    p->dcid = RULE(Q_52, true) ? next : old;
+    token_insert(p->conn->e, next);
+    return true;
+}
+
+/* RFC 9000 §9.5: from two addresses to one connection ID, and everybody sees that it is the same client. */
+void cids_rotate_link(endpoint *e, uint32_t link)
+{
+    for (uint32_t i = 0; i < ENGINE_MAX_CONNS && !e->server; i++) {
+        struct conn *c = e->conns[i];
+        for (uint32_t k = 0; c && c->state == CONN_OPEN && c->handshake_confirmed && k < c->path_count; k++)
+            if (c->paths[k]->link == link && path_speaks(c->paths[k]) && RULE(Q_53, true))
+                path_dcid_rotate(c->paths[k]);
+    }
 }
 
 void cids_forget_peer(struct path *p)
@@ -227,7 +262,7 @@ uint64_t cid_new_received(struct conn *c, const struct frame_in *f)
         return error;
     if (RULE(MP_77, f->sequence < p->peer_retire_prior_to))
         return cid_retire(p, f->sequence) ? 0 : INTERNAL_ERROR;
-    if (f->retire_prior_to > p->peer_retire_prior_to) {     /* retire first, then add (§4.4) */
+    if (RULE(Q_51, f->retire_prior_to > p->peer_retire_prior_to)) {     /* retire first, then add (§4.4) */
         p->peer_retire_prior_to = f->retire_prior_to;
         for (int i = 0; i < LIMIT_CIDS; i++) {
             struct peer_cid *o = &p->peer[i];
@@ -247,8 +282,11 @@ uint64_t cid_new_received(struct conn *c, const struct frame_in *f)
         if (!p->peer[i].used)
             slot = &p->peer[i];
     }
-    if (RULE(MP_08, active >= c->e->config.active_connection_id_limit) || !slot)
+    if (RULE(Q_55, RULE(MP_08, active >= c->e->config.active_connection_id_limit)) || !slot)
         return CONNECTION_ID_LIMIT_ERROR;                   /* RFC 9000 §5.1.1, per path id */
+    if (f->sequence >= p->peer_next)
+        p->peer_next = f->sequence + 1;
+    p->cids_blocked_told = false;
     memset(slot, 0, sizeof *slot);
     slot->conn = c;
     slot->sequence = f->sequence;

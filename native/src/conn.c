@@ -176,7 +176,8 @@ void conn_handshake_confirm(struct conn *c)
     struct path *p = path_find(c, 0);
     p->address_validated = true;
     keys_discard(c, LEVEL_INITIAL);
-    keys_discard(c, LEVEL_HANDSHAKE);   /* RFC 9001 §4.9.2 */
+    if (RULE(Q_39, true))
+        keys_discard(c, LEVEL_HANDSHAKE);       /* RFC 9001 §4.9.2 */
     cid_remove(c->e, &c->odcid_entry);
     if (!c->server)
         event_simple(c, EVENT_HANDSHAKE_DONE, 0, 0, 0);
@@ -201,7 +202,7 @@ void conn_handshake_finish(struct conn *c)
         conn_queue(c, LEVEL_1RTT, ENGINE_PATH_ANY, &done, 1, FRAME_ENGINE);
         new_token_queue(c);
     }
-    if (c->server || c->done_received)
+    if (c->server || c->done_received || !RULE(Q_41, true))
         conn_handshake_confirm(c);
     cids_issue(c);
     conn_receive_kept(c, LEVEL_1RTT, e->now);
@@ -295,11 +296,11 @@ void conn_fail(struct conn *c, uint64_t code, uint64_t frame, const char *why)
 static uint64_t idle_timeout(const struct conn *c)
 {
     uint64_t ours = c->e->config.max_idle_timeout_ns, theirs = c->have_params ? c->params.max_idle_timeout_ns : 0;
-    uint64_t t = ours && theirs ? (ours < theirs ? ours : theirs) : ours | theirs;
+    uint64_t t = ours && theirs ? (RULE(Q_33, ours < theirs) ? ours : theirs) : ours | theirs;
     if (!t)
         return NEVER;
     uint64_t floor = 3 * conn_max_pto(c);
-    return t > floor ? t : floor;
+    return RULE(Q_34, t < floor) ? floor : t;       /* RFC 9000 §10.1 */
 }
 
 void conn_idle_restart(struct conn *c, uint64_t now)
@@ -321,7 +322,7 @@ uint64_t conn_deadline(struct conn *c)
     uint64_t d = idle_at(c), t;
     if (!c->handshake_complete && c->started + HANDSHAKE_TIMEOUT_NS < d)
         d = c->started + HANDSHAKE_TIMEOUT_NS;
-    if (c->previous.receive && c->previous_until < d)
+    if (RULE(Q_45, c->previous.receive && c->previous_until < d))
         d = c->previous_until;
     struct path *first = path_find(c, 0);
     for (int i = 0; first && !c->handshake_confirmed && i < 2; i++) {
@@ -355,7 +356,7 @@ void conn_timer(struct conn *c, uint64_t now)
         conn_close_begin(c, CLOSE_IDLE, false, NO_ERROR, 0, NULL, 0, true, now);    /* silently: RFC 9000 §10.1 */
         return;
     }
-    if (c->previous.receive && c->previous_until <= now)
+    if (RULE(Q_45, c->previous.receive && c->previous_until <= now))
         keys_drop_previous(c);
     struct path *first = path_find(c, 0);
     for (int i = 0; first && !c->handshake_confirmed && i < 2; i++) {

@@ -280,18 +280,24 @@ static struct path *path_next_free(struct conn *c, uint32_t *cid_lacks)
     return NULL;
 }
 
+static void cids_blocked_tell(struct path *p)
+{
+    uint8_t b[24], *q = put_varint(b, F_PATH_CIDS_BLOCKED);
+    if (!RULE(MP_48, true) || RULE(MP_84, p->cids_blocked_told))
+        return;
+    p->cids_blocked_told = true;
+    q = put_varint(q, p->id);
+    q = put_varint(q, p->peer_next);
+    conn_queue(p->conn, LEVEL_1RTT, ENGINE_PATH_ANY, b, (size_t)(q - b), FRAME_ENGINE);
+}
+
 /* No path can be opened: says what is missing (RFC 10069 §3.2.1, §3.2.2, §4.7). */
 static void blocked_tell(struct conn *c, uint32_t cid_lacks)
 {
     uint8_t b[24], *q = b;
-    struct path *lacking = path_find(c, cid_lacks);
     if (cid_lacks) {
-        if (!RULE(MP_48, true) || RULE(MP_84, lacking->cids_blocked_told))
-            return;
-        lacking->cids_blocked_told = true;
-        q = put_varint(q, F_PATH_CIDS_BLOCKED);
-        q = put_varint(q, cid_lacks);
-        q = put_varint(q, 0);           /* none was ever given: the first has number 0 */
+        cids_blocked_tell(path_find(c, cid_lacks));
+        return;
     } else {
         if (!RULE(MP_45, true))
             return;
@@ -344,6 +350,21 @@ int path_abandon(endpoint *e, uint32_t conn, uint32_t path, uint64_t code)
         LEAVE(-ENGINE_E_STATE);
     path_drop(p, code, false, REASON_BY_APPLICATION, e->now);
     LEAVE(0);
+}
+
+int path_cid_rotate(endpoint *e, uint32_t conn, uint32_t path)
+{
+    ENTER(conn)
+    struct path *p = path_find(c, path);
+    if (!p)
+        LEAVE(-ENGINE_E_HANDLE);
+    if (c->state != CONN_OPEN || !c->handshake_confirmed || !path_speaks(p))
+        LEAVE(-ENGINE_E_STATE);
+    if (path_dcid_rotate(p))
+        LEAVE(0);
+    if (c->multipath && c->state == CONN_OPEN)
+        cids_blocked_tell(p);           /* RFC 10069 §3.2.2 */
+    LEAVE(-ENGINE_E_LIMIT);
 }
 
 int path_status_set(endpoint *e, uint32_t conn, uint32_t path, int available)

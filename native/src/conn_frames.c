@@ -9,6 +9,7 @@ struct context {
     uint32_t link;
     const struct address *remote;
     uint64_t now;
+    size_t length;                      /* of all frames */
 };
 
 /* The path that a multipath frame names: ok, ignored (abandoned, RFC 10069 §4) or beyond our limit (an error). */
@@ -46,9 +47,10 @@ static uint64_t on_challenge(struct context *x, const struct frame_in *f)
         return 0;
     }
     struct path_response *r = &p->responses[p->response_count++];
+    /* to an address that is not the path's: three times what came from there, if it is only this (RFC 9000 §8.2.2) */
+    uint32_t limit = 3 * (uint32_t)(1 + ENGINE_CID_LENGTH + 1 + x->length + AEAD_TAG_LENGTH);
+    *r = (struct path_response){ .type = F_PATH_RESPONSE, .link = x->link, .remote = *x->remote, .limit = limit };
     memcpy(r->data, f->data, 8);
-    r->link = x->link;
-    r->remote = *x->remote;
     return 0;
 }
 
@@ -66,7 +68,7 @@ static uint64_t on_response(struct context *x, const struct frame_in *f)
 
 static uint64_t on_datagram(struct context *x, const struct frame_in *f)
 {
-    if (f->length > x->c->e->config.max_datagram_frame_size)
+    if (RULE(Q_77, f->length > x->c->e->config.max_datagram_frame_size))
         return PROTOCOL_VIOLATION;      /* RFC 9221 §3 */
     x->c->stats.datagrams_received++;
     x->path->stats.datagrams_received++;
@@ -156,14 +158,14 @@ static uint64_t on_frame(struct context *x, const struct frame_in *f)
             conn_close_begin(c, CLOSE_PEER, f->type == F_CLOSE_APPLICATION, f->code, f->value, f->data, f->data_length, true, x->now);
         return 0;
     case F_HANDSHAKE_DONE:
-        if (c->server)
+        if (RULE(Q_20, c->server))
             return PROTOCOL_VIOLATION;  /* RFC 9000 §19.20 */
         c->done_received = true;        /* it may overtake Python's word that the Finished went out */
         if (c->handshake_complete)
             conn_handshake_confirm(c);
         return 0;
     case F_NEW_TOKEN:
-        if (c->server)
+        if (RULE(Q_20, c->server))
             return PROTOCOL_VIOLATION;  /* RFC 9000 §19.7 */
         break;
     }
@@ -190,8 +192,8 @@ static bool is_probing(uint64_t type)
 bool conn_frames(struct conn *c, int level, struct path *p, const struct cid_entry *cid, const uint8_t *payload,
                  size_t length, uint32_t link, const struct address *remote, bool *eliciting, bool *probing, uint64_t now)
 {
-    struct context x = { c, p, cid, level, link, remote, now };
-    if (!length) {
+    struct context x = { c, p, cid, level, link, remote, now, length };
+    if (RULE(Q_16, !length)) {
         conn_fail(c, PROTOCOL_VIOLATION, 0, "packet without frames");       /* RFC 9000 §12.4 */
         return false;
     }

@@ -3,14 +3,15 @@
 
 static uint64_t integrity_limit(const struct conn *c, int level)
 {
-    return aead_integrity_limit(c->keys[level].suite);
+    uint64_t limit = aead_integrity_limit(c->keys[level].suite), ours = c->e->config.close_after_forgeries;
+    return ours && ours < limit ? ours : limit;
 }
 
 static void not_authentic(struct conn *c, int level)
 {
     COUNT(c->e, auth_failed);
     c->stats.auth_failures++;
-    if (c->stats.auth_failures >= integrity_limit(c, level))        /* RFC 9001 §6.6 */
+    if (RULE(Q_47, c->stats.auth_failures >= integrity_limit(c, level)))    /* RFC 9001 §6.6 */
         conn_fail(c, AEAD_LIMIT_REACHED, 0, "too many forged packets");
 }
 
@@ -41,7 +42,7 @@ static void keep(struct conn *c, int level, const uint8_t *packet, size_t length
 void conn_receive_closing(struct conn *c)
 {
     COUNT(c->e, conn_closing);
-    if (c->state != CONN_CLOSING || ++c->close_received < c->close_next)
+    if (RULE(Q_37, c->state != CONN_CLOSING) || RULE(Q_36, ++c->close_received < c->close_next))
         return;
     c->close_next *= 2;                 /* RFC 9000 §10.2.1: repeat it ever more rarely */
     c->close_received = 0;
@@ -79,7 +80,7 @@ void conn_accept_payload(struct conn *c, const struct long_header *h, uint8_t fi
     c->stats.packets_received++;
     c->stats.bytes_received += h->length;
     TRACE(c->e, trace_packet(p, TRACE_PACKET_RECEIVED, h->level, pn, h->length, payload, length, false));
-    if (first & 0x0c) {
+    if (RULE(Q_13, first & 0x0c)) {
         conn_fail(c, PROTOCOL_VIOLATION, 0, "reserved bits");       /* RFC 9000 §17.2 */
         return;
     }
@@ -95,15 +96,17 @@ void conn_accept_payload(struct conn *c, const struct long_header *h, uint8_t fi
     }
     conn_idle_restart(c, now);
     if (c->server && h->level == LEVEL_HANDSHAKE && c->keys[LEVEL_INITIAL].receive) {
-        p->address_validated = true;    /* RFC 9000 §8.1 */
-        keys_discard(c, LEVEL_INITIAL); /* RFC 9001 §4.9.1 */
+        p->address_validated = RULE(Q_23, true);    /* RFC 9000 §8.1 */
+        if (RULE(Q_38, true))
+            keys_discard(c, LEVEL_INITIAL);         /* RFC 9001 §4.9.1 */
     }
     bool eliciting = false, probing = true;
     if (!conn_frames(c, h->level, p, NULL, payload, length, link, remote, &eliciting, &probing, now))
         return;
     if (c->keys[h->level].receive)      /* not if a frame made us discard the level */
         space_received(s, pn, eliciting, ecn, 0, 0, now);
-    path_received(p, link, remote, h->length, true, false, now);
+    /* no migration during the handshake (RFC 9000 §9): as if nothing but probing */
+    path_received(p, NULL, link, remote, h->length, RULE(Q_63, true), !RULE(Q_63, true), now);
     /* RFC 9002 §6.2.3: a client that still speaks Initial has not got our flight */
     const struct space *initial = &c->early[LEVEL_INITIAL], *handshake = &c->early[LEVEL_HANDSHAKE];
     if (c->server && h->level == LEVEL_INITIAL && eliciting &&
@@ -122,11 +125,19 @@ void conn_receive_long(struct conn *c, const struct long_header *h, uint8_t *pac
         return;
     }
     struct path *p = path_find(c, 0);
+    if (RULE(Q_21, !c->server && p && (link != p->link || !address_equal(remote, &p->remote)))) {
+        COUNT(c->e, cid_unroutable_link);       /* RFC 9000 §9: only the client's address may change */
+        return;
+    }
     if (!key || !p) {
         keep(c, h->level, packet, h->length, link, ecn, now);
         return;
     }
-    if (c->have_peer_cid && !(h->scid_length == p->peer[0].length && !memcmp(h->scid, p->peer[0].cid, h->scid_length)) &&
+    if (RULE(Q_14, !c->server && h->token_length)) {
+        COUNT(c->e, header_malformed);  /* RFC 9000 §17.2.2: a server shows no token */
+        return;
+    }
+    if (RULE(Q_15, c->have_peer_cid) && !(h->scid_length == p->peer[0].length && !memcmp(h->scid, p->peer[0].cid, h->scid_length)) &&
         !c->handshake_complete) {
         COUNT(c->e, header_malformed);  /* RFC 9000 §7.2: another SCID than before */
         return;
@@ -139,7 +150,7 @@ void conn_receive_long(struct conn *c, const struct long_header *h, uint8_t *pac
         not_authentic(c, h->level);
         return;
     }
-    if (space_is_duplicate(&c->early[h->level], pn)) {
+    if (RULE(Q_10, space_is_duplicate(&c->early[h->level], pn))) {
         COUNT(c->e, packet_duplicate);
         return;
     }
@@ -149,16 +160,14 @@ void conn_receive_long(struct conn *c, const struct long_header *h, uint8_t *pac
 /* ---- short headers */
 
 /* Which generation of keys a packet of the other key phase needs (RFC 9001 §6.3, §6.5; packet numbers of its own path). */
-enum generation { CURRENT, PREVIOUS, NEXT, EITHER };
+enum generation { CURRENT, PREVIOUS, NEXT };
 static enum generation generation_of(const struct conn *c, const struct path *p, uint64_t pn, int phase)
 {
     if (phase == (int)(c->phase & 1))
         return CURRENT;
     if (!c->previous.receive)
         return NEXT;
-    if (p->phase_first_recv == NONE)
-        return EITHER;
-    return pn < p->phase_first_recv ? PREVIOUS : NEXT;
+    return p->phase_first_recv == NONE || pn < p->phase_first_recv ? PREVIOUS : NEXT;
 }
 
 static int short_try(struct aead_key *key, struct aead_packet *k)
@@ -169,29 +178,39 @@ static int short_try(struct aead_key *key, struct aead_packet *k)
     return k->status ? -1 : (int)k->payload_length;
 }
 
-/* The payload length, or -1. A failed trial changes nothing. */
-static int short_open(struct conn *c, struct path *p, struct aead_packet *k, enum generation *g)
+/* The payload length, or -1. A failed trial changes nothing. While old keys are kept, a packet that does not open is tried twice,
+ * whatever its phase bit and number, so that the time tells nothing of what header protection hides (RFC 9001 §9.5). */
+static int short_open(struct conn *c, struct aead_packet *k, enum generation *g)
 {
-    struct keys *now = &c->keys[LEVEL_1RTT];
-    if (*g == EITHER) {                 /* a slow path just after an update: old keys first, then new ones */
-        size_t n = k->header_length + k->payload_length;
-        memcpy(c->e->scratch, k->data, n);
-        int got = short_try(RULE(MP_17, c->previous.receive), k);
-        if (got >= 0) {
-            *g = PREVIOUS;
-            return got;
-        }
-        memcpy(k->data, c->e->scratch, n);
-        *g = NEXT;
-    }
-    (void)p;
-    return short_try(*g == CURRENT ? now->receive : *g == PREVIOUS ? RULE(MP_17, c->previous.receive) : c->next.receive, k);
+    struct aead_key *old = RULE(MP_17, c->previous.receive);
+    struct aead_key *key_of[] = { [CURRENT] = c->keys[LEVEL_1RTT].receive, [PREVIOUS] = old, [NEXT] = c->next.receive };
+    if (!old)
+        return short_try(key_of[*g], k);
+    enum generation second = *g == NEXT ? PREVIOUS : NEXT;
+    struct aead_packet before = *k;
+    size_t n = k->header_length + k->payload_length;
+    memcpy(c->e->scratch, k->data, n);
+    int got = short_try(key_of[*g], k);
+    if (got >= 0)
+        return got;
+    *k = before;
+    memcpy(k->data, c->e->scratch, n);
+    got = short_try(key_of[second], k);
+    if (*g == CURRENT)
+        return -1;                      /* keys of another phase than its bit says: not even if they open it */
+    *g = second;
+    return got;
 }
 
 static bool phase_follow(struct conn *c, struct path *p, enum generation g, uint64_t pn, uint64_t now)
 {
+    bool known = p->phase_first_recv != NONE;
+    if (RULE(Q_44, known && ((g == PREVIOUS && pn > p->phase_first_recv) || (g == NEXT && pn < p->phase_first_recv)))) {
+        conn_fail(c, KEY_UPDATE_ERROR, 0, "older keys behind newer ones");      /* RFC 9001 §6.4 */
+        return false;
+    }
     if (g == NEXT) {
-        if (c->phase_ack_owed) {        /* RFC 9001 §6.2 */
+        if (RULE(Q_43, c->phase_ack_owed)) {        /* RFC 9001 §6.2 */
             conn_fail(c, KEY_UPDATE_ERROR, 0, "second key update before the first was acknowledged");
             return false;
         }
@@ -226,13 +245,13 @@ bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
         COUNT(e, datagram_short);
         return true;
     }
-    if (!hp || (c->server && !c->handshake_complete)) {     /* RFC 9001 §5.7 */
+    if (!hp || RULE(Q_40, !c->handshake_complete)) {        /* RFC 9001 §5.7 */
         keep(c, LEVEL_1RTT, packet, length, link, ecn, now);
         return true;
     }
     /* Only the client opens paths, and only the client's address may change (RFC 10069 §3; RFC 9000 §9). */
     bool unused = p->state == PATH_UNUSED, moved = !unused && (link != p->link || !address_equal(remote, &p->remote));
-    if (!c->server && (RULE(MP_21, unused) || moved)) {
+    if (!c->server && (RULE(MP_21, unused) || RULE(Q_21, moved))) {
         COUNT(e, cid_unroutable_link);
         return true;
     }
@@ -241,24 +260,24 @@ bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
     int n = aead_unmask(hp, packet, pn_offset, &truncated);
     uint64_t pn = pn_decode(p->space.largest_recv, truncated, 8 * (unsigned)n);
     uint8_t first = packet[0];
-    if (space_is_duplicate(&p->space, pn)) {
-        COUNT(e, packet_duplicate);
-        return true;
-    }
     struct aead_packet k = { .data = packet, .header_length = (uint16_t)(pn_offset + (size_t)n), .pn_length = (uint8_t)n,
                              .payload_length = (uint32_t)(length - pn_offset - (size_t)n), .packet_number = pn,
                              .path_id = RULE(MP_15, c->multipath) ? p->id : 0 };
     enum generation g = generation_of(c, p, pn, first >> 2 & 1);
-    int got = short_open(c, p, &k, &g);
+    int got = short_open(c, &k, &g);
     if (got < 0) {
         not_authentic(c, LEVEL_1RTT);
         return false;
+    }
+    if (RULE(Q_10, space_is_duplicate(&p->space, pn))) {    /* only now: RFC 9000 §12.3, RFC 9001 §9.5 */
+        COUNT(e, packet_duplicate);
+        return true;
     }
     COUNT(e, packets_received);
     c->stats.packets_received++;
     c->stats.bytes_received += length;
     TRACE(e, trace_packet(p, TRACE_PACKET_RECEIVED, LEVEL_1RTT, pn, length, packet + k.header_length, (size_t)got, false));
-    if (first & 0x18) {
+    if (RULE(Q_13, first & 0x18)) {
         conn_fail(c, PROTOCOL_VIOLATION, 0, "reserved bits");       /* RFC 9000 §17.3.1 */
         return true;
     }
@@ -275,7 +294,7 @@ bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
     /* RFC 10069 §3.4.3: what comes late on an abandoned path is acknowledged at once */
     space_received(&p->space, pn, eliciting, ecn, p->state == PATH_ABANDONED ? 0 : e->config.max_ack_delay_ns,
                    p->rec.sampled ? p->rec.smoothed : 0, now);
-    path_received(RULE(MP_35, true) ? p : c->paths[0], link, remote, length, probing, largest, now);
+    path_received(RULE(MP_35, true) ? p : c->paths[0], cid, link, remote, length, probing, largest, now);
     conn_ready(c);
     return true;
 }

@@ -147,7 +147,8 @@ static void add_challenge(struct build *b, uint64_t now)
     if (p->challenge_tries >= VALIDATION_TRIES || room(b) < 9)
         return;
     uint8_t *data = p->challenges[p->challenge_tries++];
-    random_bytes(b->c->e, data, 8);     /* new each time: RFC 9000 §8.2.1 */
+    if (RULE(Q_56, true))
+        random_bytes(b->c->e, data, 8); /* new each time: RFC 9000 §8.2.1 */
     *b->p++ = F_PATH_CHALLENGE;
     b->p = put_bytes(b->p, data, 8);
     b->sent->flags |= SENT_ELICITING;
@@ -166,7 +167,7 @@ bool conn_seal_count(struct conn *c, uint32_t n, uint64_t now)
     uint64_t limit = aead_confidentiality_limit(c->keys[LEVEL_1RTT].suite);
     if (g->close_after_packets && g->close_after_packets < limit)
         limit = g->close_after_packets;
-    if (c->packets_under_key >= update && keys_may_update(c, now) && !keys_advance(c, false, now)) {
+    if (RULE(Q_46, c->packets_under_key >= update) && keys_may_update(c, now) && !keys_advance(c, false, now)) {
         conn_fail(c, INTERNAL_ERROR, 0, "key update");
         return false;
     }
@@ -315,7 +316,7 @@ static void build_1rtt(struct build *b, struct path *best, uint64_t now, bool *p
         if (*padded && !(to->link == r->link && address_equal(&to->remote, &r->remote)))
             break;                      /* each answer goes where its challenge came from: RFC 9000 §8.2.2 */
         *to = *r;
-        *b->p++ = F_PATH_RESPONSE;
+        *b->p++ = r->type;
         b->p = put_bytes(b->p, r->data, 8);
         b->sent->flags |= SENT_ELICITING;
         p->response_count--;
@@ -336,11 +337,11 @@ static void build_1rtt(struct build *b, struct path *best, uint64_t now, bool *p
             b->sent->flags |= SENT_ELICITING;
         }
     }
-    if (!(b->sent->flags & SENT_ELICITING) && window && asks_for_ack(p, now) && carries_ack(p, best, p) && room(b)) {
+    if (!elsewhere && !(b->sent->flags & SENT_ELICITING) && window && asks_for_ack(p, now) && carries_ack(p, best, p) && room(b)) {
         *b->p++ = F_PING;
         b->sent->flags |= SENT_ELICITING;
     }
-    for (uint32_t i = 0; i < c->path_count; i++) {
+    for (uint32_t i = 0; i < c->path_count && !elsewhere; i++) {
         struct path *q = c->paths[i];
         if (q->space.ack_at != NEVER && carries_ack(p, best, q))
             add_ack(b, &q->space, q, now);
@@ -352,6 +353,9 @@ static bool control_transmit(struct conn *c, struct path *p, struct path *best, 
     if (!conn_seal_count(c, 1, now))
         return false;
     size_t n = datagram_limit(c, p, 64);
+    const struct path_response *next = p->response_count ? &p->responses[p->response_count - 1] : NULL;
+    if (next && !(next->link == p->link && address_equal(&next->remote, &p->remote)) && RULE(Q_27, next->limit < n))
+        n = next->limit;
     struct packet *k = n ? packet_get(c->e) : NULL;
     if (!k)
         return false;
@@ -372,7 +376,7 @@ static bool control_transmit(struct conn *c, struct path *p, struct path *best, 
         packet_put(c->e, k);
         return false;
     }
-    if (RULE(MP_30, padded))
+    if (RULE(Q_57, RULE(MP_30, padded)))
         pad(&b, start + n - AEAD_TAG_LENGTH);
     bool here = to.link == p->link && address_equal(&to.remote, &p->remote);
     uint8_t ecn = here ? ecn_codepoint(p, b.sent->flags & SENT_ELICITING) : 0;
@@ -456,12 +460,12 @@ static bool early_transmit(struct conn *c, struct path *p, struct tx_batch *out,
         return false;
     }
     /* RFC 9000 §14.1: every client datagram with an Initial, every server datagram with an ack-eliciting one */
-    if (builds[0].level == LEVEL_INITIAL && (!c->server || eliciting))
+    if (RULE(Q_09, builds[0].level == LEVEL_INITIAL && (!c->server || eliciting)))
         pad(&builds[count - 1], start + n - AEAD_TAG_LENGTH);
     uint8_t *end = start;
     for (int i = 0; i < count; i++)
         end = build_finish(&builds[i], now);
-    if (!c->server && builds[count - 1].level == LEVEL_HANDSHAKE)
+    if (RULE(Q_38, !c->server && builds[count - 1].level == LEVEL_HANDSHAKE))
         keys_discard(c, LEVEL_INITIAL); /* RFC 9001 §4.9.1 */
     return datagram_done(p, k, end, out, p->link, &p->remote, 0);
 }
@@ -550,5 +554,5 @@ bool conn_transmit(struct conn *c, struct tx_batch *out, uint64_t now)
             }
         }
     }
-    return c->state == CONN_CLOSING && close_transmit(c, out, now);
+    return !RULE(Q_37, c->state != CONN_CLOSING) && close_transmit(c, out, now);
 }

@@ -98,6 +98,8 @@ struct space {
     uint32_t capacity, eliciting;       /* eliciting: outstanding ack-eliciting packets */
     uint64_t largest_acked, loss_time;
     uint64_t pto_from;                  /* the last progress: first packet in flight, ack, or PTO */
+    uint64_t skip_at, skipped[LIMIT_SKIPS];     /* the next packet number to leave out (0: not chosen), and the last that were */
+    uint32_t skips;
     /* receiving */
     uint64_t largest_recv, largest_time, received;
     uint64_t window[LIMIT_REPLAY_WORDS];
@@ -108,6 +110,7 @@ struct space {
     uint64_t ecn[3];                    /* ECT0, ECT1, CE */
 };
 void space_init(struct space *s);
+bool space_is_skipped(const struct space *s, uint64_t first, uint64_t last);    /* one of these was left out: nobody received it */
 bool space_is_duplicate(const struct space *s, uint64_t pn);
 /* rtt: of the path, as we know it; 0: unknown */
 void space_received(struct space *s, uint64_t pn, bool eliciting, uint8_t ecn, uint64_t max_ack_delay, uint64_t rtt, uint64_t now);
@@ -181,7 +184,8 @@ struct peer_cid {
 };
 
 /* ---- path */
-struct path_response { uint8_t data[8]; uint32_t link; struct address remote; };
+/* A PATH_RESPONSE, or the PATH_CHALLENGE of the address that the peer left; limit: octets that may go there for it. */
+struct path_response { uint8_t type, data[8]; uint32_t link, limit; struct address remote; };
 struct path {
     struct conn *conn;
     uint32_t id, link;
@@ -206,6 +210,7 @@ struct path {
     bool migrating;                     /* a new remote is being validated; the old one was valid */
     uint32_t old_link;
     struct address old_remote;
+    uint64_t cid_received;              /* sequence number of our CID in the peer's newest packet */
     uint64_t amp_received, amp_sent;
     uint32_t probes;                    /* PTO probes to send */
     /* connection IDs */
@@ -214,7 +219,7 @@ struct path {
     uint64_t local_retire_prior_to;
     struct peer_cid peer[LIMIT_CIDS];
     struct peer_cid *dcid;
-    uint64_t peer_retire_prior_to;
+    uint64_t peer_retire_prior_to, peer_next;   /* peer_next: above every sequence number that came */
     /* recovery */
     struct space space;
     struct recovery rec;
@@ -417,7 +422,7 @@ struct cid_entry *cid_find(endpoint *e, const uint8_t *cid, size_t length);
 void cid_insert(endpoint *e, struct cid_entry *entry);
 void cid_remove(endpoint *e, struct cid_entry *entry);
 void peer_cid_forget(endpoint *e, struct peer_cid *p);
-struct conn *token_find(endpoint *e, const uint8_t *token);
+struct conn *token_find(endpoint *e, const struct address *remote, const uint8_t *token);
 void token_insert(endpoint *e, struct peer_cid *p);
 struct cid_entry *cid_issue(struct path *p);            /* makes and registers one more local CID; NULL: limit */
 void cids_issue(struct conn *c);                        /* tops up all paths, queues the frames */
@@ -425,6 +430,8 @@ uint64_t cid_new_received(struct conn *c, const struct frame_in *f);
 void cid_preferred(struct conn *c, const struct peer_params *params);  /* that of preferred_address */
 uint64_t cid_retire_received(struct conn *c, const struct frame_in *f, struct path *carrier, const struct cid_entry *dcid);
 bool path_choose_dcid(struct path *p);
+bool path_dcid_rotate(struct path *p);                  /* to another of the peer's CIDs; false: it has given none */
+void cids_rotate_link(endpoint *e, uint32_t link);      /* a client's link has another socket */
 void cids_forget_peer(struct path *p);
 void cids_forget_local(struct path *p);
 
@@ -497,8 +504,8 @@ bool path_usable(const struct path *p);                 /* carries new data: val
 bool path_speaks(const struct path *p);                 /* packets may go out on it at all */
 struct path *conn_best_path(struct conn *c);            /* for frames of no path in particular; NULL */
 void path_peer_opens(struct path *p, uint32_t link, const struct address *remote, uint64_t now);
-void path_received(struct path *p, uint32_t link, const struct address *remote, size_t length, bool probing, bool largest,
-                   uint64_t now);
+void path_received(struct path *p, const struct cid_entry *cid, uint32_t link, const struct address *remote, size_t length,
+                   bool probing, bool largest, uint64_t now);      /* cid: its DCID, in 1-RTT */
 void path_resteer(struct path *p, uint64_t now);         /* its queue is steered anew */
 void path_queue_clear(struct path *p, int counter);
 uint64_t path_amplification_left(const struct path *p);

@@ -122,7 +122,10 @@ int endpoint_link_set(endpoint *e, uint32_t link, int access)
     if (!e || link >= ENGINE_MAX_LINKS || (access != ACCESS_3GPP && access != ACCESS_NON_3GPP))
         return -ENGINE_E_ARGUMENT;
     endpoint_lock(e);
+    bool again = e->access[link] >= 0;
     e->access[link] = access;
+    if (again)
+        cids_rotate_link(e, link);
     endpoint_unlock(e);
     return 0;
 }
@@ -168,16 +171,21 @@ static void version_negotiation(endpoint *e, uint32_t link, const struct address
     if (!k)
         return;
     uint8_t *start = k->buffer + k->offset, *q = start;
-    random_bytes(e, q, 1);
-    *q++ |= 0xc0;
+    uint32_t grease;
+    random_bytes(e, &grease, sizeof grease);
+    *q++ = (uint8_t)(0xc0 | grease);
     q = put_be32(q, 0);
-    *q++ = h->scid_length;
-    q = put_bytes(q, h->scid, h->scid_length);
+    bool echo = RULE(Q_02, true);       /* the client's source is our destination: RFC 9000 §17.2.1 */
+    *q++ = echo ? h->scid_length : h->dcid_length;
+    q = put_bytes(q, echo ? h->scid : h->dcid, echo ? h->scid_length : h->dcid_length);
     *q++ = h->dcid_length;
     q = put_bytes(q, h->dcid, h->dcid_length);
     q = put_be32(q, 1);
+    q = put_be32(q, (grease & 0xf0f0f0f0) | 0x0a0a0a0a);    /* reserved, so that clients learn to read over it: RFC 9000 §6.3 */
     k->length = (uint16_t)(q - start);
 }
+
+#define SHORT_LEAST (1 + ENGINE_CID_LENGTH + 4 + AEAD_TAG_LENGTH)      /* a short packet that header protection can be taken off */
 
 /* RFC 9000 §10.3: shorter than what caused it, limited in rate. */
 static void stateless_reset(endpoint *e, uint32_t link, const struct address *remote, const uint8_t *packet, size_t length)
@@ -188,11 +196,11 @@ static void stateless_reset(endpoint *e, uint32_t link, const struct address *re
         e->reset_window = e->now;
         e->resets = 0;
     }
-    struct packet *k = e->resets < LIMIT_RESETS_PER_SECOND ? raw_new(e, link, remote) : NULL;
+    struct packet *k = RULE(Q_30, e->resets >= LIMIT_RESETS_PER_SECOND) ? NULL : raw_new(e, link, remote);
     if (!k)
         return;
     e->resets++;
-    size_t n = length <= 43 ? length - 1 : 43;
+    size_t n = RULE(Q_29, length <= 43) ? length - 1 : 43;
     uint8_t *p = k->buffer + k->offset;
     random_bytes(e, p, n - 16);
     p[0] = (uint8_t)(0x40 | (p[0] & 0x3f));
@@ -211,7 +219,7 @@ static bool address_proved(endpoint *e, const struct long_header *h, uint32_t li
                            struct token_found *found, enum token_verdict *verdict)
 {
     *verdict = token_check(e, h->token, h->token_length, remote, h->dcid, h->dcid_length, found);
-    if (*verdict == TOKEN_BAD) {
+    if (RULE(Q_28, *verdict == TOKEN_BAD)) {
         invalid_token_send(e, link, remote, h);
         return false;
     }
@@ -230,8 +238,8 @@ static void accept_initial(endpoint *e, const struct long_header *h, uint8_t *pa
                            const struct address *remote, size_t datagram, uint8_t ecn, uint64_t now)
 {
     int refused = h->level != LEVEL_INITIAL || !e->server ? COUNTER_cid_unknown
-                  : h->dcid_length < 8 ? COUNTER_initial_short_cid
-                  : datagram < 1200 ? COUNTER_initial_small
+                  : RULE(Q_07, h->dcid_length < 8) ? COUNTER_initial_short_cid
+                  : RULE(Q_08, datagram < 1200) ? COUNTER_initial_small
                   : !e->accepting ? COUNTER_not_accepting
                   : e->half_open >= e->config.max_half_open ? COUNTER_half_open_limit
                   : e->conn_count >= e->config.max_connections ? COUNTER_connection_limit : -1;
@@ -267,7 +275,7 @@ static void accept_initial(endpoint *e, const struct long_header *h, uint8_t *pa
             c->retry_cid_length = h->dcid_length;
             memcpy(c->retry_cid, dcid, h->dcid_length);
         }
-        c->paths[0]->address_validated = verdict > TOKEN_USELESS;
+        c->paths[0]->address_validated = RULE(Q_24, verdict == TOKEN_OF_RETRY) || RULE(Q_25, verdict == TOKEN_OF_ADDRESS);
         c->odcid_entry = (struct cid_entry){ .conn = c, .length = h->dcid_length, .sequence = NONE };
         memcpy(c->odcid_entry.cid, dcid, h->dcid_length);
         cid_insert(e, &c->odcid_entry);
@@ -293,7 +301,8 @@ static void version_negotiation_received(endpoint *e, const struct long_header *
     bool ours = false;
     for (; end - p >= 4; p += 4)
         ours |= !memcmp(p, "\0\0\0\1", 4);
-    if (!c || c->server || c->have_peer_cid || c->retry_cid_length || ours || c->state != CONN_OPEN || h->scid_length != c->odcid_length ||
+    if (!c || c->server || RULE(Q_03, c->have_peer_cid || c->retry_cid_length) || RULE(Q_04, ours) || c->state != CONN_OPEN ||
+        h->scid_length != c->odcid_length ||
         memcmp(h->scid, c->odcid, c->odcid_length)) {
         COUNT(e, version_negotiation_ignored);
         return;
@@ -322,11 +331,12 @@ static size_t receive_long(endpoint *e, uint32_t link, const struct address *rem
     }
     if (memcmp(version, "\0\0\0\1", 4)) {
         COUNT(e, version_unknown);
-        if (e->server && datagram >= 1200 && !before->dcid)
+        bool reset = n >= 16 && token_find(e, remote, p + n - 16);      /* then nothing is said any more */
+        if (e->server && !RULE(Q_01, datagram < 1200) && !before->dcid && !reset)
             version_negotiation(e, link, remote, h);
         return 0;
     }
-    if (!(p[0] & 0x40)) {
+    if (RULE(Q_05, !(p[0] & 0x40))) {
         COUNT(e, fixed_bit);
         return 0;
     }
@@ -345,7 +355,7 @@ static size_t receive_long(endpoint *e, uint32_t link, const struct address *rem
     h->pn_offset = (size_t)(r.p - p);
     h->length = h->pn_offset + (size_t)length;
     h->level = type == 0 ? LEVEL_INITIAL : LEVEL_HANDSHAKE;
-    if (before->dcid && (before->dcid_length != h->dcid_length || memcmp(before->dcid, h->dcid, h->dcid_length))) {
+    if (RULE(Q_11, before->dcid && (before->dcid_length != h->dcid_length || memcmp(before->dcid, h->dcid, h->dcid_length)))) {
         COUNT(e, coalesced_foreign);
     } else if (type == 1) {
         COUNT(e, zero_rtt);
@@ -355,7 +365,7 @@ static size_t receive_long(endpoint *e, uint32_t link, const struct address *rem
             accept_initial(e, h, p, link, remote, datagram, ecn, now);
         else if (entry->path != 0)
             COUNT(e, cid_unroutable_link);
-        else if (h->level == LEVEL_INITIAL && entry->conn->server && datagram < 1200)
+        else if (h->level == LEVEL_INITIAL && entry->conn->server && RULE(Q_08, datagram < 1200))
             COUNT(e, initial_small);
         else
             conn_receive_long(entry->conn, h, p, link, remote, ecn, now);
@@ -363,9 +373,9 @@ static size_t receive_long(endpoint *e, uint32_t link, const struct address *rem
     return h->length;
 }
 
-static bool reset_received(endpoint *e, const uint8_t *p, size_t n)
+static bool reset_received(endpoint *e, const struct address *remote, const uint8_t *tail)
 {
-    struct conn *c = n >= 21 ? RULE(MP_61, token_find(e, p + n - 16)) : NULL;
+    struct conn *c = RULE(MP_61, token_find(e, remote, tail));
     if (!c)
         return false;
     COUNT(e, stateless_reset);
@@ -373,32 +383,45 @@ static bool reset_received(endpoint *e, const uint8_t *p, size_t n)
     return true;
 }
 
-static void receive_short(endpoint *e, uint32_t link, const struct address *remote, uint8_t *p, size_t n,
-                          const struct long_header *before, uint8_t ecn, uint64_t now)
+/* -1, or the counter of why it cannot be processed, unless it is a stateless reset. */
+static int receive_short(endpoint *e, uint32_t link, const struct address *remote, uint8_t *p, size_t n,
+                         const struct long_header *before, uint8_t ecn, uint64_t now)
 {
-    if (n < 1 + ENGINE_CID_LENGTH + 4 + AEAD_TAG_LENGTH) {
-        COUNT(e, datagram_short);
-        return;
-    }
-    if (before->dcid && (before->dcid_length != ENGINE_CID_LENGTH || memcmp(before->dcid, p + 1, ENGINE_CID_LENGTH))) {
-        COUNT(e, coalesced_foreign);
-        return;
-    }
-    uint8_t tail[16];
-    memcpy(tail, p + n - 16, 16);       /* decryption destroys the packet */
+    if (n < SHORT_LEAST)
+        return COUNTER_datagram_short;
+    if (RULE(Q_11, before->dcid && (before->dcid_length != ENGINE_CID_LENGTH || memcmp(before->dcid, p + 1, ENGINE_CID_LENGTH))))
+        return COUNTER_coalesced_foreign;
     struct cid_entry *entry = cid_find(e, p + 1, ENGINE_CID_LENGTH);
-    if (entry) {
-        if (!conn_receive_short(entry->conn, entry, p, n, link, remote, ecn, now)) {
-            memcpy(p + n - 16, tail, 16);
-            reset_received(e, p, n);
+    if (!entry)
+        return COUNTER_cid_unknown;
+    conn_receive_short(entry->conn, entry, p, n, link, remote, ecn, now);
+    return -1;
+}
+
+/* All packets of a datagram, up to the first that cannot be delimited. The result is that of receive_short for the last. */
+static int receive_packets(endpoint *e, uint32_t link, const struct address *remote, uint8_t *data, size_t length, uint8_t ecn,
+                           uint64_t now)
+{
+    struct long_header before = { .dcid = NULL }, h;
+    uint8_t dcid[20];
+    for (size_t at = 0; at < length;) {
+        uint8_t *p = data + at;
+        if (!(p[0] & 0x80)) {
+            if (p[0] & 0x40 || !RULE(Q_05, true))
+                return receive_short(e, link, remote, p, length - at, &before, ecn, now);
+            return at ? -1 : COUNTER_fixed_bit;     /* zeros behind a packet are padding of the datagram */
         }
-        return;
+        size_t n = receive_long(e, link, remote, p, length - at, length, &before, &h, ecn, now);
+        if (!n)
+            return -1;
+        if (!before.dcid) {             /* the headers of other packets are compared with the first */
+            memcpy(dcid, h.dcid, h.dcid_length);
+            before = h;
+            before.dcid = dcid;
+        }
+        at += n;
     }
-    if (reset_received(e, p, n))
-        return;
-    COUNT(e, cid_unknown);
-    if (e->server && !before->dcid)
-        stateless_reset(e, link, remote, p, n);
+    return -1;
 }
 
 void endpoint_receive(endpoint *e, uint32_t link, const struct address *remote, uint8_t *data, size_t length, uint8_t ecn,
@@ -412,27 +435,18 @@ void endpoint_receive(endpoint *e, uint32_t link, const struct address *remote, 
         COUNT(e, datagram_short);
         return;
     }
-    struct long_header before = { .dcid = NULL }, h;
-    uint8_t dcid[20];
-    for (size_t at = 0; at < length;) {
-        uint8_t *p = data + at;
-        if (!(p[0] & 0x80)) {
-            if (p[0] & 0x40)
-                receive_short(e, link, remote, p, length - at, &before, ecn, now);
-            else if (at == 0)           /* zeros behind a packet are padding of the datagram */
-                COUNT(e, fixed_bit);
-            return;
-        }
-        size_t n = receive_long(e, link, remote, p, length - at, length, &before, &h, ecn, now);
-        if (!n)
-            return;
-        if (!before.dcid) {             /* the headers of other packets are compared with the first */
-            memcpy(dcid, h.dcid, h.dcid_length);
-            before = h;
-            before.dcid = dcid;
-        }
-        at += n;
-    }
+    uint8_t tail[16], first = data[0];
+    memcpy(tail, data + length - 16, 16);       /* decryption destroys the packet */
+    uint64_t authentic = e->counters[COUNTER_packets_received];
+    int why = receive_packets(e, link, remote, data, length, ecn, now);
+    /* Whatever nothing can be made of may be a stateless reset, of whatever form and size (RFC 9000 §10.3, §10.3.1). */
+    bool usual = (first & 0xc0) == 0x40 && length >= SHORT_LEAST;
+    if (e->counters[COUNTER_packets_received] == authentic && (usual || RULE(Q_31, true)) && reset_received(e, remote, tail))
+        return;
+    if (why >= 0)
+        e->counters[why]++;
+    if (why == COUNTER_cid_unknown && e->server && (first & 0xc0) == 0x40)      /* alone in its datagram */
+        stateless_reset(e, link, remote, data, length);
 }
 
 int endpoint_input(endpoint *e, const struct datagram *d, uint64_t now)

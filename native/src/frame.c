@@ -149,11 +149,11 @@ uint64_t frame_parse(const uint8_t *p, size_t n, int level, bool multipath, stru
     f->start = p;
     f->type = read_varint(&r);
     /* before 1-RTT the peer's parameters may be on their way: a multipath frame is known, and wrong there (RFC 10069 §4) */
-    if (r.bad || !known_type(f->type, multipath || level != LEVEL_1RTT))
+    if (r.bad || RULE(Q_17, !known_type(f->type, multipath || level != LEVEL_1RTT)))
         return FRAME_ENCODING_ERROR;
-    if ((size_t)(r.p - p) != varint_size(f->type))
+    if (RULE(Q_18, (size_t)(r.p - p) != varint_size(f->type)))
         return PROTOCOL_VIOLATION;                          /* RFC 9000 §12.4: shortest form of the type */
-    if (!(allowed_levels(f->type) & 1 << level))
+    if (RULE(Q_19, !(allowed_levels(f->type) & 1 << level)))
         return PROTOCOL_VIOLATION;
     if (!body_read(&r, f))
         return FRAME_ENCODING_ERROR;

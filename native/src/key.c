@@ -76,7 +76,7 @@ void keys_drop_previous(struct conn *c)
 /* RFC 9001 §6.1 and §6.5, RFC 10069 §2.5: confirmed, the current phase acknowledged, 3 PTO of the slowest path past. */
 bool keys_may_update(struct conn *c, uint64_t now)
 {
-    return c->state == CONN_OPEN && c->handshake_confirmed && !RULE(MP_18, !c->phase_acked) && !c->previous.receive &&
+    return c->state == CONN_OPEN && !RULE(Q_42, !c->handshake_confirmed) && !RULE(MP_18, !c->phase_acked) && !c->previous.receive &&
            !RULE(MP_16, now < c->update_from) && c->next.send && c->next.receive;
 }
 

@@ -7,6 +7,7 @@
 #define LIMIT_CIDS_ISSUED 2             /* CIDs per path that we issue, if the peer allows as many */
 #define LIMIT_ACK_RANGES 32
 #define LIMIT_REPLAY_WORDS 64           /* 4096 packet numbers behind the largest are told apart */
+#define LIMIT_SKIPS 8                   /* packet numbers left out that we remember */
 #define LIMIT_SENT_RECORDS 8192         /* packets in flight per packet number space */
 #define LIMIT_FRAMES_QUEUED 1024        /* frames of one connection that wait for a packet */
 #define LIMIT_FRAMES_EARLY 64           /* the same, Initial and Handshake level */
@@ -40,6 +41,7 @@
 #define ACKS_PER_RTT 8                  /* at most, in a steady stream: HyStart++ wants that many samples per round */
 #define ACK_WAIT_LEAST_NS 1000000ull
 #define ACK_PING_NS 1000000000ull        /* one who only acknowledges asks for an ACK that often (RFC 9000 §13.2.4) */
+#define SKIP_LEAST 64                   /* packets between two packet numbers that are left out */
 #define ACK_RETRY_NS 25000000ull
 #define EARLY_REPEAT_NS 25000000ull     /* age of an unanswered flight that another Initial makes us repeat */
 #define INITIAL_RTT_NS 100000000ull     /* RFC 9002 recommends 333 ms; an access network is nearer */

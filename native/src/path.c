@@ -131,7 +131,7 @@ void path_state_set(struct path *p, int state, int reason)
 
 uint64_t path_amplification_left(const struct path *p)
 {
-    if (!RULE(MP_27, !p->address_validated && p->conn->server))
+    if (!RULE(Q_22, RULE(MP_27, !p->address_validated && p->conn->server)))
         return 1u << 20;
     return 3 * p->amp_received > p->amp_sent ? 3 * p->amp_received - p->amp_sent : 0;   /* RFC 9000 §8.1 */
 }
@@ -201,7 +201,7 @@ static void validation_timeout(struct path *p, uint64_t now)
     p->challenge_live = p->challenge_due = false;
     p->challenge_at = NEVER;
     TRACE(p->conn->e, trace_migration(p, p->migrating ? MIGRATION_ABANDONED : PROBING_ABANDONED));
-    if (p->migrating) {                 /* RFC 9000 §9.3.2: back to the address that was valid */
+    if (RULE(Q_62, p->migrating)) {     /* RFC 9000 §9.3.2: back to the address that was valid */
         p->migrating = false;
         p->remote = p->old_remote;
         p->link = p->old_link;
@@ -247,10 +247,21 @@ void path_peer_opens(struct path *p, uint32_t link, const struct address *remote
         path_validate_start(p, now);
 }
 
+/* The peer seems to have moved. If it has not, because somebody else sent its packet on, an answer from where it was brings it back
+ * (RFC 9000 §9.3.3). */
+static void left_address_challenge(struct path *p)
+{
+    if (!RULE(Q_60, true) || p->response_count == LIMIT_PATH_RESPONSES)
+        return;
+    struct path_response *r = &p->responses[p->response_count++];
+    *r = (struct path_response){ .type = F_PATH_CHALLENGE, .link = p->link, .remote = p->remote, .limit = ENGINE_MAX_DATAGRAM };
+    random_bytes(p->conn->e, r->data, sizeof r->data);
+}
+
 static void migrate(struct path *p, uint32_t link, const struct address *remote, uint64_t now)
 {
     trace_tuple_new(p);
-    if (p->migrating && p->old_link == link && address_equal(&p->old_remote, remote)) {
+    if (!RULE(Q_61, !p->migrating) && p->old_link == link && address_equal(&p->old_remote, remote)) {
         p->migrating = p->challenge_live = p->challenge_due = false;
         p->challenge_at = NEVER;
         p->address_validated = true;
@@ -258,6 +269,7 @@ static void migrate(struct path *p, uint32_t link, const struct address *remote,
         if (!p->migrating && p->address_validated) {        /* only a valid address is worth going back to */
             p->old_link = p->link;
             p->old_remote = p->remote;
+            left_address_challenge(p);
             p->migrating = true;
         }
         p->address_validated = false;
@@ -269,14 +281,22 @@ static void migrate(struct path *p, uint32_t link, const struct address *remote,
 }
 
 /* An authentic packet came on this path; its frames are done. */
-void path_received(struct path *p, uint32_t link, const struct address *remote, size_t length, bool probing, bool largest,
-                   uint64_t now)
+void path_received(struct path *p, const struct cid_entry *cid, uint32_t link, const struct address *remote, size_t length,
+                   bool probing, bool largest, uint64_t now)
 {
     struct conn *c = p->conn;
-    if (c->server && largest && !probing && c->handshake_confirmed && p->state != PATH_ABANDONED &&
-             RULE(MP_36, p->link != link || !address_equal(&p->remote, remote)))
+    bool elsewhere = p->link != link || !address_equal(&p->remote, remote);
+    bool moves = c->server && (largest || !RULE(Q_59, true)) && !RULE(Q_58, probing) &&
+                 !RULE(Q_63, !c->handshake_confirmed) && p->state != PATH_ABANDONED;
+    if (moves && RULE(MP_36, elsewhere)) {
         migrate(p, link, remote, now);  /* RFC 10069 §3.1.2: of this path alone */
-    if (!p->address_validated) {
+        elsewhere = false;
+        if (RULE(Q_54, cid && cid->sequence != p->cid_received))
+            path_dcid_rotate(p);        /* it wants not to be followed: nor do we make it easy (RFC 9000 §9.5) */
+    }
+    if (cid && largest)
+        p->cid_received = cid->sequence;
+    if (!p->address_validated && !RULE(Q_26, elsewhere)) {
         p->amp_received += length;
         conn_ready(c);
     }
@@ -416,7 +436,7 @@ void path_drop(struct path *p, uint64_t code, bool by_peer, int reason, uint64_t
 static uint64_t keepalive_at(const struct path *p)
 {
     const struct conn *c = p->conn;
-    if (c->server || !c->handshake_confirmed || p->state != PATH_ACTIVE || p->space.eliciting || p->probes || !p->dcid)
+    if (!RULE(Q_35, !c->server && c->handshake_confirmed) || p->state != PATH_ACTIVE || p->space.eliciting || p->probes || !p->dcid)
         return NEVER;
     uint64_t idle = c->e->config.max_idle_timeout_ns;
     if (c->params.max_idle_timeout_ns && (!idle || c->params.max_idle_timeout_ns < idle))

@@ -243,10 +243,24 @@ static void packet_lost(struct conn *c, struct path *p, struct space *s, struct 
     frames_each(c, r, frame_lost);
 }
 
+/* Now and then a packet number is left out: who acknowledges it acknowledges what it has not received, to be sent more
+ * (RFC 9000 §21.4). Often at first, then ever more rarely, since each costs the peer an ACK range. */
+static void number_skip(struct conn *c, struct space *s)
+{
+    uint32_t chance;
+    random_bytes(c->e, &chance, sizeof chance);
+    if (s->skip_at && sent_add(s))
+        s->skipped[s->skips++ % LIMIT_SKIPS] = s->next_pn - 1;
+    uint32_t doublings = s->skips < 7 ? s->skips : 7;
+    s->skip_at = s->next_pn + SKIP_LEAST + chance % (SKIP_LEAST << doublings);
+}
+
 /* The record of the next packet. When the ring is full, the oldest packet counts as lost. */
 struct sent *recovery_record(struct conn *c, struct path *p, struct space *s)
 {
     struct sent *r;
+    if (s == &p->space && s->next_pn >= s->skip_at)
+        number_skip(c, s);
     while (!(r = sent_add(s))) {
         struct sent *oldest = sent_get(s, s->base);
         if (!oldest)
@@ -387,8 +401,17 @@ static void controller_acked(struct conn *c, struct path *p, struct space *s, st
 
 uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int level, const struct frame_in *f, uint64_t now)
 {
-    if (RULE(MP_67, f->largest >= s->next_pn))
+    if (RULE(Q_49, RULE(MP_67, f->largest >= s->next_pn)))
         return PROTOCOL_VIOLATION;      /* RFC 9000 §13.1 */
+    struct reader check = { f->ranges, f->ranges_end, false };
+    for (uint64_t i = 0, last = f->largest, n = f->first_range;; i++) {
+        if (RULE(Q_48, space_is_skipped(s, last - n, last)))
+            return PROTOCOL_VIOLATION;  /* §21.4 */
+        if (i == f->range_count)
+            break;
+        last -= n + read_varint(&check) + 2;
+        n = read_varint(&check);
+    }
     if (s->lost_low != NONE && now - s->lost_time > 3 * recovery_pto(c, p))
         s->lost_low = NONE;
     uint64_t low = s->lost_low < s->base ? s->lost_low : s->base;

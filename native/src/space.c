@@ -67,12 +67,20 @@ void space_received(struct space *s, uint64_t pn, bool eliciting, uint8_t ecn, u
         s->ack_at = at;
 }
 
+bool space_is_skipped(const struct space *s, uint64_t first, uint64_t last)
+{
+    for (uint32_t i = 0; i < s->skips && i < LIMIT_SKIPS; i++)
+        if (s->skipped[i] >= first && s->skipped[i] <= last)
+            return true;
+    return false;
+}
+
 uint64_t pn_decode(uint64_t largest, uint64_t truncated, unsigned bits)
 {
     /* RFC 9000 App. A.3 */
     uint64_t expected = largest == NONE ? 0 : largest + 1, window = 1ull << bits, half = window / 2;
     uint64_t candidate = (expected & ~(window - 1)) | truncated;
-    if (candidate + half <= expected && candidate < (1ull << 62) - window)
+    if (RULE(Q_12, candidate + half <= expected && candidate < (1ull << 62) - window))
         return candidate + window;
     if (candidate > expected + half && candidate >= window)
         return candidate - window;

@@ -215,7 +215,7 @@ def test_unknown_version_gets_version_negotiation(sim: Simulator) -> None:
     answers: list[bytes] = []
     sim.tap = lambda direction, link, data: answers.append(data)
     sim.run(10 * MS)
-    assert answers[0][1:5] == bytes(4) and answers[0][5:14] == b"\x08" + b"S" * 8 and answers[0][-4:] == b"\0\0\0\1"
+    assert answers[0][1:5] == bytes(4) and answers[0][5:14] == b"\x08" + b"S" * 8 and answers[0][-8:-4] == b"\0\0\0\1"
     sim.deliver(sim.server, 0, sim.client_address[0], packet[:1100])
     sim.run(10 * MS)
     assert len(answers) == 1  # RFC 9000 §6.1: not below 1200 octets
