@@ -442,7 +442,8 @@ class World:
             self.check()
             return
         sim.run(3 * SECOND)  # a failed path is probed every half second
-        if not all(self.conns):
+        if not all(any(info.validated for info in self._paths(side).values()) for side in range(2)):
+            sim.run(PATIENCE)  # no path lives: the connection may end with the last validation (RFC 10069 §3.4)
             self.check()
             return
         marks = [len(self.inner_got[d]) for d in range(2)]
