@@ -230,7 +230,7 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
         return;
     }
     uint64_t context = read_varint(&r);
-    if (r.bad || context != 0) {
+    if (RULE(Q_88, r.bad || context != 0)) {
         COUNT(e, datagram_context);
         return;
     }
@@ -238,7 +238,7 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
     size_t n = (size_t)(r.end - r.p);
     int version = ip_version(packet, n);
     int refused = !version ? COUNTER_inner_malformed
-                  : e->server && !has_address(t, version, source_of(packet, version)) ? COUNTER_ingress_filter
+                  : RULE(Q_89, e->server && !has_address(t, version, source_of(packet, version))) ? COUNTER_ingress_filter
                   : !e->server && !has_address(t, version, target_of(packet, version)) ? COUNTER_inner_destination : -1;
     if (refused >= 0) {
         t->stats.dropped++;

@@ -216,3 +216,204 @@ def psk_16() -> None:
 
     TransportParameters.decode = classmethod(lambda cls, data, from_server: cls())
     TransportParameters.authenticate = lambda self, **_: None
+
+
+# ---- QUIC, HTTP datagrams and CONNECT-IP: what Python enforces
+
+
+def _never_fails(code: int, about: str = "") -> None:
+    """Streams break this code's rules unpunished; `about`: how the reason begins."""
+    from mpquic import streams
+
+    original = streams._fail
+
+    def fail(error: int, frame: int, reason: str) -> None:
+        if error != code or not reason.startswith(about):
+            original(error, frame, reason)
+
+    streams._fail = fail
+
+
+@removes
+def q_64() -> None:
+    _never_fails(0x03, "stream")
+
+
+@removes
+def q_65() -> None:
+    _never_fails(0x03, "connection")
+
+
+@removes
+def q_66() -> None:
+    _never_fails(0x04)
+
+
+@removes
+def q_67() -> None:
+    _never_fails(0x05)
+
+
+@removes
+def q_68() -> None:
+    _never_fails(0x06)
+
+
+@removes
+def q_69() -> None:
+    _never_fails(0x07)
+
+
+@removes
+def q_70() -> None:
+    from mpquic import crypto_stream
+
+    crypto_stream.BUFFER_MOST = 1 << 62
+
+
+@removes
+def q_71() -> None:
+    from dataclasses import replace
+
+    from mpquic import transport_parameters as tp
+
+    for name, rule in tp._RULES.items():
+        tp._RULES[name] = replace(rule, least=0, most=(1 << 62) - 1)
+
+
+def _parameters_read(change) -> None:
+    """What `change` makes of the list of (identifier, whole parameter) is what is decoded."""
+    from mpquic.reader import Reader
+    from mpquic.transport_parameters import TransportParameters
+
+    original = TransportParameters.decode.__func__
+
+    def decode(cls, data, from_server):
+        reader, found = Reader(data), []
+        while reader.left:
+            start = reader.position
+            identifier = reader.varint()
+            reader.octets(reader.varint())
+            found.append((identifier, data[start : reader.position]))
+        return original(cls, b"".join(whole for _, whole in change(found)), from_server)
+
+    TransportParameters.decode = classmethod(decode)
+
+
+@removes
+def q_72() -> None:
+    """The first of each counts."""
+    _parameters_read(lambda found: list({identifier: (identifier, whole) for identifier, whole in reversed(found)}.values()))
+
+
+@removes
+def q_73() -> None:
+    from dataclasses import replace
+
+    from mpquic import transport_parameters as tp
+
+    for name, rule in tp._RULES.items():
+        tp._RULES[name] = replace(rule, server_only=False)
+    tp._decode_preferred_address = lambda content, from_server: None
+
+
+@removes
+def q_74() -> None:
+    """What is not known is an error."""
+    from mpquic import transport_parameters as tp
+
+    def known_only(found):
+        if any(identifier not in tp._NAMES for identifier, _ in found):
+            raise tp.TransportParameterError("an unknown transport parameter")
+        return found
+
+    _parameters_read(known_only)
+
+
+@removes
+def q_75() -> None:
+    from mpquic.grease import Grease
+
+    Grease.transport_parameter = lambda self: b""
+
+
+@removes
+def q_76() -> None:
+    from mpquic.transport_parameters import TransportParameters
+
+    TransportParameters.authenticate = lambda self, **_: None
+
+
+@removes
+def q_79() -> None:
+    from mpquic.h3 import H3
+
+    H3.datagram = lambda self, payload: None
+
+
+@removes
+def q_80() -> None:
+    """Every type of capsule is known."""
+    from mpquic.capsule import CapsuleReader
+
+    original = CapsuleReader.__init__
+    CapsuleReader.__init__ = lambda self, known: original(self, frozenset(range(64)))
+
+
+@removes
+def q_81() -> None:
+    from mpquic.capsule import CapsuleReader
+
+    CapsuleReader.end = lambda self: None
+
+
+@removes
+def q_82() -> None:
+    from mpquic import capsule
+
+    capsule.VALUE_MOST = 1 << 62
+
+
+@removes
+def q_83() -> None:
+    from mpquic import h3_message
+
+    h3_message._NO_CAPSULES = frozenset()
+    h3_message._check_no_content = lambda headers: None
+
+
+@removes
+def q_84() -> None:
+    from mpquic import connect_ip
+
+    connect_ip.decode_request = lambda value: []
+
+
+@removes
+def q_85() -> None:
+    from mpquic import connect_ip
+
+    connect_ip.decode_routes = lambda value: []
+
+
+@removes
+def q_86() -> None:
+    """What was asked for is not answered."""
+    from mpquic.connect_ip import address_assign
+    from mpquic.tunnel_request import ConnectIp
+
+    ConnectIp._answer = lambda self, wanted: address_assign([]).encode()
+
+
+@removes
+def q_87() -> None:
+    """Request IDs are forgotten at once."""
+    from mpquic.tunnel_request import ConnectIp
+
+    original = ConnectIp._answer
+
+    def answer(self, wanted):
+        self._requested.clear()
+        return original(self, wanted)
+
+    ConnectIp._answer = answer
