@@ -240,8 +240,10 @@ void conn_close_begin(struct conn *c, int source, bool application, uint64_t cod
 {
     endpoint *e = c->e;
     if (c->state != CONN_OPEN) {
-        if (draining)
+        if (draining) {
             c->state = CONN_DRAINING;   /* RFC 9000 §10.2.1: the peer closed too */
+            c->close_paths = 0;
+        }
         return;
     }
     c->state = draining ? CONN_DRAINING : CONN_CLOSING;
@@ -315,6 +317,12 @@ static uint64_t idle_at(const struct conn *c)
     return t == NEVER ? NEVER : c->idle_from + t;
 }
 
+/* When the keys of the phase before go (RFC 9001 §6.5). */
+static uint64_t previous_at(const struct conn *c)
+{
+    return RULE(Q_45, c->previous.receive) ? c->previous_until : NEVER;
+}
+
 uint64_t conn_deadline(struct conn *c)
 {
     if (c->state != CONN_OPEN)
@@ -322,8 +330,8 @@ uint64_t conn_deadline(struct conn *c)
     uint64_t d = idle_at(c), t;
     if (!c->handshake_complete && c->started + HANDSHAKE_TIMEOUT_NS < d)
         d = c->started + HANDSHAKE_TIMEOUT_NS;
-    if (RULE(Q_45, c->previous.receive && c->previous_until < d))
-        d = c->previous_until;
+    if (previous_at(c) < d)
+        d = previous_at(c);
     struct path *first = path_find(c, 0);
     for (int i = 0; first && !c->handshake_confirmed && i < 2; i++) {
         if ((t = recovery_deadline(c, first, &c->early[i], i)) < d)
@@ -356,7 +364,7 @@ void conn_timer(struct conn *c, uint64_t now)
         conn_close_begin(c, CLOSE_IDLE, false, NO_ERROR, 0, NULL, 0, true, now);    /* silently: RFC 9000 §10.1 */
         return;
     }
-    if (RULE(Q_45, c->previous.receive && c->previous_until <= now))
+    if (previous_at(c) <= now)
         keys_drop_previous(c);
     struct path *first = path_find(c, 0);
     for (int i = 0; first && !c->handshake_confirmed && i < 2; i++) {

@@ -554,5 +554,5 @@ bool conn_transmit(struct conn *c, struct tx_batch *out, uint64_t now)
             }
         }
     }
-    return !RULE(Q_37, c->state != CONN_CLOSING) && close_transmit(c, out, now);
+    return close_transmit(c, out, now);
 }

@@ -286,8 +286,7 @@ void path_received(struct path *p, const struct cid_entry *cid, uint32_t link, c
 {
     struct conn *c = p->conn;
     bool elsewhere = p->link != link || !address_equal(&p->remote, remote);
-    bool moves = c->server && (largest || !RULE(Q_59, true)) && !RULE(Q_58, probing) &&
-                 !RULE(Q_63, !c->handshake_confirmed) && p->state != PATH_ABANDONED;
+    bool moves = c->server && (largest || !RULE(Q_59, true)) && !RULE(Q_58, probing) && p->state != PATH_ABANDONED;
     if (moves && RULE(MP_36, elsewhere)) {
         migrate(p, link, remote, now);  /* RFC 10069 §3.1.2: of this path alone */
         elsewhere = false;

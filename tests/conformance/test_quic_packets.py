@@ -208,6 +208,12 @@ def test_coalesced_packets_have_one_destination() -> None:
         assert peer.counter("coalesced_foreign") == 1 and not peer.stats().handshake_confirmed
         peer.deliver(finished)
         assert peer.stats().handshake_confirmed
+        early = long_packet(peer, HANDSHAKE, PING + bytes(3))
+        before = received(peer)
+        peer.deliver(early + peer.seal(0, MAX_DATA, cid=peer.engine_cids[0, 1]))
+        assert received(peer) == before and peer.counter("coalesced_foreign") == 2
+        peer.deliver(early + peer.seal(0, MAX_DATA, cid=peer.engine_cids[0, 0]))
+        assert received(peer) == before + 1
 
 
 @both
