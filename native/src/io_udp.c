@@ -87,8 +87,8 @@ static size_t receive_once(struct io *l, uint32_t number, uint8_t *data, uint64_
     do
         n = recvmsg(link->fd, &m, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
-    if (n <= 0)
-        return 0;                       /* nothing, an empty datagram, or an error of an earlier send: it was counted */
+    if (n < 0)
+        return 0;                       /* nothing, or an error of an earlier send: it was counted */
     size_t stride = (size_t)n;
     uint8_t ecn = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
@@ -111,7 +111,12 @@ static size_t receive_once(struct io *l, uint32_t number, uint8_t *data, uint64_
     l->stats.udp_receives++;
     struct address remote;
     if (!address_of(&from, &remote))
-        return (size_t)n;
+        return n > 0 ? (size_t)n : 1;
+    if (n == 0) {                       /* an empty datagram is one that came, and others may stand behind it */
+        l->stats.udp_receive_datagrams++;
+        endpoint_receive(l->e, number, &remote, data, 0, ecn, now);
+        return 1;
+    }
     for (size_t at = 0; at < (size_t)n; at += stride) {
         size_t length = (size_t)n - at < stride ? (size_t)n - at : stride;
         l->stats.udp_receive_datagrams++;

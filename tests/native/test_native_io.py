@@ -172,6 +172,20 @@ def test_a_removed_socket_sends_nothing(line: Line, pair: EnginePair) -> None:
     a.close()
 
 
+def test_empty_datagrams_are_counted_and_hold_nothing_up(line: Line, pair: EnginePair) -> None:
+    """R-18. An empty datagram is a read of 0 octets, which is no end of what there is to read."""
+    side = pair.sides[SERVER]
+    stranger = line.spaces[CLIENT].call_sync(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+    target = line.sockets[SERVER][0].getsockname()
+    before = side.counters().get("datagram_short", 0)
+    for i in range(200):
+        stranger.sendto(b"" if i % 2 else b"@", target)
+    data = os.urandom(1 << 16)
+    assert transfer(line, CLIENT, False, data) == hashlib.sha256(data).digest()
+    assert side.counters()["datagram_short"] - before == 200
+    stranger.close()
+
+
 def test_tun_names() -> None:
     assert lib.tun_open(b"") == -lib.ENGINE_E_ARGUMENT
     assert lib.tun_open(b"a-name-that-is-too-long") == -lib.ENGINE_E_ARGUMENT
