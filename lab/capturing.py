@@ -42,6 +42,11 @@ class Capture:
             self._open_since = None
             lib.capture_window(self._capture, 0)
 
+    def flush(self) -> None:
+        """What was captured so far can be read in the file."""
+        if lib.capture_flush(self._capture) < 0:
+            raise LabError(f"the capture cannot be written: {os.strerror(ffi.errno)}")
+
     def stop(self, now: float) -> dict[str, Any]:
         if self._open_since is not None:
             self.windows.append((self._open_since, now))

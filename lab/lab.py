@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import subprocess
@@ -31,6 +32,8 @@ NODE_TIMEOUT = 15.0
 SESSION_TIMEOUT = 20.0
 KEY_REPAIR_S = 2.0
 """A core repairs a key that a node refused at once (a new one) or not at all: after so long no connection will come of it."""
+INJECT_TIMEOUT = 5.0
+NEVER = 1 << 30  # messages, until the relay flips one
 LONGEST_STDERR = 4000
 WAKE_S = 0.5  # to see that a node ended, or that waiting has no point
 
@@ -58,6 +61,9 @@ class Lab:
         self._tasks: set[asyncio.Task[None]] = set()
         self._plugged: dict[str, asyncio.Future[None]] = {}
         self._tampers: list[Process] = []
+        self._n1_relay: Process | None = None
+        self.crafting: Any = None
+        """what lab.attack remembers of this lab (a lab.craft.Craft)"""
         self._stderr: dict[str, Path] = {}
         self.trouble = ""
         """why the run directory is not whole: the disk is full, and the like"""
@@ -177,13 +183,15 @@ class Lab:
             else:
                 first, _, count = what.partition("+")
                 extra = ["--count", count] if count else []
-                job = ["n1", "--from-message", first, *extra]
+                job = ["n1", "--from-message", str(NEVER) if first == "none" else first, *extra]
                 for port in (N1_PORTS[a.type] for a in self.scenario.accesses):
                     job += ["--listen", f"{AMF}:{port + TAMPER_N1_OFFSET}", "--to", f"{AMF}:{port}"]
                 jobs = [job]
             for job in jobs:
-                process = await Process.python("lab.tamper", job, core)
+                process = await Process.python("lab.tamper", job, core, stdin=subprocess.PIPE)
                 self._tampers.append(process)
+                if where == "n1":
+                    self._n1_relay = process
                 await process.line(NODE_TIMEOUT)
                 task = asyncio.create_task(self._tampered(process))
                 self._tasks.add(task)
@@ -192,7 +200,24 @@ class Lab:
     async def _tampered(self, process: Process) -> None:
         """What a man in the middle flipped is an event: a test must know that its octet was hit."""
         async for report in process.lines():
-            self.event("tamper", "flipped", **json.loads(report))
+            fields = json.loads(report)
+            self.event("tamper", next((e for e in ("injected", "not_injected") if e in fields), "flipped"), **fields)
+
+    async def n1_inject(self, port: int, uplink: bool, pdu: bytes) -> None:
+        """A NAS PDU between those of UE and AMF, on the access with this port."""
+        if self._n1_relay is None:
+            raise Misuse('N1 is reached through its relay: the scenario needs tamper: ["n1:none"]')
+        seen = self.count_events("tamper", "injected")
+        self._n1_relay.tell(json.dumps({"port": port, "uplink": uplink, "pdu": pdu.hex()}).encode())
+        await self.wait_event("tamper", "injected", INJECT_TIMEOUT, count=seen + 1)
+
+    async def craft(self, name: str, *, canary: bool = False) -> dict[str, Any]:
+        """An attack of `lab.attack` on this lab; LabError when what must happen did not happen."""
+        attack = await asyncio.to_thread(importlib.import_module, "lab.attack")  # scapy is slow to load
+        self.event("lab", "attack", attack=name, canary=canary)
+        outcome: dict[str, Any] = await attack.run(self, name, canary=canary)
+        self.event("lab", "attacked", **{k: v for k, v in outcome.items() if k != "rose"})
+        return outcome
 
     async def down(self) -> None:
         for name in ("ue", "upf", "smf", "amf"):

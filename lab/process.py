@@ -28,14 +28,15 @@ class Process:
 
     @classmethod
     async def start(
-        cls, command: list[str], netns: Netns, *, stderr: int = subprocess.DEVNULL, mark: dict[str, str] | None = None
+        cls, command: list[str], netns: Netns, *, stderr: int = subprocess.DEVNULL, mark: dict[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
     ) -> Process:
         """`mark`: further environment, by which what it leaves in the background is found."""
 
         def make() -> subprocess.Popen[bytes]:
             return subprocess.Popen(
                 [*DIES_WITH_US, *command],
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=None if mark is None else {**os.environ, **mark},
@@ -45,8 +46,17 @@ class Process:
         return cls(await netns.call(make))
 
     @classmethod
-    async def python(cls, module: str, arguments: list[str], netns: Netns) -> Process:
-        return await cls.start([sys.executable, "-m", module, *arguments], netns)
+    async def python(cls, module: str, arguments: list[str], netns: Netns, *, stdin: int = subprocess.DEVNULL) -> Process:
+        return await cls.start([sys.executable, "-m", module, *arguments], netns, stdin=stdin)
+
+    def tell(self, line: bytes) -> None:
+        """A line for its standard input (started with `stdin=PIPE`)."""
+        assert self.popen.stdin is not None
+        try:
+            self.popen.stdin.write(line + b"\n")
+            self.popen.stdin.flush()
+        except (OSError, ValueError):
+            raise LabError(f"{self.command}: it has ended") from None
 
     @property
     def command(self) -> str:

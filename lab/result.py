@@ -220,6 +220,21 @@ class Judge:
                     return Check(name, gap <= LONGEST_GAP_MS, gap, "ms", text)
         return Check(name, False, NO_VALUE, "ms", text, "no such step was reached")
 
+    def _attacks(self) -> Check:
+        """That none failed is the steps' own check; here that there were any."""
+        made = [step for record in self._run.phases for step, _, error in record.steps if step.kind == "attack" and not error]
+        asked = sum(1 for phase in self._run.scenario.steps for step in phase.actions if step.kind == "attack")
+        ok = 0 < asked == len(made)
+        return Check("attacks.seen", ok, len(made), f"of {asked}", "each is counted by name and changes nothing",
+                     "" if ok else "not all were counted, or there is none")
+
+    def _attacks_gap(self) -> Check:
+        gaps = [self.gap_ms(r, r.start, r.end) for r in self._run.phases if any(s.kind == "attack" for s, _, _ in r.steps)]
+        measured = [g for g in gaps if g is not None]
+        ok = bool(measured) and len(measured) == len(gaps) and max(measured) <= LONGEST_GAP_MS
+        value = max(measured) if measured else NO_VALUE
+        return Check("attacks.gap", ok, value, "ms", f"<= {LONGEST_GAP_MS:g}", "" if measured else "not measured")
+
     def _old_key(self) -> Check:
         return Check("oldkey.refused", self._run.old_key == "key refused", self._run.old_key, "", "key refused")
 
@@ -289,6 +304,8 @@ CHECKS: dict[str, Callable[[Judge], Check]] = {
     "rekey.ue.gap": lambda j: j._rekey("ue"),
     "keys.equal": Judge._keys_equal,
     "keys.fresh": Judge._keys_fresh,
+    "attacks.seen": Judge._attacks,
+    "attacks.gap": Judge._attacks_gap,
     "oldkey.refused": Judge._old_key,
     "paths.both_carry": Judge._both_carry,
     "capture.decrypted": Judge._decrypted,

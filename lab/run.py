@@ -220,6 +220,10 @@ class Runner:
                 await lab.rekey(step.target)
             case "shape":
                 lab.shape(step.target, step.wire)
+            case "attack":
+                outcome = await lab.craft(step.target, canary=step.canary)
+                if not outcome["ok"]:
+                    raise LabError(f"{step.target}: {outcome['why']}")
 
     async def _after(self) -> None:
         record, lab = self.record, self.lab

@@ -66,6 +66,7 @@ class Action:
     kind: str
     target: str
     wire: dict[str, Any] = field(default_factory=dict)
+    canary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +243,7 @@ def check_wire(change: dict[str, Any]) -> None:
         raise Misuse(f"{'.'.join(map(str, where)) or 'wire'}: {text}")
 
 
+KINDS_OF_ACTION = ("cut", "restore", "rekey", "shape", "attack")
 KINDS = {"object": "keys and values", "array": "a list", "string": "a text", "integer": "a whole number", "number": "a number",
          "boolean": "true or false"}
 
@@ -369,12 +371,14 @@ class _Builder:
         return replace(phase, actions=tuple(actions))
 
     def action(self, d: dict[str, Any], where: Where, accesses: tuple[Access, ...]) -> Action:
-        kinds = [k for k in ("cut", "restore", "rekey", "shape") if k in d]
+        kinds = [k for k in KINDS_OF_ACTION if k in d]
         if len(kinds) != 1:
-            raise self.fail(where, "must have exactly one of cut, restore, rekey, shape")
+            raise self.fail(where, f"must have exactly one of {', '.join(KINDS_OF_ACTION)}")
         kind = kinds[0]
         if ("wire" in d) != (kind == "shape"):
             raise self.fail(where, "wire goes with shape, and shape with wire")
-        if kind != "rekey" and d[kind] not in [a.name for a in accesses]:
+        if "canary" in d and kind != "attack":
+            raise self.fail((*where, "canary"), "goes with attack")
+        if kind not in ("rekey", "attack") and d[kind] not in [a.name for a in accesses]:
             raise self.fail((*where, kind), f"no access {d[kind]!r}; there are {', '.join(a.name for a in accesses)}")
-        return Action(float(d["at"]), kind, d[kind], d.get("wire", {}))
+        return Action(float(d["at"]), kind, d[kind], d.get("wire", {}), d.get("canary", False))

@@ -45,6 +45,7 @@ class LabServer:
             "restore": self._restore,
             "shape": self._shape,
             "rekey": self._rekey,
+            "craft": self._craft,
         }
 
     async def start(self) -> None:
@@ -151,3 +152,6 @@ class LabServer:
 
     async def _rekey(self, args: dict[str, Any]) -> Any:
         return await self._lab.rekey(_text(args, "by"))
+
+    async def _craft(self, args: dict[str, Any]) -> Any:
+        return await self._lab.craft(_text(args, "attack"), canary=args.get("canary") is True)

@@ -1,4 +1,5 @@
-"""A man in the middle on N4 or N1 that flips single octets: `python -m lab.tamper`, run inside the core namespace.
+"""A man in the middle on N4 or N1 that flips single octets, and on N1 puts in PDUs of `lab.craft`:
+`python -m lab.tamper`, run inside the core namespace.
 
 A check that passes because nothing is checked is worthless. This relay changes one octet of the message that matters, so that
 tests can show that the octet matters: the wrapped key on N4, the weight of a MAR, a ciphered NAS message with the key container or
@@ -123,6 +124,34 @@ class N4Relay(asyncio.DatagramProtocol):
         self._transport.sendto(bytes(message), self._upf)
 
 
+Links = dict[int, tuple[asyncio.StreamWriter, asyncio.StreamWriter]]
+"""The newest connection by the AMF's port: towards the AMF, towards the UE."""
+
+
+def inject(line: bytes, links: Links, tally: Tally) -> None:
+    """`{"port": 38412, "uplink": true, "pdu": hex}`: a PDU of nobody, between those of the two ends."""
+    try:
+        order = json.loads(line)
+        pdu = bytes.fromhex(order["pdu"])
+        towards_amf, towards_ue = links[order["port"]]
+        (towards_amf if order["uplink"] else towards_ue).write(struct.pack("!H", len(pdu)) + pdu)
+    except (ValueError, KeyError, TypeError, struct.error) as error:
+        tally.report(where="n1", not_injected=type(error).__name__)
+        return
+    tally.report(where="n1", injected=len(pdu))
+
+
+async def obey(links: Links, tally: Tally) -> None:
+    """Orders on standard input, one a line, to its end."""
+    reader = asyncio.StreamReader()
+    try:
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    except ValueError:  # no pipe: nobody gives orders
+        return
+    while line := await reader.readline():
+        inject(line, links, tally)
+
+
 async def relay_n1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flip: Flip, tally: Tally) -> None:
     """One direction of N1: NAS PDUs behind a two-octet length."""
     try:
@@ -141,10 +170,12 @@ async def relay_n1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, f
 
 async def serve_n1(ways: list[tuple[tuple[str, int], tuple[str, int]]], flip: Flip, tally: Tally) -> None:
     """(listen, to) of every access; ciphered messages are counted over all of them."""
+    links: Links = {}
 
     async def serve(listen: tuple[str, int], to: tuple[str, int]) -> asyncio.Server:
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             amf_reader, amf_writer = await asyncio.open_connection(*to)
+            links[to[1]] = (amf_writer, writer)
             async with asyncio.TaskGroup() as both:
                 both.create_task(relay_n1(reader, amf_writer, lambda _message: False, tally))
                 both.create_task(relay_n1(amf_reader, writer, flip, tally))
@@ -153,7 +184,7 @@ async def serve_n1(ways: list[tuple[tuple[str, int], tuple[str, int]]], flip: Fl
 
     servers = [await serve(listen, to) for listen, to in ways]
     tally.report(ready=True)
-    await asyncio.gather(*(server.serve_forever() for server in servers))
+    await asyncio.gather(obey(links, tally), *(server.serve_forever() for server in servers))
 
 
 async def serve_n4(listen: tuple[str, int], to: tuple[str, int], flip: Flip, tally: Tally) -> None:

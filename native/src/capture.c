@@ -356,6 +356,14 @@ int capture_secrets(capture *c, const char *keylog, size_t length)
     return result;
 }
 
+int capture_flush(capture *c)
+{
+    pthread_mutex_lock(&c->lock);
+    bool written = pcapng_flush(&c->file);
+    pthread_mutex_unlock(&c->lock);
+    return written ? ENGINE_OK : -ENGINE_E_SYSTEM;
+}
+
 int capture_stop(capture *c)
 {
     if (!c->running)

@@ -15,7 +15,7 @@ import lab
 from lab.result import CHECKS, Judge
 from lab.run import PhaseRecord, RunRecord
 from lab.sampler import Sample
-from lab.scenario import Phase, find, load
+from lab.scenario import Action, Phase, find, load
 from lab.traffic import TrafficResult
 
 SCHEMA = json.loads((Path(lab.__file__).parent / "result.schema.json").read_text())
@@ -202,7 +202,33 @@ def test_a_silence_of_over_a_second_fails(name: str) -> None:
 
 
 def test_every_check_of_the_demo_has_a_case_that_fails() -> None:
-    assert {c for c, _, _ in WRONG} == set(CHECKS) == set(load(find("demo")).checks)
+    assert {c for c, _, _ in WRONG} == set(load(find("demo")).checks) == {c for c in CHECKS if not c.startswith("attacks.")}
+
+
+def attacked(error: str = "", gap: tuple[float, float] | None = None) -> dict[str, bool]:
+    """The verdicts on attacks of a run with one, in its phase `cut`; `error`: of its step."""
+    record = good()
+    one = phase(record, "cut")
+    attack = Action(1.0, "attack", "quic-replay")
+    one.phase = replace(one.phase, actions=(attack,))
+    one.steps = [(attack, one.start + 1.0, error)]
+    if gap is not None:
+        one.traffic.probe = probe((one.start + gap[0], one.start + gap[1]))
+    record.scenario = replace(record.scenario, steps=(one.phase,), checks=("attacks.seen", "attacks.gap"))
+    return verdicts(record)
+
+
+def test_attacks_are_seen_and_cost_nothing() -> None:
+    fine = attacked()
+    assert fine["attacks.seen"] and fine["attacks.gap"]
+    assert not attacked("not counted: upf:packet_duplicate +0 of 1")["attacks.seen"]
+    assert not attacked(gap=(0.9, 2.0))["attacks.gap"]
+
+
+def test_a_run_without_attacks_has_seen_none() -> None:
+    record = good()
+    record.scenario = replace(record.scenario, checks=("attacks.seen", "attacks.gap"))
+    assert not verdicts(record)["attacks.seen"] and not verdicts(record)["attacks.gap"]
 
 
 def test_an_error_fails_a_run_whose_checks_all_pass() -> None:
