@@ -8,6 +8,7 @@ PAGE = ROOT / "docs" / "conformance.md"
 TITLES = {
     "MP": "Multipath QUIC (RFC 10069)",
     "Q": "QUIC, DATAGRAM, HTTP datagrams and CONNECT-IP (RFC 9000, 9001, 9221, 9297, 9484)",
+    "R": "Attacks and faults",
     "PSK": "Failures of the handshake with an external PSK (RFC 9846, RFC 9001)",
 }
 HEAD = """# Conformance
