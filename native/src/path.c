@@ -426,6 +426,7 @@ void path_drop(struct path *p, uint64_t code, bool by_peer, int reason, uint64_t
         frames_repeat(c, &p->space, LEVEL_1RTT, LIMIT_FRAMES_QUEUED);
         path_resteer(p, now);
     }
+    frames_forsake(c, p->id);
     c->raises_owed++;
     conn_path_limit_raise(c);
 }

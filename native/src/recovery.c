@@ -134,6 +134,17 @@ static void frames_each(struct conn *c, struct sent *s, void (*fate)(struct conn
     }
 }
 
+/* Python's frames that wait for this path alone go nowhere any more: it is told that they are lost. */
+void frames_forsake(struct conn *c, uint32_t path)
+{
+    struct frame_queue *q = &c->queue[LEVEL_1RTT];
+    for (struct frame_ref **at = &q->head; c->state == CONN_OPEN && *at;)
+        if ((*at)->frame->path == path && !((*at)->frame->flags & FRAME_ENGINE))
+            frame_lost(c, queue_take(q, at));
+        else
+            at = &(*at)->next;
+}
+
 static void frame_drop(struct conn *c, struct frame_ref *r) { ref_put(c->e, r); }
 
 /* Puts the frames in flight of a space into the queue once more, without declaring them lost (RFC 9002 §6.2.4, RFC 10069

@@ -92,3 +92,15 @@ def test_a_peer_that_has_not_heard_of_an_abandonment_is_not_reset() -> None:
         s.run(2 * SECOND)
         assert [e.b for e in s.client.of_type(lib.EVENT_PATH_ABANDONED)] == [1]
         assert not s.client.of_type(lib.EVENT_CLOSED)
+
+
+def test_a_frame_that_waits_for_an_abandoned_path_comes_back_as_lost() -> None:
+    """It stood in the queue to the end of the connection, and its token came back never."""
+    with Simulator(6) as s:
+        conn, _ = s.connect()
+        path = s.open_path(conn, 1)
+        check(lib.conn_frame_send(s.client.endpoint, conn, 2, path, b"\x01", 1, 777, 0))
+        check(lib.path_abandon(s.client.endpoint, conn, path, 0))
+        s.run(SECOND)
+        assert [e.type for e in s.client.events if e.token == 777] == [lib.EVENT_LOST]
+        assert not s.client.of_type(lib.EVENT_CLOSED)
