@@ -4,7 +4,12 @@
  * One rule differs, on purpose. The draft takes a loss rate above 2 % for congestion; on a radio access 5 % may be noise,
  * and then it gives up much of the bandwidth. Here 2 % counts while there is a queue (no RTT of the last round trip was
  * below 1.5 times the minimum); without one, a loss is congestion only above 10 % of what was in flight: more than noise, less than
- * the 20 % that probing with a gain of 1.25 loses at a very short queue. A CE mark counts as such a loss. */
+ * the 20 % that probing with a gain of 1.25 loses at a very short queue. A CE mark counts as such a loss.
+ *
+ * And one is added: an access changes its delay (handover, another gateway). A minimum of before that is too low makes the
+ * window too small, the bandwidth seen shrinks with it, and the draft's filter forgets only after 10 s. What is in flight,
+ * two bandwidth-delay products at most, cannot by itself make the RTT more than twice the minimum: STALE_ROUNDS round trips above
+ * 2.5 times are taken as a sign to measure it at once; if it has doubled, the search for bandwidth begins anew. */
 #include "core.h"
 
 enum state { STARTUP, DRAIN, PROBE_DOWN, PROBE_CRUISE, PROBE_REFILL, PROBE_UP, PROBE_RTT };
@@ -28,6 +33,9 @@ static const struct { double pacing, cwnd; } gains[] = {    /* draft §2.4, §5.
 #define FULL_BW_ROUNDS 3
 #define RENO_ROUNDS_MOST 63
 #define EXTRA_ROUNDS 5                  /* two windows of it: the draft's filter of 10 round trips */
+#define DRAIN_ROUNDS 4                  /* no longer, whatever is in flight */
+#define STALE_RTT 2.5
+#define STALE_ROUNDS 4
 #define PROBE_RTT_INTERVAL (5000 * MS)
 #define PROBE_RTT_DURATION (200 * MS)
 #define MIN_RTT_LENGTH (10000 * MS)
@@ -167,6 +175,9 @@ static void round_update(struct bbr *b, const struct cc_ack *a, const struct del
     round_begin(b, d);
     b->rounds_since_probe++;
     b->last_round_rtt = b->round_rtt;
+    b->drain_rounds += b->state == DRAIN;
+    bool high = is_probe_bw(b) && b->last_round_rtt != NEVER && (double)b->last_round_rtt > STALE_RTT * (double)b->min_rtt;
+    b->stale_rounds = high ? b->stale_rounds + 1 : 0;
     b->round_rtt = NEVER;
 }
 
@@ -336,7 +347,17 @@ static void probe_rtt_exit(struct congestion *cc, const struct delivery *d, uint
     b->probe_rtt_stamp = now;
     cc->cwnd = max64(cc->cwnd, b->prior_cwnd);
     bounds_short_reset(b);
+    if (b->stale && (b->probe_rtt_min == NEVER || b->probe_rtt_min / 2 > b->min_rtt)) {
+        b->full_reached = false;
+        b->inflight_long = NEVER;
+        full_bw_reset(b);
+    }
+    b->min_rtt = b->probe_rtt_min;      /* what was measured with little in flight */
+    b->min_rtt_stamp = now;
+    b->stale = false;
+    b->stale_rounds = 0;
     if (!b->full_reached) {
+        b->drain_rounds = 0;
         b->state = STARTUP;
         return;
     }
@@ -349,7 +370,9 @@ static void min_rtt_update(struct congestion *cc, const struct cc_ack *a, struct
     struct bbr *b = &cc->u.bbr;
     if (a->rtt_restart)
         b->min_rtt = b->probe_rtt_min = NEVER;
-    bool expired = a->now > b->probe_rtt_stamp + PROBE_RTT_INTERVAL && b->probe_rtt_min != NEVER;
+    b->stale |= b->stale_rounds >= STALE_ROUNDS && b->state != PROBE_RTT;
+    bool expired = (a->now > b->probe_rtt_stamp + PROBE_RTT_INTERVAL || (b->stale && b->state != PROBE_RTT)) &&
+                   b->probe_rtt_min != NEVER;
     if (a->rtt && (a->rtt < b->probe_rtt_min || expired)) {
         b->probe_rtt_min = a->rtt;
         b->probe_rtt_stamp = a->now;
@@ -451,7 +474,7 @@ static void acked(struct congestion *cc, const struct cc_ack *a, struct delivery
     full_bw_check(b, a->sample);
     if (b->state == STARTUP && b->full_reached)
         b->state = DRAIN;
-    if (b->state == DRAIN && a->in_flight <= inflight(cc, bw(b), 1.0))
+    if (b->state == DRAIN && (a->in_flight <= inflight(cc, bw(b), 1.0) || b->drain_rounds >= DRAIN_ROUNDS))
         probe_down(cc, d, a->now);
     cycle_update(cc, a, d);
     min_rtt_update(cc, a, d);

@@ -62,8 +62,9 @@ struct cubic {
 
 struct bbr {
     uint8_t state, ack_phase;
-    bool round_start, loss_round_start, congested_in_round, full_reached, full_now, probing, restart, probe_rtt_round_done;
-    uint32_t full_count, rounds_since_probe, probe_up_rounds, extra_rounds, round_losses;
+    bool round_start, loss_round_start, congested_in_round, full_reached, full_now, probing, restart, probe_rtt_round_done, stale;
+    uint32_t full_count, rounds_since_probe, probe_up_rounds, extra_rounds, round_losses, drain_rounds,
+        stale_rounds;
     uint64_t random;
     uint64_t next_round_delivered, loss_round_delivered, round_lost_from, round_delivered_from;
     uint64_t max_bw[2], full_bw, bw_latest, bw_short;                   /* bytes/s; *_short: NEVER = no bound */

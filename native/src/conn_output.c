@@ -200,6 +200,8 @@ static uint8_t *build_finish(struct build *b, uint64_t now)
     if (r->flags & SENT_ELICITING)
         r->flags |= SENT_IN_FLIGHT;
     r->flags |= SENT_APP_LIMITED;       /* control packets do not make the window grow */
+    if (!b->path->queue_packets)        /* nor do they show how fast the path is */
+        delivery_app_limited(&b->path->delivery, b->path->rec.in_flight);
     recovery_sent(b->path, b->space, r, now);
     if (r->flags & SENT_ELICITING && !c->idle_restarted) {
         c->idle_restarted = true;       /* RFC 9000 §10.1: the first since something came */

@@ -160,7 +160,7 @@ struct pmtud {
     uint64_t large_since;               /* when the first of large_lost was found lost */
     uint64_t next;                      /* when to send the probe, or to search again; NEVER while one is on its way */
 };
-struct pacer { int64_t tokens; uint64_t updated, until; };
+struct pacer { int64_t tokens; uint64_t updated, until; };      /* until: 0 unless something waits for it */
 /* Bytes that may go now; when 0, pacer->until is the time of the next release. */
 int64_t pacer_allowance(struct pacer *p, uint64_t rate, uint64_t size, uint64_t now);
 static inline void pacer_sent(struct pacer *p, uint64_t bytes) { p->tokens -= (int64_t)bytes; }

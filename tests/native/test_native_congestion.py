@@ -8,7 +8,7 @@ import pytest
 from congestion_flows import CONTROLLERS, OUTER, SIZE, Bottleneck, jain
 
 from native import ffi, lib
-from native.sim import MS, SECOND, Node, Simulator, check
+from native.sim import BALANCED, MS, SECOND, Node, Simulator, check, udp4
 
 CUBIC, NEWRENO, BBR, LIA = (CONTROLLERS[name] for name in ("cubic", "newreno", "bbr", "lia"))
 
@@ -128,3 +128,30 @@ def test_controller_can_be_changed_under_load(links: list[Bottleneck]) -> None:
     for which in (BBR, LIA, NEWRENO, CUBIC):
         check(lib.conn_congestion_control_set(link.sim.client.endpoint, flow.conn, which))
         assert link.run(SECOND, SECOND)[0] >= 0.85 * 10e6 * SIZE / OUTER
+
+
+@pytest.mark.parametrize("name", ["cubic", "bbr"])
+def test_an_access_that_changes_its_delay_is_followed(name: str, links: list[Bottleneck]) -> None:
+    """A handover: BBR forgot a minimum that was too low only after 10 s, and its window shrank meanwhile."""
+    link = Bottleneck(20e6, 5 * MS)
+    links.append(link)
+    link.add(CONTROLLERS[name])
+    link.run(2 * SECOND, SECOND)
+    for delay in (30, 5):
+        for number in range(2):
+            link.sim.shape(number, delay=delay * MS)
+        (goodput,) = link.run(2 * SECOND, 3 * SECOND)
+        assert goodput >= 0.75 * link.rate * SIZE / OUTER
+
+
+def test_bbr_finds_the_rate_though_the_minimum_of_the_handshake_was_too_low() -> None:
+    with Simulator(88, client={"congestion_control": BBR}) as sim:
+        sim.shape(0, delay=5 * MS)
+        conn, peer = sim.connect()
+        sim.tunnel(conn, peer, [BALANCED])
+        sim.shape(0, delay=20 * MS, rate=100e6)
+        sim.every(MS, sim.now + 4 * SECOND, lambda: [sim.inner(sim.client, udp4(SIZE)) for _ in range(9)] and None)
+        sim.run(2 * SECOND)
+        before = len(sim.server.inner)
+        sim.run(SECOND)
+        assert len(sim.server.inner) - before > 8500

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from native import lib
 from native.sim import BALANCED, MS, SECOND, Simulator, serial_of, udp4
 
 
@@ -176,3 +177,51 @@ def test_one_who_only_receives_learns_the_rtt_and_forgets_what_is_told() -> None
         before = s.server.stats(peer).packets_sent
         s.run(9 * SECOND)
         assert s.server.stats(peer).packets_sent - before <= 3
+
+
+def bursts(sim: Simulator) -> dict[int, int]:
+    """Octets that the client sends on link 0 in each instant, filled by the tap."""
+    at: dict[int, int] = {}
+
+    def tap(direction: int, link: int, data: bytes) -> bytes:
+        if direction == 0 and len(data) > 200:
+            at[sim.now] = at.get(sim.now, 0) + len(data)
+        return data
+
+    sim.tap = tap
+    return at
+
+
+@pytest.mark.parametrize("control", range(lib.CC_COUNT))
+def test_what_leaves_at_once_is_bounded(control: int) -> None:
+    """A millisecond at the pacing rate under load; ten packets or a millisecond when a whole queue comes after idle time."""
+    with Simulator(86, client={"congestion_control": control}) as s:
+        conn, _ = single(s, rate=100e6, delay=20 * MS)
+        load(s, 2 * SECOND, 9)
+        s.run(SECOND)
+        at = bursts(s)
+        rate = 0
+        for _ in range(20):
+            s.run(50 * MS)
+            rate = max(rate, s.client.paths(conn)[0].pacing_rate)
+        assert len(at) > 200
+        assert max(at.values()) <= rate / 1000 + 2 * 1340
+        s.run(2 * SECOND)  # the load is over
+        at.clear()
+        for i in range(200):
+            s.inner(s.client, udp4(1280, serial=i))
+        s.run(50 * MS)
+        assert sum(at.values()) > 100 * 1280
+        rate = s.client.paths(conn)[0].pacing_rate
+        assert max(at.values()) <= max(10 * 1340, rate / 1000) + 1340
+
+
+def test_idle_ends_ask_for_no_time() -> None:
+    """Whatever the controller: without traffic nothing but keep-alive and the idle time-out is due."""
+    for control in range(lib.CC_COUNT):
+        with Simulator(87, client={"congestion_control": control}, server={"congestion_control": control}) as s:
+            single(s, rate=50e6)
+            load(s, SECOND, 2)
+            s.run(4 * SECOND)
+            for node in (s.client, s.server):
+                assert lib.endpoint_deadline(node.endpoint) - s.now > SECOND // 2
