@@ -15,7 +15,7 @@ from lab.inspect_follow import HEADING as FOLLOW_HEADING
 from lab.inspect_follow import Follower, flow_filter, follow_summary, line_document, line_text
 from lab.inspect_paths import PathStats, path_lines
 from lab.inspect_rows import HEADING, Filter, Inspection, row_document, row_line
-from lab.inspect_run import read_run
+from lab.inspect_run import RunRecord
 from lab.inspect_stats import InspectError, find_capture, inspect_stats, verify_capture
 from lab.inspect_track import Tracker
 from lab.inspect_why import Explainer, summary, why_document, why_lines
@@ -83,15 +83,14 @@ def main(argv: list[str]) -> int:
         return code
 
 
-def filter_of(arguments: argparse.Namespace, path: Path) -> Filter:
+def filter_of(arguments: argparse.Namespace, run: RunRecord) -> Filter:
     """What the options ask for. Misuse names what they got wrong."""
     wanted = Filter(arguments.path, arguments.frame)
     if arguments.inner is not None:
         wanted.inner = compile_expression(arguments.inner)
     if arguments.between is not None:
-        run = read_run(path)
         if not run.events:
-            raise Misuse(f"--between needs the events of a run beside {path}: there is no events.jsonl")
+            raise Misuse("--between needs the events of a run: there is no events.jsonl beside the capture")
         if run.start_ns is None:
             raise Misuse("--between: the run does not tell when its capture began (event capture_started): it is from an older mpq")
         first = run.moment(arguments.between[0])
@@ -111,7 +110,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _print_packet(inspection, arguments)
     if arguments.stats:
         return _print_stats(inspection, arguments.json)
-    wanted = filter_of(arguments, inspection.path)
+    wanted = filter_of(arguments, inspection.run)
     if arguments.follow is not None:
         return _print_follow(inspection, wanted, arguments)
     if arguments.dropped:
@@ -135,7 +134,7 @@ def _print_packet(inspection: Inspection, arguments: argparse.Namespace) -> int:
 
 def _print_stats(inspection: Inspection, as_json: bool) -> int:
     figures: PathStats | None = None
-    run = read_run(inspection.path)
+    run = inspection.run
     for packet, access in inspection.packets():
         if figures is None:
             figures = PathStats(run, inspection.connections)
@@ -189,7 +188,7 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
     chosen.one_flow()
     if not chosen.flows:
         raise InspectError(f"no inner packet of {inspection.path} is of {arguments.follow}")
-    follower, run, shown = Follower(test), read_run(inspection.path), 0
+    follower, run, shown = Follower(test), inspection.run, 0
     tracker = Tracker(run)
     start_ns = inspection.start_ns or 0
     sys.stdout.write('{"packets": [' if arguments.json else FOLLOW_HEADING + "\n")
@@ -234,7 +233,7 @@ def _follow_words(document: dict[str, Any]) -> list[str]:
 
 
 def _print_dropped(inspection: Inspection, wanted: Filter, as_json: bool) -> int:
-    run = read_run(inspection.path)
+    run = inspection.run
     tracker = Tracker(run)
     for packet, access in inspection.packets():
         tracker.add(packet, access)
@@ -248,8 +247,8 @@ def _print_dropped(inspection: Inspection, wanted: Filter, as_json: bool) -> int
 def _print_graph(inspection: Inspection, wanted: Filter, arguments: argparse.Namespace) -> int:
     from lab.inspect_graph import graph_messages, graph_svg, graph_text
 
-    messages, left_out = graph_messages(inspection.path, inspection.keylog, read_run(inspection.path), wanted)
-    start_ns = messages[0].time_ns if messages else 0
+    messages, left_out = graph_messages(inspection.path, inspection.keylog, inspection.run, wanted)
+    start_ns = inspection.start_ns or (messages[0].time_ns if messages else 0)
     if arguments.svg is not None:
         Path(arguments.svg).write_text(graph_svg(messages, start_ns, f"mpq inspect --flow-graph {inspection.path.parent.name}"))
     if arguments.json:

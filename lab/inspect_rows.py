@@ -12,6 +12,7 @@ from lab.capture_scan import INNER_INTERFACE, NAS_INTERFACE, CaptureDecryptor, S
 from lab.decrypt import ClearPacket
 from lab.decrypt_connection import Connection
 from lab.decrypt_nas import PORTS, NasReader, load_nas_keys
+from lab.inspect_run import read_run
 from lab.inspect_stats import Stats, find_keylog
 from lab.packets.link import TCP, UDP, ip_words
 from lab.packets.pfcp_plain import PFCP_PORT, pfcp_words
@@ -80,7 +81,8 @@ class Inspection:
         self.stats = Stats()
         self.problem = ""
         self.unreadable = 0
-        self.start_ns: int | None = None        # of the first packet that could be shown
+        self.run = read_run(path)
+        self.start_ns = self.run.start_ns       # second 0 of what is shown: the run's; else the first packet's
         self.connections: list[Connection] = []
         self.progress: Callable[[int], None] | None = None
 

@@ -1,0 +1,91 @@
+"""docs/debugging.md: every command of the page, in its order, against one run of its scenario; and what the page claims of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mpq_kit import ROOT, Done, Mpq
+
+PAGE = ROOT / "docs" / "debugging.md"
+FILES = ("clear.pcapng", "procedure.svg")       # the page writes them where the reader is
+pytestmark = pytest.mark.system
+
+
+def commands() -> list[list[str]]:
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        found += [shlex.split(line[2:]) for line in block.splitlines() if line.startswith("$ ")]
+    return found
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Done]]:
+    """Each command of the page as a user runs it, and the document of those that have one."""
+    one = Mpq(tmp_path_factory.mktemp("debugging"))
+    try:
+        out: dict[str, Done] = {}
+        for number, command in enumerate(commands()):
+            assert command[0] == "mpq"
+            arguments = [str(ROOT / a) if a.startswith("docs/") else str(one.place / a) if a in FILES else a for a in command[1:]]
+            done = out[shlex.join(command[1:])] = one(*arguments)
+            assert done.code == 0, f"{shlex.join(command)}: {done.err}"
+            if number:
+                again = one(*arguments, "--json")
+                out[shlex.join([*command[1:], "--json"])] = again
+                json.loads(again.out)
+        out["directory"] = Done(0, str(one.place), "")
+        yield out
+    finally:
+        one.end()
+
+
+def test_the_page_has_commands_of_every_view() -> None:
+    words = {word for command in commands() for word in command}
+    assert {"run", "--stats", "--dropped", "--between", "--path", "--frame", "--inner", "--follow", "--packet", "--export",
+            "--flow-graph", "--svg", "--limit"} <= words
+
+
+def test_every_packet_is_in_clear_and_every_loss_explained(answers: dict[str, Done]) -> None:
+    stats = answers["inspect --stats --json"].document
+    assert stats["packets"] == stats["decrypted"] > 1000
+    assert max(stats["paths"].values(), key=lambda path: path["up"]["lost"])["access"][0] == "wifi"
+    dropped = answers["inspect --dropped --json"].document
+    assert dropped["lost"] > 10
+    assert any(reason.startswith("wire: cut of wifi") for reason in dropped["reasons"])
+    assert dropped["reasons"].get("not explained", 0) <= 0.02 * dropped["lost"]
+
+
+def test_the_flow_is_followed_onto_the_other_path(answers: dict[str, Done]) -> None:
+    (command,) = [name for name in answers if "--follow" in name and name.endswith("--json")]
+    told = answers[command].document
+    assert {one["access"] for one in told["per_path"]} == {"wifi", "3gpp"}
+    assert told["path_switches"] >= 1 and told["order"]["up: sent again by TCP"] > 0
+    assert any("cut of wifi" in reason for reason in told["lost"])
+
+
+def test_the_ladder_has_the_whole_procedure(answers: dict[str, Done]) -> None:
+    messages = answers["inspect --flow-graph --json"].document["messages"]
+    order = [m["text"] for m in messages]
+
+    def at(part: str) -> int:
+        return next(i for i, text in enumerate(order) if part in text)
+
+    steps = [
+        "REGISTRATION REQUEST", "PDU SESSION ESTABLISHMENT REQUEST", "[MPQUIC Key Request]", "POST MPQUIC key request, initial",
+        "derives K_MPQUIC generation 1", "installs key generation 1", "Initial: ClientHello", "HANDSHAKE_DONE",
+        "HEADERS (CONNECT-IP)", "the lab cuts wifi", "the lab restores wifi", "derives K_MPQUIC generation 2",
+        "connection of key generation 1 is closed"]
+    places = [at(step) for step in steps]
+    assert places == sorted(places)
+    rekey = answers["inspect --flow-graph --between step:rekey event:ue.connection_closed"].out
+    assert "generation 2" in rekey and "REGISTRATION REQUEST" not in rekey
+
+
+def test_files_are_written(answers: dict[str, Done]) -> None:
+    place = Path(answers["directory"].out)
+    assert (place / "procedure.svg").read_text().startswith("<svg") and (place / "clear.pcapng").stat().st_size > 10_000
