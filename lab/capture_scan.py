@@ -26,6 +26,7 @@ INNER_INTERFACE, NAS_INTERFACE = "tunnel-inner", "n1-deciphered"        # of a c
 WINDOW = 1 << 20                # octets of the file that are looked at at once; grows to one block where that is larger
 ROWS = 4096                     # packets that one call gives
 ROW = struct.Struct("=4Q12I")
+SLACK = 64                      # behind the last packet: vector code may look there
 PROGRESS_OCTETS = 32 << 20
 
 
@@ -204,7 +205,7 @@ class _ClearReader:
     def scan(self, window: Window, number: int) -> tuple[Iterator[Any], int, int]:
         """Rows, octets done, packets so far."""
         if len(self.text) < len(window.data):
-            self.text = bytearray(len(window.data))
+            self.text = bytearray(len(window.data) + SLACK)
         size = window.end - window.start
         if not size:
             return iter(()), 0, number
@@ -223,7 +224,8 @@ class _ClearReader:
                 continue
             by_client, path = connection.cids[cid]
             stream, space = self._stream(connection, not by_client), self._space(connection, not by_client, path)
-            lib.clear_reader_cid(self._reader, cid, stream[0], space, path)
+            if space >= 0:
+                lib.clear_reader_cid(self._reader, cid, stream[0], space, path)
         while decryptor.opened:
             index, up, path = decryptor.opened.pop()
             connection = decryptor.connections[index]
@@ -234,7 +236,8 @@ class _ClearReader:
                 lib.clear_reader_keys(self._reader, stream[0], keys.suite, *keys.raw(), generation & 1)
                 stream[1] = generation
             number = self._space(connection, up, path)
-            lib.clear_reader_largest(self._reader, number, self.spaces[number][3].largest)
+            if number >= 0:
+                lib.clear_reader_largest(self._reader, number, self.spaces[number][3].largest)
 
     def _stream(self, connection: Connection, up: bool) -> list[int]:
         stream = self._streams.get((connection.index, up))
@@ -243,9 +246,13 @@ class _ClearReader:
         return stream
 
     def _space(self, connection: Connection, up: bool, path: int) -> int:
+        """Its number in the engine; -1 when there are too many: Python goes on with that one."""
         space = connection.space("1rtt", up, path)
         if space.native < 0:
-            space.native = lib.clear_reader_space(self._reader)
+            number = lib.clear_reader_space(self._reader)
+            if number < 0:
+                return -1
+            space.native = number
             self.spaces.append((connection, up, path, space))
         return space.native
 

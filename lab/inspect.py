@@ -17,7 +17,7 @@ from lab.inspect_paths import PathStats, path_lines
 from lab.inspect_rows import HEADING, Filter, Inspection, row_document, row_line
 from lab.inspect_run import RunRecord
 from lab.inspect_stats import InspectError, find_capture, inspect_stats, verify_capture
-from lab.inspect_track import Tracker
+from lab.inspect_track import Loss, Tracker
 from lab.inspect_why import Explainer, summary, why_document, why_lines
 from lab.packets.frames import FRAME_NAMES
 from lab.verbs.common import Parser
@@ -191,32 +191,29 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
     follower, run, shown = Follower(test), inspection.run, 0
     tracker = Tracker(run)
     start_ns = inspection.start_ns or 0
+    lost: set[Loss] = set()
     sys.stdout.write('{"packets": [' if arguments.json else FOLLOW_HEADING + "\n")
 
     def show(last: bool = False) -> None:
         nonlocal shown
         for line in follower.lines(last):
+            if line.sent is not None and line.sent.lost is not None:
+                lost.add(line.sent.lost)
             if arguments.limit is None or shown < arguments.limit:
                 text = json.dumps(line_document(line, start_ns)) if arguments.json else line_text(line, start_ns) + "\n"
                 sys.stdout.write((", " if shown and arguments.json else "") + text)
                 shown += 1
 
-    mine: set[tuple[int, int, int]] = set()         # connection, path, number of the uplink packets of the flow
     inspection = Inspection(inspection.path, arguments.keys)
     for packet, access in inspection.packets():
         sent = tracker.add(packet, access)
         if wanted.packet(packet):
-            before = follower.flows.total()
             follower.add(packet, access, sent)
-            if packet.up and follower.flows.total() > before:
-                assert packet.connection is not None and packet.path is not None and packet.number is not None
-                mine.add((packet.connection, packet.path, packet.number))
         show()
     tracker.finish()
     show(last=True)
     explained = Explainer(run).explain(list(tracker.losses))
-    lost = summary([e for e in explained if e.loss.up and (e.loss.connection, e.loss.path, e.loss.number) in mine])
-    document = follow_summary(follower, lost)
+    document = follow_summary(follower, summary([one for one in explained if one.loss in lost]))
     if arguments.json:
         print("], " + json.dumps(document)[1:])
     else:
@@ -240,7 +237,8 @@ def _print_dropped(inspection: Inspection, wanted: Filter, as_json: bool) -> int
     tracker.finish()
     explained = [one for one in Explainer(run).explain(list(tracker.losses))
                  if (wanted.path is None or one.loss.path == wanted.path) and wanted.time(one.loss.from_ns)]
-    print(json.dumps(why_document(explained)) if as_json else "\n".join(why_lines(explained)))
+    more = tracker.losses_more
+    print(json.dumps(why_document(explained, more)) if as_json else "\n".join(why_lines(explained, more)))
     return _end(inspection)
 
 

@@ -19,6 +19,7 @@ from lab.packets.frames import Ack, PathAck
 OPEN_MAX = 16384                # packets of a space whose fate is not known: the oldest is given up
 GAP_MAX = 4096                  # more numbers missing at once are a gap of the capture
 PACKET_THRESHOLD = 3            # RFC 9002 §6.1.1
+LOSSES_MAX = 1_000_000          # that are told one by one
 RECENT_MAX = 16384              # numbers of a space that are remembered, to see one twice
 ACK_BITS = 1 << 0x02 | 1 << 0x03 | 1 << 0x3E | 1 << 0x3F
 
@@ -81,6 +82,7 @@ class Tracker:
         self.spaces: dict[tuple[int, int, bool], Space] = {}
         self.losses: deque[Loss] = deque()
         self.newly: list[tuple[Sent, int, int]] = []    # newest that the last packet acknowledged: packet, path, raw ACK delay
+        self.losses_more = 0
         self._run = run
         self._windows = run.windows()
 
@@ -178,10 +180,16 @@ class Tracker:
             space.unknown += 1
             return
         sent.lost = Loss(space.connection, space.path, True, sent.number, space.access, sent.time_ns, sent.doubted_ns, sent.record)
-        self.losses.append(sent.lost)
+        self._keep(sent.lost)
 
     def _lose(self, space: Space, number: int, bounds: tuple[int, int]) -> None:
-        self.losses.append(Loss(space.connection, space.path, False, number, space.access, *bounds))
+        self._keep(Loss(space.connection, space.path, False, number, space.access, *bounds))
+
+    def _keep(self, loss: Loss) -> None:
+        if len(self.losses) < LOSSES_MAX:
+            self.losses.append(loss)
+        else:
+            self.losses_more += 1
 
     def finish(self) -> None:
         """The capture has ended: what is open and doubted is lost."""

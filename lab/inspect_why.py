@@ -138,16 +138,16 @@ def summary(explained: list[Explained]) -> dict[str, int]:
     return dict(Counter(one.reason for one in explained).most_common())
 
 
-def why_document(explained: list[Explained]) -> dict[str, Any]:
-    """`mpq inspect --dropped --json`."""
-    return {"lost": len(explained), "reasons": summary(explained), "packets": [
+def why_document(explained: list[Explained], more: int) -> dict[str, Any]:
+    """`mpq inspect --dropped --json`. more: losses beyond those that are told one by one."""
+    return {"lost": len(explained), "not_told": more, "reasons": summary(explained), "packets": [
         {"t": one.t, "connection": one.loss.connection, "path": one.loss.path, "access": one.loss.access,
          "direction": "up" if one.loss.up else "down", "pn": one.loss.number, "record": one.loss.record or None,
          "reason": one.reason} for one in explained]}
 
 
-def why_lines(explained: list[Explained]) -> list[str]:
-    lines = [f"{len(explained)} packets were lost on their way"]
+def why_lines(explained: list[Explained], more: int) -> list[str]:
+    lines = [f"{len(explained)} packets were lost on their way" + (f", and {more} more, too many to tell" if more else "")]
     lines += [f"  {count:>6}  {reason}" for reason, count in summary(explained).items()]
     if explained:
         lines.append(f"{'time/s':>11} {'dir':<4} {'path':>4} {'pn':>8} {'No.':>8} {'access':<10} reason")

@@ -132,6 +132,24 @@ def test_same_packets_when_packets_are_missing_and_out_of_order() -> None:
         same(out.getvalue(), keylog)
 
 
+def test_more_spaces_than_the_engine_keeps_are_read_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = capture_scan.lib.clear_reader_space
+
+    class Few:
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        def clear_reader_space(self, reader: object) -> int:
+            self.count = getattr(self, "count", 0) + 1
+            return int(taken(reader)) if self.count <= 2 else -4
+
+    real = capture_scan.lib
+    capture, keylog = events()
+    monkeypatch.setattr(capture_scan, "lib", Few())
+    reader = same(capture, keylog)
+    assert 0 < reader.by_clear_reader < 60
+
+
 def test_two_sections_and_interfaces_that_come_late() -> None:
     first, keylog = two_paths(10)
     second, other = events(seed=3)

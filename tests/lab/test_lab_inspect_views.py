@@ -15,7 +15,7 @@ import pytest
 from synthetic_capture import Capture, Talk, http_datagram, tcp4, two_paths, udp4
 from test_lab_inspect import run_directory
 
-from lab import inspect
+from lab import inspect, inspect_track
 from lab.inspect_paths import Distribution
 from lab.packets import frames as f
 from lab.pcapng import PcapngReader
@@ -178,6 +178,14 @@ def test_records_that_do_not_read_take_nothing_down(losses: str, capsys: pytest.
     for view in (["--dropped"], ["--stats"], ["--flow-graph"], ["--follow", "tcp"]):
         assert inspect.main([losses, *view, "--json"]) == 0
         json.loads(capsys.readouterr().out)
+
+
+def test_losses_beyond_the_limit_are_counted(
+        losses: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspect_track, "LOSSES_MAX", 3)
+    told = document(capsys, losses, "--dropped")
+    assert (told["lost"], told["not_told"]) == (3, 4)
+    assert "4 more" in text(capsys, losses, "--dropped")
 
 
 # ---- figures per path -------------------------------------------------------------------------------------------------
