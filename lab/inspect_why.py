@@ -18,6 +18,7 @@ WIRE_REASONS = ("queue", "loss", "cut")
 REASON_WORDS = {"queue": "wire: its queue was full", "loss": "wire: lost by chance", "cut": "wire: cut"}
 UNDER_WAY_S = 0.25              # how long after it was sent a packet may still reach the place where it is dropped
 NOT_EXPLAINED = "not explained"
+OMITTED = "likely no loss: a number that the sender left out, to catch acknowledgements of what was not sent (RFC 9000 §21.4)"
 NO_COUNTERS = "not explained: the capture has no run with counters beside it"
 # Counters of the receiving engine behind which an outer packet may have vanished; sending ones come under `udp_send_failed`.
 RECEIVER = ("udp_receive_overflow", "auth_failed", "cid_unknown", "keys_unavailable", "path_limit", "path_abandoned",
@@ -76,7 +77,16 @@ class Explainer:
         return out
 
     def explain(self, losses: list[Loss]) -> list[Explained]:
-        return [self._one(loss) for loss in sorted(losses, key=lambda loss: (loss.from_ns, loss.path, loss.number))]
+        ordered = sorted(losses, key=lambda loss: (loss.from_ns, loss.path, loss.number))
+        numbers = {(loss.connection, loss.path, loss.number) for loss in ordered if not loss.up}
+        out = []
+        for loss in ordered:
+            one = self._one(loss)
+            beside = any((loss.connection, loss.path, loss.number + step) in numbers for step in (-1, 1))
+            if one.reason == NOT_EXPLAINED and not loss.up and not beside:
+                one = Explained(loss, one.t, OMITTED)       # a burst has neighbours, and a wire counts what it drops
+            out.append(one)
+        return out
 
     def _one(self, loss: Loss) -> Explained:
         way = "up" if loss.up else "down"

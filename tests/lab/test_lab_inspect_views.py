@@ -180,6 +180,18 @@ def test_records_that_do_not_read_take_nothing_down(losses: str, capsys: pytest.
         json.loads(capsys.readouterr().out)
 
 
+def test_a_single_number_that_nothing_dropped_was_left_out_by_its_sender(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = Scene(tmp_path)
+    scene.sample()
+    for i in range(20):
+        scene.down(1, segment(i), captured=i not in (5, 11, 12))
+    scene.sample()
+    told = document(capsys, scene.write(), "--dropped")
+    assert [(p["pn"], p["reason"].split(":")[0]) for p in told["packets"]] == [
+        (6, "likely no loss"), (12, "not explained"), (13, "not explained")]
+
+
 def test_losses_beyond_the_limit_are_counted(
         losses: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspect_track, "LOSSES_MAX", 3)
