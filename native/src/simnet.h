@@ -31,7 +31,7 @@ struct simnet {
     uint32_t heap_count, heap_capacity;
     uint64_t serial;
     bool moved;                         /* something happened since the last SIMNET_STEP */
-    bool tapped, tap_waits, tap_inner;
+    bool tapped, tap_waits, tap_inner, unchecked;
     struct simnet_tapped tap;
     struct address tap_remote;
     struct simnet_state state;
