@@ -34,7 +34,7 @@ class N4(asyncio.DatagramProtocol):
         self._events = events
         self._counters = counters
         self._clock = clock
-        self._transport: asyncio.DatagramTransport | None = None
+        self._transport: Any = None  # asyncio says no get_write_buffer_size of a DatagramTransport
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -74,6 +74,11 @@ class N4(asyncio.DatagramProtocol):
         if self._transport is None:
             return
         for data, peer in self._transactions.datagrams():
+            # what the kernel does not take now (answers to a flood from an address that nobody has fill its buffer until
+            # ARP gives up) must not be queued in front of the SMF's answers. PFCP repeats what is lost.
+            if self._transport.get_write_buffer_size():
+                self._counters.inc("n4.send_dropped")
+                continue
             self._transport.sendto(data, peer)
         if self._timer is not None:
             self._timer.cancel()
