@@ -444,7 +444,7 @@ void endpoint_receive(endpoint *e, uint32_t link, const struct address *remote, 
     if (e->counters[COUNTER_packets_received] == authentic && (usual || RULE(Q_31, true)) && reset_received(e, remote, tail))
         return;
     if (why >= 0)
-        e->counters[why]++;
+        counter_add_drop(e, why);
     if (why == COUNTER_cid_unknown && e->server && (first & 0xc0) == 0x40)      /* alone in its datagram */
         stateless_reset(e, link, remote, data, length);
 }

@@ -100,6 +100,8 @@ static bool ring_grow(struct space *s)
     struct sent *ring = calloc(capacity, sizeof *ring);
     if (!ring)
         return false;
+    for (uint32_t i = 0; i < capacity; i++)
+        ring[i].flags = SENT_ACKED;     /* of those before what the old ring held: an ACK must not find them as new */
     for (uint64_t pn = s->next_pn > s->capacity ? s->next_pn - s->capacity : 0; pn < s->next_pn; pn++)
         ring[pn & (capacity - 1)] = s->ring[pn & (s->capacity - 1)];
     free(s->ring);

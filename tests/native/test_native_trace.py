@@ -65,7 +65,8 @@ def balance(node: Node, conn: int, records: list[dict[str, Any]]) -> None:
     for path, book in books(records).items():
         sent, acked, lost = book["sent"], book["acked"], book["lost"]
         assert acked.keys() <= sent.keys() and lost.keys() <= sent.keys()
-        assert list(sent) == list(range(len(sent))), "every packet number, in order"
+        left_out = set(range(max(sent) + 1)) - sent.keys()  # on purpose, now and then (RFC 9000 §21.4)
+        assert list(sent) == sorted(sent) and len(left_out) <= 1 + len(sent) / 60, "packet numbers in order, next to none missing"
         open_octets = sum(d["raw"]["length"] for pn, d in sent.items() if pn not in acked and pn not in lost and in_flight(d))
         if path in paths and paths[path].state not in (lib.PATH_UNUSED, lib.PATH_ABANDONED):
             assert open_octets == paths[path].bytes_in_flight
