@@ -16,7 +16,7 @@ demo: setup
 	$(VENV)/bin/mpq run demo
 
 test: setup lint
-	$(PY) -m pytest tests
+	tests/suite.sh $(PY)
 
 setup:
 	@lab/provision.sh --quiet
