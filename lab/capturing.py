@@ -11,7 +11,7 @@ from lab.errors import LabError
 from native import ffi, lib
 
 SNAPLEN = 2048
-MAX_OCTETS = 64 << 20
+MAX_OCTETS = 96 << 20  # two wires full for the five seconds around a cut, its end and two re-keys, and some
 
 
 class Capture:

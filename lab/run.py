@@ -24,7 +24,7 @@ from lab.traffic import TrafficResult, run_traffic
 from node.errors import NodeError
 
 SETTLE_S = 0.3
-WINDOW_PHASE_S = 0.2  # of full packets at the start of a phase, and
+WINDOW_PHASE_S = 0.1  # of full packets (some 1,000) at the start of a phase, and
 WINDOW_STEP_S = 0.5  # before and after each step
 
 

@@ -7,9 +7,10 @@ set -u
 python=$1; shift
 system="tests/system tests/upf/test_upf_system.py"
 rest_out=$(mktemp)
-trap 'rm -f "$rest_out"' EXIT
+rest=
+trap '[ -z "$rest" ] || kill "$rest" 2>/dev/null; rm -f "$rest_out"' EXIT
 # shellcheck disable=SC2086
-nice -n 19 "$python" -m pytest tests $(printf -- '--ignore=%s ' $system) "$@" >"$rest_out" 2>&1 &
+nice -n 10 "$python" -m pytest tests $(printf -- '--ignore=%s ' $system) "$@" >"$rest_out" 2>&1 &
 rest=$!
 # shellcheck disable=SC2086
 "$python" -m pytest $system "$@"
