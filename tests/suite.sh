@@ -17,6 +17,7 @@ rest=$!
 system_code=$?
 wait "$rest"
 rest_code=$?
+rest=                           # it is over: nothing to end
 echo "--- all but whole-system runs:"
 cat "$rest_out"
 [ "$system_code" = 0 ] && [ "$rest_code" = 0 ]
