@@ -4,7 +4,7 @@
 #   lab/fresh.sh CACHE_DIR COPY_DIR -- COMMAND [ARG...]
 #
 # CACHE_DIR  keeps the pristine root file system (made once by debootstrap; 310 MB) and pip's download cache.
-# COPY_DIR   a work tree (git checkout) that is cloned to /root/src in the fresh system; the command starts there.
+# COPY_DIR   a work tree (git checkout) that is cloned to /srv/src in the fresh system; the command starts there.
 # Options by environment: FRESH_SUITE (bookworm), FRESH_MIRROR (this machine's), FRESH_KEEP=1 (keep the root afterwards),
 #   FRESH_WORKTREE=1 (copy the work tree as it lies instead of `git clone`), FRESH_TIMEOUT (seconds, default 1800; then
 #   exit code 137), FRESH_DEV_TUN_MODE (default 666, as udev gives on a real Debian host), FRESH_NO_PIP_CACHE=1.
@@ -48,9 +48,9 @@ trap cleanup EXIT
 if ! { grep -qw overlay /proc/filesystems && mount -t overlay -o "lowerdir=$base,upperdir=$run/up,workdir=$run/work" overlay "$root" 2>/dev/null; }; then
   cp -a "$base/." "$root/"
 fi
-mkdir -p "$cache/pip" "$root/root/.cache/pip"
-if [ -n "${FRESH_WORKTREE:-}" ]; then mkdir "$root/root/src"; tar -C "$src" -cf - . | tar -C "$root/root/src" -xf -
-else git clone -q --no-hardlinks "$src" "$root/root/src"; fi
+mkdir -p "$cache/pip" "$root/var/cache/pip"
+if [ -n "${FRESH_WORKTREE:-}" ]; then mkdir "$root/srv/src"; tar -C "$src" -cf - . | tar -C "$root/srv/src" -xf -
+else git clone -q --no-hardlinks "$src" "$root/srv/src"; fi
 
 # What the host needs to reach its package registries travels along: resolver, CA bundle, pip and apt settings.
 cp -L /etc/resolv.conf "$root/etc/resolv.conf" 2>/dev/null || :
@@ -74,10 +74,10 @@ timeout --foreground -s KILL "${FRESH_TIMEOUT:-1800}" \
   ln -s /proc/self/fd "$r/dev/fd"; ln -s fd/0 "$r/dev/stdin"; ln -s fd/1 "$r/dev/stdout"; ln -s fd/2 "$r/dev/stderr"
   mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts "$r/dev/pts"; ln -s pts/ptmx "$r/dev/ptmx"
   mount -t tmpfs -o mode=1777 shm "$r/dev/shm"; mount -t tmpfs -o mode=755 run "$r/run"
-  [ -n "$FRESH_NO_PIP_CACHE" ] || mount --bind "$FRESH_PIPCACHE" "$r/root/.cache/pip"
+  [ -n "$FRESH_NO_PIP_CACHE" ] || mount --bind "$FRESH_PIPCACHE" "$r/var/cache/pip"
   hostname fresh
   # pivot_root, not chroot: the kernel refuses user namespaces (`unshare --user`) to a chrooted process
   cd "$r"; mkdir -p .old; pivot_root . .old; umount -l /.old; rmdir /.old; cd /
-  exec /usr/bin/env -i HOME=/root USER=root TERM="${TERM:-dumb}" LANG=C.UTF-8 \
+  exec /usr/bin/env -i HOME=/root USER=root TERM="${TERM:-dumb}" LANG=C.UTF-8 PIP_CACHE_DIR=/var/cache/pip \
     PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "${@:1:$0}" \
-    bash -c '\''cd /root/src && exec "$@"'\'' fresh "${@:$(($0+1))}"' "${#pass[@]}" "${pass[@]}" "$@"
+    bash -c '\''cd /srv/src && exec "$@"'\'' fresh "${@:$(($0+1))}"' "${#pass[@]}" "${pass[@]}" "$@"
