@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from line import IDENTITY, KEY, SERVER, client_of, psk
-from test_mpquic_connection import BALANCED, DN, UE, packet
+from mpquic_rig import BALANCED, DN, UE, packet
 
 from mpquic.capsule import CapsuleReader
 from mpquic.connect_ip import ADDRESS_ASSIGN, CAPSULES, Assigned, Route, address_assign, decode_assign, route_advertisement

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from line import IDENTITY, KEY, SERVER, Line, psk
+from mpquic_rig import DN, UE, Proxy, packet, run
 from qlog_schema import check_event, check_events, check_first, records_of
-from test_mpquic_connection import DN, UE, Proxy, packet, run
 
 from mpquic import qlog_events
 from mpquic.endpoint import Endpoint, EndpointConfig
