@@ -73,7 +73,7 @@ static uint64_t on_datagram(struct context *x, const struct frame_in *f)
     x->c->stats.datagrams_received++;
     x->path->stats.datagrams_received++;
     x->path->stats.datagram_bytes_received += f->data_length;
-    tunnel_datagram(x->c, x->path, f->data, f->data_length, x->now);
+    tunnel_datagram(x->c, x->path, f->data, f->data_length);
     return 0;
 }
 

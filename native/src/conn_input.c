@@ -54,10 +54,9 @@ void conn_receive_closing(struct conn *c)
 
 /* ---- long headers */
 
-uint8_t *long_open(struct conn *c, struct aead_key *key, uint64_t largest, const struct long_header *h, uint8_t *packet,
+uint8_t *long_open(struct aead_key *key, uint64_t largest, const struct long_header *h, uint8_t *packet,
                    uint64_t *pn, size_t *payload_length, uint8_t *first)
 {
-    (void)c;
     uint64_t truncated;
     int n = aead_unmask(key, packet, h->pn_offset, &truncated);
     *first = packet[0];
@@ -145,7 +144,7 @@ void conn_receive_long(struct conn *c, const struct long_header *h, uint8_t *pac
     uint64_t pn;
     size_t length;
     uint8_t first;
-    uint8_t *payload = long_open(c, key, c->early[h->level].largest_recv, h, packet, &pn, &length, &first);
+    uint8_t *payload = long_open(key, c->early[h->level].largest_recv, h, packet, &pn, &length, &first);
     if (!payload) {
         not_authentic(c, h->level);
         return;
@@ -231,29 +230,29 @@ static bool phase_follow(struct conn *c, struct path *p, enum generation g, uint
     return true;
 }
 
-bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, size_t length, uint32_t link,
+void conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, size_t length, uint32_t link,
                         const struct address *remote, uint8_t ecn, uint64_t now)
 {
     endpoint *e = c->e;
     if (c->state != CONN_OPEN) {
         conn_receive_closing(c);
-        return true;
+        return;
     }
     struct path *p = path_find(c, cid->path);
     struct aead_key *hp = c->keys[LEVEL_1RTT].receive;
     if (!p || length < SHORT_HEADER + AEAD_TAG_LENGTH) {
         COUNT(e, datagram_short);
-        return true;
+        return;
     }
     if (!hp || RULE(Q_40, !c->handshake_complete)) {        /* RFC 9001 §5.7 */
         keep(c, LEVEL_1RTT, packet, length, link, ecn, now);
-        return true;
+        return;
     }
     /* Only the client opens paths, and only the client's address may change (RFC 10069 §3; RFC 9000 §9). */
     bool unused = p->state == PATH_UNUSED, moved = !unused && (link != p->link || !address_equal(remote, &p->remote));
     if (!c->server && (RULE(MP_21, unused) || RULE(Q_21, moved))) {
         COUNT(e, cid_unroutable_link);
-        return true;
+        return;
     }
     uint64_t truncated;
     size_t pn_offset = 1 + ENGINE_CID_LENGTH;
@@ -267,11 +266,11 @@ bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
     int got = short_open(c, &k, &g);
     if (got < 0) {
         not_authentic(c, LEVEL_1RTT);
-        return false;
+        return;
     }
     if (RULE(Q_10, space_is_duplicate(&p->space, pn))) {    /* only now: RFC 9000 §12.3, RFC 9001 §9.5 */
         COUNT(e, packet_duplicate);
-        return true;
+        return;
     }
     COUNT(e, packets_received);
     c->stats.packets_received++;
@@ -279,10 +278,10 @@ bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
     TRACE(e, trace_packet(p, TRACE_PACKET_RECEIVED, LEVEL_1RTT, pn, length, packet + k.header_length, (size_t)got, false));
     if (RULE(Q_13, first & 0x18)) {
         conn_fail(c, PROTOCOL_VIOLATION, 0, "reserved bits");       /* RFC 9000 §17.3.1 */
-        return true;
+        return;
     }
     if (!phase_follow(c, p, g, pn, now))
-        return true;
+        return;
     if (RULE(MP_90, true) || p->id == 0)    /* one idle timeout for all paths: RFC 10069 §5.9 */
         conn_idle_restart(c, now);
     if (RULE(MP_29, p->state == PATH_UNUSED))
@@ -290,13 +289,12 @@ bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
     bool eliciting = false, probing = true;
     bool largest = p->space.largest_recv == NONE || pn > p->space.largest_recv;
     if (!conn_frames(c, LEVEL_1RTT, p, cid, packet + k.header_length, (size_t)got, link, remote, &eliciting, &probing, now))
-        return true;
+        return;
     /* RFC 10069 §3.4.3: what comes late on an abandoned path is acknowledged at once */
     space_received(&p->space, pn, eliciting, ecn, p->state == PATH_ABANDONED ? 0 : e->config.max_ack_delay_ns,
                    p->rec.sampled ? p->rec.smoothed : 0, now);
     path_received(RULE(MP_35, true) ? p : c->paths[0], cid, link, remote, length, probing, largest, now);
     conn_ready(c);
-    return true;
 }
 
 /* ---- packets that waited for their keys */

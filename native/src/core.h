@@ -555,14 +555,13 @@ struct long_header {
     size_t token_length, pn_offset, length;           /* of the whole packet */
 };
 /* Opens a long packet in place with these keys: its payload, or NULL. */
-uint8_t *long_open(struct conn *c, struct aead_key *key, uint64_t largest, const struct long_header *h, uint8_t *packet,
+uint8_t *long_open(struct aead_key *key, uint64_t largest, const struct long_header *h, uint8_t *packet,
                    uint64_t *pn, size_t *payload_length, uint8_t *first);
 void conn_receive_long(struct conn *c, const struct long_header *h, uint8_t *packet, uint32_t link,
                        const struct address *remote, uint8_t ecn, uint64_t now);
 void conn_accept_payload(struct conn *c, const struct long_header *h, uint8_t first, uint64_t pn, const uint8_t *payload,
                          size_t length, uint32_t link, const struct address *remote, uint8_t ecn, uint64_t now);
-/* false when it is not authentic and nothing was done: it may be a stateless reset */
-bool conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, size_t length, uint32_t link,
+void conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, size_t length, uint32_t link,
                         const struct address *remote, uint8_t ecn, uint64_t now);
 void conn_receive_kept(struct conn *c, int level, uint64_t now);
 void conn_receive_closing(struct conn *c);
@@ -578,7 +577,7 @@ bool conn_seal_count(struct conn *c, uint32_t n, uint64_t now);     /* AEAD limi
 
 /* tunnel.c */
 struct tunnel *tunnel_find(endpoint *e, uint32_t handle);
-void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t length, uint64_t now);
+void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t length);
 void tunnels_leave(struct conn *c);                     /* the connection carries nothing any more */
 void tunnel_requeue(endpoint *e, struct packet *k, uint64_t now);   /* its path went: steer it again */
 void tunnels_timer(endpoint *e, uint64_t now);

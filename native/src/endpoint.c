@@ -259,7 +259,7 @@ static void accept_initial(endpoint *e, const struct long_header *h, uint8_t *pa
     size_t length;
     uint8_t dcid[20];
     memcpy(dcid, h->dcid, h->dcid_length);
-    uint8_t *payload = receive ? long_open(NULL, receive, NONE, h, packet, &pn, &length, &first) : NULL;
+    uint8_t *payload = receive ? long_open(receive, NONE, h, packet, &pn, &length, &first) : NULL;
     struct conn *c = payload ? conn_new(e, true, link, remote, now) : NULL;
     if (!payload)
         COUNT(e, auth_failed);

@@ -207,12 +207,11 @@ void inner_deliver(endpoint *e, uint32_t tun, const uint8_t *data, size_t length
 }
 
 /* DATAGRAM data: Quarter Stream ID, Context ID, IP packet (RFC 9297 §2.1, RFC 9484 §6). */
-void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t length, uint64_t now)
+void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t length)
 {
     endpoint *e = c->e;
     struct reader r = { data, data + length, false };
     uint64_t quarter = read_varint(&r);
-    (void)now;
     if (r.bad || quarter > (1ull << 60) - 1) {
         static const char why[] = "HTTP datagram without a stream";
         conn_close_begin(c, CLOSE_ERROR, true, 0x33, 0, (const uint8_t *)why, sizeof why - 1, false, e->now);
