@@ -4,7 +4,6 @@ The processes end with the bench, however it ends."""
 
 from __future__ import annotations
 
-import datetime
 import os
 import signal
 import socket
@@ -13,11 +12,10 @@ import threading
 import time
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, x25519
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import x25519
 
+from lab.bench.certificate import SelfSigned, self_signed
 from lab.bench.pair import CLIENT, OUTER, SERVER, TUN_MTU, BenchError, Line
 from lab.process import DIES_WITH_US
 
@@ -89,7 +87,7 @@ class OpenVpnPair(VpnPair):
     def __init__(self, line: Line, program: str) -> None:
         super().__init__(line)
         try:
-            identities = [_identity(), _identity()]
+            identities = [self_signed("bench"), self_signed("bench")]
             for side in (SERVER, CLIENT):
                 self.start(side, [program, "--config", "/dev/stdin"], _openvpn_config(side, identities).encode())
             for process in self.processes:
@@ -126,29 +124,9 @@ def _drain(process: subprocess.Popen[bytes]) -> None:
         pass  # closed under us: the pair has ended
 
 
-def _identity() -> tuple[str, str, str]:
-    """A self-signed certificate of P-256, its key, its fingerprint; PEM, PEM, hex with colons."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench")])
-    now = datetime.datetime.now(datetime.UTC)
-    cert = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return cert.public_bytes(pem).decode(), private.decode(), cert.fingerprint(hashes.SHA256()).hex(":")
-
-
-def _openvpn_config(side: int, identities: list[tuple[str, str, str]]) -> str:
+def _openvpn_config(side: int, identities: list[SelfSigned]) -> str:
     """openvpn(8): a point-to-point tunnel, each end knows the other by its certificate's fingerprint."""
-    cert, key, _ = identities[side]
+    own = identities[side]
     return "\n".join(
         (
             "dev vpn0",
@@ -159,7 +137,7 @@ def _openvpn_config(side: int, identities: list[tuple[str, str, str]]) -> str:
             f"lport {OPENVPN_PORT}",
             f"ifconfig {PEER_INNER[side]} {PEER_INNER[1 - side]}",
             *(("tls-server", "dh none") if side == SERVER else ("tls-client",)),
-            f"peer-fingerprint {identities[1 - side][2]}",
+            f"peer-fingerprint {identities[1 - side].fingerprint}",
             "cipher AES-128-GCM",
             "data-ciphers AES-128-GCM",
             "disable-dco",
@@ -170,8 +148,8 @@ def _openvpn_config(side: int, identities: list[tuple[str, str, str]]) -> str:
             f"sndbuf {BUFFER}",
             f"rcvbuf {BUFFER}",
             "verb 3",
-            f"<cert>\n{cert}</cert>",
-            f"<key>\n{key}</key>",
+            f"<cert>\n{own.certificate}</cert>",
+            f"<key>\n{own.private_key}</key>",
             "",
         )
     )
