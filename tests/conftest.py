@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "rules"))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 from rule_catalogue import load
 
 collect_ignore_glob = [] if os.environ.get("MPQ_SOAK") == "1" else ["soak/*"]

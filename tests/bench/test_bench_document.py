@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from needs import needs_tunnel
 
 import lab
 from lab.bench import Plan, markdown, run_bench
@@ -33,10 +32,6 @@ DESIGN_IDS = {
 }
 TINY = Plan(1, 1, 1, 320, 3, 20, 5, 1, 1)
 
-needs_tunnel = pytest.mark.skipif(
-    os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK) or shutil.which("iperf3") is None,
-    reason="needs root, a usable /dev/net/tun and iperf3",
-)
 
 
 def test_figure_is_medians_of_values_and_of_ratios() -> None:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
+from needs import needs_tunnel
 
 from lab.bench import packages
 from lab.bench.packages import peers
 from lab.bench.pair import BenchError, Line
 from lab.bench.vpn import OpenVpnPair, WireguardGoPair
-
-system = pytest.mark.skipif(
-    os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK) or shutil.which("iperf3") is None,
-    reason="needs root, a usable /dev/net/tun and iperf3",
-)
 
 
 def test_what_is_not_there_is_named_with_its_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,7 +51,7 @@ def test_installing_asks_for_root_and_reports_what_apt_says(monkeypatch: pytest.
     assert packages.install() == ""
 
 
-@system
+@needs_tunnel
 def test_a_peer_that_does_not_come_up_says_why() -> None:
     with Line() as line:
         with pytest.raises(BenchError, match="openvpn did not come up"):

@@ -11,17 +11,14 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from needs import needs_tun
 
 from lab.bench.pair import CLIENT, INNER, INNER6, SERVER, EnginePair, Line
 from native._engine import ffi, lib
 
 UDP_SEGMENT = 103
 SO_NO_CHECK = 11
-needs = pytest.mark.skipif(
-    os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK),
-    reason="makes namespaces and TUN devices: needs root (or unshare --map-root-user) and a usable /dev/net/tun",
-)
-pytestmark = needs
+pytestmark = needs_tun
 
 
 @pytest.fixture(scope="module")

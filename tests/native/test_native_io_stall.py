@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import subprocess
 import sys
 import threading
 import time
 
-import pytest
+from needs import needs_tun
 
 from lab.bench.pair import INNER, EnginePair, Line
 from native._engine import lib
 
 STALL_S = 5.0
 LONGEST_GAP_S = 2.0
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK),
-    reason="makes namespaces and TUN devices: needs root (or unshare --map-root-user) and a usable /dev/net/tun",
-)
+pytestmark = needs_tun
 
 
 def probe(line: Line, side: int, *arguments: str) -> subprocess.Popen[str]:
