@@ -294,23 +294,21 @@ static void cids_blocked_tell(struct path *p)
 /* No path can be opened: says what is missing (RFC 10069 §3.2.1, §3.2.2, §4.7). */
 static void blocked_tell(struct conn *c, uint32_t cid_lacks)
 {
-    uint8_t b[24], *q = b;
     if (cid_lacks) {
         cids_blocked_tell(path_find(c, cid_lacks));
         return;
-    } else {
-        if (!RULE(MP_45, true))
-            return;
-        if (c->max_path_local <= c->max_path_remote && !c->raises_owed) {   /* our own limit binds */
-            c->raises_owed++;
-            conn_path_limit_raise(c);
-        }
-        if (c->max_path_remote >= c->max_path_local || RULE(MP_84, c->paths_blocked_told == c->max_path_remote + 1ull))
-            return;
-        c->paths_blocked_told = c->max_path_remote + 1ull;
-        q = put_varint(q, F_PATHS_BLOCKED);
-        q = put_varint(q, c->max_path_remote);
     }
+    if (!RULE(MP_45, true))
+        return;
+    if (c->max_path_local <= c->max_path_remote && !c->raises_owed) {   /* our own limit binds */
+        c->raises_owed++;
+        conn_path_limit_raise(c);
+    }
+    if (c->max_path_remote >= c->max_path_local || RULE(MP_84, c->paths_blocked_told == c->max_path_remote + 1ull))
+        return;
+    c->paths_blocked_told = c->max_path_remote + 1ull;
+    uint8_t b[24], *q = put_varint(b, F_PATHS_BLOCKED);
+    q = put_varint(q, c->max_path_remote);
     conn_queue(c, LEVEL_1RTT, ENGINE_PATH_ANY, b, (size_t)(q - b), FRAME_ENGINE);
 }
 
