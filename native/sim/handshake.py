@@ -9,6 +9,7 @@ from native import ffi, lib
 from native.sim.node import ANY, MS, SECOND, Event, Node, check
 
 SUITE = 0x1301
+SERVER_FINISHED = b"server finished"
 _stats = ffi.new("struct conn_stats *")
 
 
@@ -23,6 +24,7 @@ class FixedHandshake:
     done: list[int] = field(default_factory=list)
     stages: dict[int, int] = field(default_factory=dict)
     hello: bytes = b"hello" * 40
+    tells_reset_token: bool = False  # server: as its transport parameter does
 
     def secret(self, label: str) -> bytes:
         digest = hashlib.sha384 if self.suite == 0x1302 else hashlib.sha256
@@ -37,7 +39,15 @@ class FixedHandshake:
         frame = b"\x06\x00" + (0x4000 | len(data)).to_bytes(2, "big") + data
         check(lib.conn_frame_send(self.node.endpoint, conn, level, ANY, frame, len(frame), level, 0))
 
-    def params(self, conn: int) -> None:
+    def finished(self, conn: int) -> bytes:
+        """The server's last message, with the stateless reset token of its first connection ID if it is to be told."""
+        if not self.tells_reset_token:
+            return SERVER_FINISHED
+        info = ffi.new("struct conn_info *")
+        check(lib.conn_info(self.node.endpoint, conn, info))
+        return SERVER_FINISHED + bytes(info.reset_token[0:16])
+
+    def params(self, conn: int, reset_token: bytes = b"") -> None:
         p = ffi.new("struct peer_params *")
         p.max_idle_timeout_ns = 30 * SECOND
         p.max_ack_delay_ns = 25 * MS
@@ -47,6 +57,9 @@ class FixedHandshake:
         p.active_connection_id_limit = 4
         p.max_udp_payload_size = 1500
         p.max_datagram_frame_size = 65535
+        if reset_token:
+            p.has_reset_token = 1
+            p.reset_token = reset_token
         for name, value in self.peer_params.items():
             setattr(p, name, value)
         check(lib.conn_peer_params(self.node.endpoint, conn, p))
@@ -66,7 +79,7 @@ class FixedHandshake:
             self.keys(conn, 1, 1)
             self.stages[conn] = 1
         elif self.node.role == 0 and event.level == 1 and stage == 1:
-            self.params(conn)
+            self.params(conn, event.data.partition(SERVER_FINISHED)[2])
             self.crypto(conn, 1, b"client finished")
             self.keys(conn, 2, 0)
             self.keys(conn, 2, 1)
@@ -78,7 +91,7 @@ class FixedHandshake:
             self.crypto(conn, 0, b"server hello")
             self.keys(conn, 1, 0)
             self.keys(conn, 1, 1)
-            self.crypto(conn, 1, b"server finished")
+            self.crypto(conn, 1, self.finished(conn))
             self.keys(conn, 2, 0)
             self.stages[conn] = 1
         elif self.node.role == 1 and event.level == 1 and stage == 1:

@@ -86,13 +86,21 @@ class Simulator:
         for link, _ in self.wires:
             check(lib.endpoint_link_set(node.endpoint, link, (lib.ACCESS_3GPP, lib.ACCESS_NON_3GPP)[link % 2]))
 
-    def restart_server(self, seed: int) -> None:
-        """The server's process ends and another one takes its place: the same keys, no state."""
-        old, self.server = self.server, Node(1, seed)
-        self._links(self.server)
-        check(lib.endpoint_accept(self.server.endpoint, 1))
-        check(lib.simnet_end_set(self.net, 1, self.server.endpoint))
+    def restart(self, side: int, seed: int, **options: int) -> Node:
+        """The process of one end (1: the server's) ends and another one takes its place: the same address and keys, no state."""
+        old, node = (self.server if side else self.client), Node(side, seed, **options)
+        self._links(node)
+        handshake = FixedHandshake(node)
+        if side:
+            check(lib.endpoint_accept(node.endpoint, 1))
+            handshake.tells_reset_token = self.server_handshake.tells_reset_token
+            self.server, self.server_handshake = node, handshake
+        else:
+            self.client, self.client_handshake = node, handshake
+        node.on_event = handshake
+        check(lib.simnet_end_set(self.net, side, node.endpoint))
         old.close()
+        return node
 
     def __enter__(self) -> Simulator:
         return self
@@ -233,26 +241,30 @@ class Simulator:
 
     def tunnel(self, client: int, server: int, rules: list[dict[str, int]], **options: int) -> tuple[int, int]:
         """A tunnel with the address 10.45.0.2 at both ends, bound, with these rules."""
-        handles = []
-        for node, conn in ((self.client, client), (self.server, server)):
-            config = ffi.new("struct tunnel_config *")
-            config.tun = 0
-            config.has_ipv4 = 1
-            config.ipv4 = bytes([10, 45, 0, 2])
-            config.has_ipv6 = 1
-            config.ipv6 = bytes.fromhex("fd450000000000010000000000000000")
-            config.ipv6_prefix = 64
-            config.mtu = 1280
-            config.hold_packets = 256
-            config.hold_ns = 2 * SECOND
-            for name, value in options.items():
-                setattr(config, name, value)
-            tunnel = check(lib.tunnel_new(node.endpoint, config))
-            self.rules(node, tunnel, rules)
-            if conn:
-                check(lib.tunnel_bind(node.endpoint, tunnel, conn, 0))
-            handles.append(tunnel)
-        return handles[0], handles[1]
+        return (
+            self.tunnel_end(self.client, client, rules, **options),
+            self.tunnel_end(self.server, server, rules, **options),
+        )
+
+    def tunnel_end(self, node: Node, conn: int, rules: list[dict[str, int]], **options: int) -> int:
+        """One end of it; conn 0: bound to none yet."""
+        config = ffi.new("struct tunnel_config *")
+        config.tun = 0
+        config.has_ipv4 = 1
+        config.ipv4 = bytes([10, 45, 0, 2])
+        config.has_ipv6 = 1
+        config.ipv6 = bytes.fromhex("fd450000000000010000000000000000")
+        config.ipv6_prefix = 64
+        config.mtu = 1280
+        config.hold_packets = 256
+        config.hold_ns = 2 * SECOND
+        for name, value in options.items():
+            setattr(config, name, value)
+        tunnel = check(lib.tunnel_new(node.endpoint, config))
+        self.rules(node, tunnel, rules)
+        if conn:
+            check(lib.tunnel_bind(node.endpoint, tunnel, conn, 0))
+        return tunnel
 
     def rules(self, node: Node, tunnel: int, rules: list[dict[str, Any]]) -> None:
         array = ffi.new("struct steering_rule[]", max(1, len(rules)))

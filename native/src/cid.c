@@ -35,6 +35,15 @@ void cid_remove(endpoint *e, struct cid_entry *entry)
     entry->used = false;
 }
 
+struct cid_entry *cid_receive(endpoint *e, const uint8_t *cid, size_t length)
+{
+    struct cid_entry *p = cid_find(e, cid, length);
+    if (!p || !p->until || (p->until > e->now && RULE(Q_90, true)))
+        return p;
+    cid_remove(e, p);
+    return NULL;
+}
+
 static bool equal_constant_time(const uint8_t *a, const uint8_t *b, size_t n)
 {
     uint8_t difference = 0;
@@ -95,24 +104,37 @@ void peer_cid_forget(endpoint *e, struct peer_cid *p)
 
 /* ---- ours */
 
-struct cid_entry *cid_issue(struct path *p)
+/* A free place, or that of the CID that was retired longest ago: a peer that retires them one after the other bounds itself. */
+static struct cid_entry *cid_place(struct path *p)
 {
+    struct cid_entry *oldest = NULL;
     for (int i = 0; i < LIMIT_CIDS; i++) {
         struct cid_entry *entry = &p->local[i];
-        if (entry->used)
-            continue;
-        memset(entry, 0, sizeof *entry);
-        entry->length = ENGINE_CID_LENGTH;
-        do
-            random_bytes(p->conn->e, entry->cid, ENGINE_CID_LENGTH);
-        while (cid_find(p->conn->e, entry->cid, ENGINE_CID_LENGTH));    /* never twice: RFC 10069 §3.2.1 */
-        entry->conn = p->conn;
-        entry->path = p->id;
-        entry->sequence = p->local_next++;  /* from 0 on, for each path: RFC 10069 §3.2 */
-        cid_insert(p->conn->e, entry);
-        return entry;
+        if (!entry->used)
+            return entry;
+        if (entry->until && (!oldest || entry->until < oldest->until))
+            oldest = entry;
     }
-    return NULL;
+    if (oldest)
+        cid_remove(p->conn->e, oldest);
+    return oldest;
+}
+
+struct cid_entry *cid_issue(struct path *p)
+{
+    struct cid_entry *entry = cid_place(p);
+    if (!entry)
+        return NULL;
+    memset(entry, 0, sizeof *entry);
+    entry->length = ENGINE_CID_LENGTH;
+    do
+        random_bytes(p->conn->e, entry->cid, ENGINE_CID_LENGTH);
+    while (cid_find(p->conn->e, entry->cid, ENGINE_CID_LENGTH));        /* never twice: RFC 10069 §3.2.1 */
+    entry->conn = p->conn;
+    entry->path = p->id;
+    entry->sequence = p->local_next++;  /* from 0 on, for each path: RFC 10069 §3.2 */
+    cid_insert(p->conn->e, entry);
+    return entry;
 }
 
 static bool cid_announce(struct path *p, const struct cid_entry *entry)
@@ -149,7 +171,7 @@ void cids_issue(struct conn *c)
             continue;
         uint32_t have = 0;
         for (int k = 0; k < LIMIT_CIDS; k++)
-            have += p->local[k].used;
+            have += p->local[k].used && !p->local[k].until;
         for (; !RULE(Q_50, have >= each); have++) {
             struct cid_entry *entry = cid_issue(p);
             if (!entry || !cid_announce(p, entry))
@@ -324,9 +346,10 @@ uint64_t cid_retire_received(struct conn *c, const struct frame_in *f, struct pa
         return RULE(MP_64, true) ? 0 : PROTOCOL_VIOLATION;
     if (RULE(MP_78, f->sequence >= p->local_next || (p == carrier && dcid && dcid->sequence == f->sequence)))
         return PROTOCOL_VIOLATION;                          /* RFC 9000 §19.16 */
+    /* What is under way to it comes later than this frame, if that took a faster path or overtook it: it is still taken. */
     for (int i = 0; i < LIMIT_CIDS; i++)
-        if (p->local[i].used && p->local[i].sequence == f->sequence)
-            cid_remove(c->e, &p->local[i]);
+        if (p->local[i].used && p->local[i].sequence == f->sequence && !p->local[i].until)
+            p->local[i].until = c->e->now + 3 * conn_max_pto(c);
     if (RULE(MP_47, true) && RULE(MP_49, true))             /* the path stays, whatever it lost: RFC 10069 §3.2.2 */
         cids_issue(c);
     return 0;

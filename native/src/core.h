@@ -171,6 +171,7 @@ struct cid_entry {                      /* a CID that we issued (or the client's
     struct cid_entry *next;
     struct conn *conn;
     uint64_t sequence;
+    uint64_t until;                     /* the peer has retired it: packets under way are taken until then; 0: in use */
     uint32_t path;
     uint8_t length, cid[20];
     bool used;
@@ -419,6 +420,7 @@ void conn_events_retry(endpoint *e);
 
 /* cid.c */
 struct cid_entry *cid_find(endpoint *e, const uint8_t *cid, size_t length);
+struct cid_entry *cid_receive(endpoint *e, const uint8_t *cid, size_t length);      /* of a packet that came: not one that is long retired */
 void cid_insert(endpoint *e, struct cid_entry *entry);
 void cid_remove(endpoint *e, struct cid_entry *entry);
 void peer_cid_forget(endpoint *e, struct peer_cid *p);

@@ -360,7 +360,7 @@ static size_t receive_long(endpoint *e, uint32_t link, const struct address *rem
     } else if (type == 1) {
         COUNT(e, zero_rtt);
     } else {
-        struct cid_entry *entry = cid_find(e, h->dcid, h->dcid_length);
+        struct cid_entry *entry = cid_receive(e, h->dcid, h->dcid_length);
         if (!entry)
             accept_initial(e, h, p, link, remote, datagram, ecn, now);
         else if (entry->path != 0)
@@ -391,7 +391,7 @@ static int receive_short(endpoint *e, uint32_t link, const struct address *remot
         return COUNTER_datagram_short;
     if (RULE(Q_11, before->dcid && (before->dcid_length != ENGINE_CID_LENGTH || memcmp(before->dcid, p + 1, ENGINE_CID_LENGTH))))
         return COUNTER_coalesced_foreign;
-    struct cid_entry *entry = cid_find(e, p + 1, ENGINE_CID_LENGTH);
+    struct cid_entry *entry = cid_receive(e, p + 1, ENGINE_CID_LENGTH);
     if (!entry)
         return COUNTER_cid_unknown;
     conn_receive_short(entry->conn, entry, p, n, link, remote, ecn, now);

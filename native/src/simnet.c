@@ -296,7 +296,8 @@ static void deliver(struct simnet *n, struct flight *f, const struct address *so
     struct received before = {0};
     if (!n->unchecked)
         before = check_before_receive(n, !f->direction);
-    endpoint_receive(e, f->link, source, f->data, f->length, f->ecn, n->state.now);
+    if (!break_swallows(n, !f->direction))
+        endpoint_receive(e, f->link, source, f->data, f->length, f->ecn, n->state.now);
     if (!n->unchecked)
         check_after_receive(n, !f->direction, f, before);
     endpoint_unlock(e);
@@ -356,7 +357,10 @@ static bool send_one(struct simnet *n, int side)
     bool fresh = e->pending_next >= e->pending.count;
     if (fresh && !n->unchecked)
         check_before_send(n, side);
-    if (endpoint_output(e, &d, n->state.now) != 1)
+    break_windows_open(n, side);
+    int sent = endpoint_output(e, &d, n->state.now);
+    break_windows_close(n, side);
+    if (sent != 1)
         return false;
     if (fresh && !n->unchecked) {
         check_after_send(n, side);

@@ -40,7 +40,13 @@ struct simnet {
     struct window *windows;
     uint32_t window_count, window_capacity;
     uint64_t check_at, told[2];
+    bool breaks[2][BREAK_SWALLOW + 1];
 };
+
+/* simnet_break.c: around endpoint_output, when this end is to ignore its windows; whether a datagram is to vanish in this end. */
+void break_windows_open(struct simnet *n, int side);
+void break_windows_close(struct simnet *n, int side);
+bool break_swallows(struct simnet *n, int side);
 
 /* simnet_check.c: the rules that hold for every datagram. They write state.failure. */
 void simnet_fail(struct simnet *n, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -190,20 +190,10 @@ def test_datagram_of_no_tunnel_reaches_python(sim: Simulator) -> None:
 
 
 def test_stateless_reset_after_the_server_forgot(sim: Simulator) -> None:
-    handshake = sim.client_handshake
-
-    def with_token(event: Event) -> None:  # as a real client learns it: from the server's transport parameters
-        if event.type == lib.EVENT_FRAME and event.level == 1 and not handshake.done:
-            info = ffi.new("struct conn_info *")
-            check(lib.conn_info(sim.server.endpoint, sim.server.connections()[0], info))
-            handshake.peer_params["has_reset_token"] = 1
-            handshake.peer_params["reset_token"] = bytes(info.reset_token[0:16])  # type: ignore[assignment]
-        handshake(event)
-
-    sim.client.on_event = with_token
+    sim.server_handshake.tells_reset_token = True
     conn, _ = sim.connect()
     sim.run(SECOND)
-    sim.restart_server(99)
+    sim.restart(1, 99)
     check(lib.conn_datagram_send(sim.client.endpoint, conn, b"\x07" + bytes(100), 101))
     assert sim.run(5 * SECOND, lambda: bool(closed(sim.client, lib.CLOSE_RESET)))
     assert sim.server.counters()["reset_sent"] >= 1

@@ -67,6 +67,8 @@ OPERATIONS: dict[str, tuple[int, Operation]] = {
     "ecn": (1, _ecn),
     "control": (1, lambda w, r: w.control(r.randrange(2), r.randrange(lib.CC_COUNT))),
     "share": (1, lambda w, r: w.share(r.random() < 0.5)),
+    "rotate": (3, lambda w, r: w.cid_rotate(r.randrange(2), r.randrange(8))),
+    "restart": (1, lambda w, r: w.restart(r.choice([0, 1, 1]))),
     "close": (1, lambda w, r: w.close_connection(r.randrange(2), r.randrange(100))),
     "connect": (2, lambda w, r: w.connect()),
     "wait": (10, lambda w, r: w.wait(r.choice([1, 10, 50, 300, 1500]) * MS)),

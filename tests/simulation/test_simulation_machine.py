@@ -52,6 +52,14 @@ class WorldMachine(RuleBasedStateMachine):
     def key_update(self, side: int) -> None:
         self.here.key_update(side)
 
+    @rule(side=sides, pick=picks)
+    def cid_rotate(self, side: int, pick: int) -> None:
+        self.here.cid_rotate(side, pick)
+
+    @rule(side=sides)
+    def restart(self, side: int) -> None:
+        self.here.restart(side)
+
     @rule(side=sides, code=st.integers(0, 1 << 20))
     def close_connection(self, side: int, code: int) -> None:
         self.here.close_connection(side, code)

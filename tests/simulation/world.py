@@ -19,6 +19,7 @@ from native.sim import ANY, BALANCED, MS, SECOND, Event, Node, Simulator, addres
 LINKS = 3
 CHUNK = 400
 PATIENCE = 8 * SECOND  # virtual time in which anything must have happened once the network is well
+IDLE_MOST = 50 * SECOND  # an end that hears nothing has given up: what it sends after up to 15 s begins the idle time-out anew
 NO_VIABLE_PATH = 0x10
 INVALID_TOKEN = 0xB
 UP, DOWN = 0, 1
@@ -85,11 +86,15 @@ class World:
         self.rng = random.Random(f"world {seed}")
         self.sim = Simulator(seed + 1, client=self._options(), server=self._options(server=True), links=LINKS)
         self.nodes: list[Node] = [self.sim.client, self.sim.server]
+        self.past: list[Counter[str]] = [Counter(), Counter()]  # counters of the processes that were there before, by side
+        self.forgotten = [0, 0]  # inner packets that waited in a process when it ended
+        self.restarts = 0
+        self.sim.server_handshake.tells_reset_token = True
         self.views: list[dict[int, View]] = [{}, {}]
         self.conns: list[int] = [0, 0]  # the current connection's handle at each end, 0 = none
         self.streams: list[Stream] = [Stream(), Stream()]  # by direction
         self.serial = 0
-        self.tunnels: tuple[int, int] | None = None
+        self.tunnels: list[int] = []
         self.inner_given: list[dict[bytes, int]] = [{}, {}]
         self.inner_got: list[set[bytes]] = [set(), set()]
         self.given_count = [0, 0]
@@ -99,9 +104,8 @@ class World:
         self.ports = 41000
         self.token = 100
         self.log: list[str] = []
-        for side, node in enumerate(self.nodes):
-            node.on_event = lambda event, side=side: self._event(side, event)  # type: ignore[misc]
-            node.on_inner = lambda tun, packet, side=side: self._inner(side, packet)  # type: ignore[misc]
+        for side in range(2):
+            self._listen(side)
         for link in range(LINKS):
             self.sim.shape(link, delay=self.rng.choice([1, 5, 20, 60]) * MS)
 
@@ -114,6 +118,11 @@ class World:
             "max_idle_timeout_ns": rng.choice([30, 30, 5]) * SECOND,
             "max_udp_payload": rng.choice([1452, 1452, 1500, 1350]),
         }
+
+    def _listen(self, side: int) -> None:
+        node = self.nodes[side]
+        node.on_event = lambda event: self._event(side, event)
+        node.on_inner = lambda tun, packet: self._inner(side, packet)
 
     def close(self) -> None:
         self.sim.close()
@@ -143,8 +152,8 @@ class World:
             self._end()
             return
         self.conns[1] = peer
-        if self.tunnels is None:
-            self.tunnels = sim.tunnel(conn, peer, [BALANCED])
+        if not self.tunnels:
+            self.tunnels = list(sim.tunnel(conn, peer, [BALANCED]))
             return
         for side in range(2):
             self._try(lib.tunnel_bind(self.nodes[side].endpoint, self.tunnels[side], self.conns[side], 0))
@@ -172,6 +181,30 @@ class World:
         paths = sorted(self._paths(side))
         if self.conns[side] and paths:
             self._try(lib.path_status_set(self.nodes[side].endpoint, self.conns[side], paths[pick % len(paths)], available))
+
+    def cid_rotate(self, side: int, pick: int) -> None:
+        """Another destination connection ID for a path (RFC 9000 §5.1.2); without a spare one the engine says so."""
+        paths = sorted(self._paths(side))
+        if self.conns[side] and paths:
+            self._try(lib.path_cid_rotate(self.nodes[side].endpoint, self.conns[side], paths[pick % len(paths)]))
+
+    def restart(self, side: int) -> None:
+        """All state of one end is lost. A client learns it by a stateless reset, a server by the silence: one of a client that has
+        started anew it keeps until its idle time-out, beside the new one."""
+        node = self.nodes[side]
+        self.sim.pump()
+        self.forgotten[side] += self._unaccounted(side)
+        self.past[side].update(node.counters())
+        self.restarts += 1
+        options = self._options(server=side == 1)
+        self.nodes[side] = self.sim.restart(side, 1_000_000 + 2 * self.restarts + side, **options)
+        self._listen(side)
+        self.views[side] = {}
+        if self.tunnels:
+            self.tunnels[side] = self.sim.tunnel_end(self.nodes[side], 0, [BALANCED])
+        self.conns[side] = 0
+        if side == 0:
+            self.conns[1] = 0
 
     def key_update(self, side: int) -> None:
         if self.conns[side]:
@@ -279,7 +312,8 @@ class World:
         elif event.type in (lib.EVENT_ACKED, lib.EVENT_LOST) and event.level == 2 and event.conn == self.conns[side]:
             self._token(side, event)
         elif event.type == lib.EVENT_FRAME and event.data[0] & 0xF8 == 0x08:
-            self._chunk(1 - side, event.data)
+            if event.conn == self.conns[side] or not self.conns[side]:
+                self._chunk(1 - side, event.data)
         elif event.type == lib.EVENT_OVERFLOW:
             raise Broken(f"{SIDES[side]}: event queue full")
         (self.sim.client_handshake, self.sim.server_handshake)[side](event)
@@ -381,7 +415,7 @@ class World:
         self.sim.check()
         state, wires = self.sim.state, self.sim.wires
         for direction in range(2):
-            sender, receiver = self.nodes[direction].counters(), self.nodes[1 - direction].counters()
+            sender, receiver = self.counters(direction), self.counters(1 - direction)
             lines = [wires[link, direction] for link in range(LINKS)]
             total = {
                 name: sum(getattr(w, name) for w in lines)
@@ -410,19 +444,29 @@ class World:
         if a != b:
             raise Broken(f"{what}: {a} and {b}")
 
-    def inner_account(self, direction: int) -> None:
-        """Every inner packet given to an end was sent, dropped by a name, or waits; when nothing is under way."""
-        counters = self.nodes[direction].drops()
+    def counters(self, side: int) -> Counter[str]:
+        """Of all processes that this end has had."""
+        return self.past[side] + Counter(self.nodes[side].counters())
+
+    def _unaccounted(self, direction: int) -> int:
+        """Inner packets given to an end that it neither sent nor dropped by a name: they wait, in a queue or for a connection."""
+        counters = self.counters(direction)
         names = ("inner_malformed", "ingress_filter", "inner_destination", "inner_mtu", "inner_path_mtu", "tunnel_none",
                  "tunnel_hold_full", "tunnel_hold_expired", "steering_no_rule", "steering_no_path", "path_queue_full")  # fmt: skip
         # inner_malformed, filter and destination also count what arrives; our packets never meet those
-        dropped = sum(counters.get(name, 0) for name in names)
-        waiting = sum(info.queue_packets for info in self._paths(direction).values())
-        sent = self.nodes[direction].counters().get("inner_sent", 0)
-        if self.given_count[direction] != sent + dropped + waiting:
+        dropped = sum(counters[name] for name in names)
+        return self.given_count[direction] - counters["inner_sent"] - dropped - self.forgotten[direction]
+
+    def inner_account(self, direction: int) -> None:
+        """Every inner packet given to an end was sent, dropped by a name, lost with its process, or waits in a path's queue; when
+        no tunnel holds any."""
+        node = self.nodes[direction]
+        waiting = sum(info.queue_packets for conn in node.connections() for info in node.paths(conn).values())
+        left = self._unaccounted(direction)
+        if left != waiting:
             raise Broken(
-                f"{SIDES[direction]}: {self.given_count[direction]} inner packets given, {sent} sent, {waiting} wait, "
-                f"dropped {counters}"
+                f"{SIDES[direction]}: {self.given_count[direction]} inner packets given, {left} unaccounted for, {waiting} wait: "
+                f"{dict(self.counters(direction))}"
             )
 
     def heal(self) -> None:
@@ -437,15 +481,11 @@ class World:
         """Once the network is well, a connection that has not ended carries everything again, within bounded time."""
         self.heal()
         sim = self.sim
-        if not all(self.conns):
-            sim.run(PATIENCE)
-            self.check()
-            return
         sim.run(3 * SECOND)  # a failed path is probed every half second
-        if not all(any(info.validated for info in self._paths(side).values()) for side in range(2)):
+        if all(self.conns) and not all(any(info.validated for info in self._paths(side).values()) for side in range(2)):
             sim.run(PATIENCE)  # no path lives: the connection may end with the last validation (RFC 10069 §3.4)
-            self.check()
-            return
+        if not all(self.conns):
+            self._start_anew()
         marks = [len(self.inner_got[d]) for d in range(2)]
         for direction in range(2):
             self.stream(direction, 2)
@@ -476,6 +516,14 @@ class World:
         for direction in range(2):
             self.inner_account(direction)
         self.check()
+
+    def _start_anew(self) -> None:
+        """An end whose peer has gone learns it, and in a network that is well the next connection comes up."""
+        if not self.sim.run(IDLE_MOST, lambda: not any(self.conns)):
+            raise Broken(f"connections {self.conns}: the end that is left has not learned within {IDLE_MOST // SECOND} s")
+        self.connect()
+        if not all(self.conns):
+            raise Broken(f"no connection in a network without faults: {self.summary()}")
 
     def _nothing_lost(self) -> None:
         """In a network that has been well for a while every inner packet arrives, on whatever path."""
