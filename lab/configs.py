@@ -66,7 +66,8 @@ def write_configs(scenario: Scenario, directory: Path, run_dir: Path) -> NodeCon
     keylog = str(run_dir / "keys.log") if scenario.capture else None
     derivation = {"fc": scenario.key.get("fc", "f0"), "bind": scenario.key.get("bind", "none")}
     n1_offset = TAMPER_N1_OFFSET if any(t.startswith("n1:") for t in scenario.tamper) else 0
-    upf_address = TAMPER_N4 if any(t.startswith("n4:") for t in scenario.tamper) else UPF_N4
+    n4_relay = any(t.startswith("n4:") for t in scenario.tamper)  # each end takes it for the other
+    upf_address, smf_address = (TAMPER_N4, TAMPER_N4) if n4_relay else (UPF_N4, SMF)
 
     def sbi(name: str, address: str) -> dict[str, Any]:
         files = certificates.nfs[name]
@@ -107,7 +108,7 @@ def write_configs(scenario: Scenario, directory: Path, run_dir: Path) -> NodeCon
         },
         "upf": {
             "node": "upf",
-            "n4": {"address": UPF_N4, "port": 8805, "key": str(n4_key)},
+            "n4": {"address": UPF_N4, "port": 8805, "smf": [smf_address], "key": str(n4_key)},
             "accesses": [
                 {
                     "name": a.name,

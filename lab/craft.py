@@ -367,7 +367,9 @@ class Craft:
         towards_upf = like.flow.destination[-1] == 20
         header = IP(src=source or address_text(like.flow.source), dst=address_text(like.flow.destination))
         base = Ether(src=ether.src, dst=ether.dst) / header
-        frames = [bytes(base / UDP(sport=PFCP_PORT, dport=PFCP_PORT) / p) for p in payloads]
+        payloads = list(payloads)
+        made = {p: bytes(base / UDP(sport=PFCP_PORT, dport=PFCP_PORT) / p) for p in dict.fromkeys(payloads)}
+        frames = [made[p] for p in payloads]
         return await self.frames("core" if towards_upf else "upf", "n4", frames)
 
     async def tunnel(self, packets: Iterable[bytes]) -> int:

@@ -9,18 +9,26 @@ from typing import Literal
 
 from mpquic.psk import Psk, PskMode
 
+MAX_SMFS = 4
 MAX_ACCESSES = 4
 """Each access has two sockets, one per IP version, and the engine has eight links."""
 
 
 @dataclass(frozen=True, slots=True)
 class N4Config:
+    """`smf`: the addresses that may associate. PFCP has no authentication of its own (TS 33.501 §9.9 wants IPsec on N4)."""
+
     address: str
     key: Path
+    smf: tuple[str, ...]
     port: int = 8805
 
     def __post_init__(self) -> None:
         IPv4Address(self.address)
+        if not 1 <= len(self.smf) <= MAX_SMFS or len(set(self.smf)) != len(self.smf):
+            raise ValueError(f"smf: 1 to {MAX_SMFS} different addresses")
+        for address in self.smf:
+            IPv4Address(address)
         _port(self.port)
 
 
@@ -43,6 +51,11 @@ class AccessConfig:
         for address in (self.ue_ipv6, self.upf_ipv6):
             if address is not None:
                 IPv6Interface(address)
+
+    def has(self, address: IPv4Address | IPv6Address | None) -> bool:
+        """Whether an address is on the outside of tunnels here (R-39)."""
+        networks = [IPv4Interface(self.upf_ipv4).network, None if self.upf_ipv6 is None else IPv6Interface(self.upf_ipv6).network]
+        return address is not None and any(n is not None and n.version == address.version and address in n for n in networks)
 
     @property
     def ue_address(self) -> IPv4Address:

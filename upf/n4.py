@@ -74,8 +74,8 @@ class N4(asyncio.DatagramProtocol):
         if self._transport is None:
             return
         for data, peer in self._transactions.datagrams():
-            # what the kernel does not take now (answers to a flood from an address that nobody has fill its buffer until
-            # ARP gives up) must not be queued in front of the SMF's answers. PFCP repeats what is lost.
+            # What the kernel does not take now (ARP for a peer that has gone is under way) must not be queued in front of what
+            # other peers wait for. PFCP repeats what is lost.
             if self._transport.get_write_buffer_size():
                 self._counters.inc("n4.send_dropped")
                 continue

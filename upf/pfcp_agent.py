@@ -28,6 +28,7 @@ from fiveg.pfcp.errors import (
     IeIncorrect,
     NoAssociation,
     NoResources,
+    NotAllowed,
     PfcpError,
     RuleFailure,
     ServiceNotSupported,
@@ -68,6 +69,7 @@ from fiveg.pfcp.transaction import (
     VersionRefused,
 )
 from fiveg.pfcp.values import FSeid, LinkSpecificAddress, MpquicAddress, NodeId
+from node.budget import Budget
 from node.counters import Counters
 from node.events import Events
 from node.secrets import Secret
@@ -78,9 +80,12 @@ from upf.rules import RuleSet
 from upf.session import Association, Datapath, Session
 from upf.steering import steering_of
 
-MAX_ASSOCIATIONS = 4
 MAX_SESSIONS = 1024
 HEARTBEAT_INTERVAL = 10.0
+STRANGERS_BURST = 40
+STRANGERS_PER_S = 20.0
+"""Datagrams of all peers together that are no SMF of ours and are read at all (R-139). What they make us answer to addresses that
+nobody has waits in the socket's buffer until ARP gives up, 3 s: so much of it leaves room for the SMF's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,8 @@ class PfcpAgent:
         self._random = random
         self._node_id = NodeId(IPv4Address(config.n4.address))
         self._accesses = {a.name: a.type for a in config.accesses}
+        self._smfs = frozenset(config.n4.smf)
+        self._strangers: Budget | None = None  # made with the first one, since it needs the time
         self.associations: dict[str, Association] = {}
         self.sessions: dict[int, Session] = {}
         self.keys = SessionKeys(k_n4, recovery, config.rekey.packets, self.sessions, datapath, events, counters, self._send)
@@ -116,8 +123,17 @@ class PfcpAgent:
     # ---- driving
 
     def receive(self, data: bytes, peer: Peer, now: float) -> None:
+        if peer[0] not in self._smfs and not self._stranger_may(now):
+            self._counters.inc("n4.stranger_limited")
+            return
         for event in self._transactions.receive(data, peer, now):
             self._event(event, now)
+
+    def _stranger_may(self, now: float) -> bool:
+        """Strangers are answered as TS 29.244 wants (heartbeats, refusals with a cause), within a rate that they share."""
+        if self._strangers is None:
+            self._strangers = Budget(STRANGERS_BURST, STRANGERS_PER_S, now)
+        return self._strangers.take(now)
 
     def advance(self, now: float) -> None:
         for event in self._transactions.advance(now):
@@ -206,12 +222,12 @@ class PfcpAgent:
     # ---- associations
 
     def _association_setup(self, request: AssociationSetupRequest, host: str, now: float) -> Message:
+        if host not in self._smfs:
+            raise NotAllowed("not an SMF of this UPF")
         old = self.associations.get(host)
         if old is not None and (old.recovery != request.recovery_time_stamp or old.node_id != request.node_id):
             self._association_drop(old, "restarted")  # §6.2.6.2.2: what belonged to the old one is gone at the peer
             old = None
-        if old is None and len(self.associations) >= MAX_ASSOCIATIONS:
-            self._association_make_room()
         keys = request.key_capability is not None and bool(request.key_capability.flags & KeyCapabilityFlags.AES_KW_256)
         if old is None:
             association = Association(host, request.node_id, request.recovery_time_stamp, keys)
@@ -227,15 +243,6 @@ class PfcpAgent:
             up_features=frozenset({UpFeature.MPQUIC_IP}),
             key_capability=MpquicKeyCapability(),
         )
-
-    def _association_make_room(self) -> None:
-        """Whoever does not answer and has no session gives way: setting up is free, and must not keep the SMF out."""
-        owners = {id(s.association) for s in self.sessions.values()}
-        for association in self.associations.values():
-            if not association.reachable and id(association) not in owners:
-                self._association_drop(association, "displaced")
-                return
-        raise NoResources(f"{MAX_ASSOCIATIONS} associations are possible")
 
     def _association(self, host: str, node_id: NodeId | None = None) -> Association:
         association = self.associations.get(host)
@@ -330,9 +337,11 @@ class PfcpAgent:
         address = rules.ue_address
         if address is None:
             return
-        ours = (self._config.n4.address, self._config.proxy.ipv4, *self.associations)
-        if str(address.ipv4) in ours:
+        n4, proxy = self._config.n4, self._config.proxy
+        if str(address.ipv4) in (n4.address, proxy.ipv4, *n4.smf):
             raise RuleFailure("the UE address is one of the control plane or the proxy", ie=IeType.UE_IP_ADDRESS)
+        if any(access.has(address.ipv4) or access.has(address.ipv6) for access in self._config.accesses):
+            raise RuleFailure("the UE address is on an access: the tunnel would lead into itself", ie=IeType.UE_IP_ADDRESS)
         for other in self.sessions.values():
             theirs = other.rules.ue_address
             if other is own or theirs is None:

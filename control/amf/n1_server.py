@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from control.amf.config import N1Config
-from control.budget import Budget
 from fiveg.nas.envelope import Deframer, EnvelopeBroken, envelope
+from node.budget import Budget
 from node.counters import Counters
 
 MOST_CONNECTIONS = 512

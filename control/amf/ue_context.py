@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from control.amf.n1_server import N1Connection
-from control.budget import Budget
 from control.sbi.tls import PeerIdentity
 from fiveg.nas_security import NasSecurityContext
+from node.budget import Budget
 from node.secrets import Secret
 from node.subscriber import Subscriber
 

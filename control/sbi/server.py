@@ -20,10 +20,10 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-from control.budget import Budget
 from control.sbi.tls import PeerIdentity, SbiConfig, server_context
 from fiveg.sbi.errors import SbiError
 from fiveg.sbi.types import ProblemDetails
+from node.budget import Budget
 from node.counters import Counters
 
 JSON = "application/json"

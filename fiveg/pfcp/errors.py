@@ -42,6 +42,12 @@ class SessionNotFound(PfcpError):
     cause = Cause.SESSION_CONTEXT_NOT_FOUND
 
 
+class NotAllowed(PfcpError):
+    """A peer that this node was not told of (TS 29.244 leaves the choice to the node, §8.2.1 has no closer cause)."""
+
+    cause = Cause.REQUEST_REJECTED
+
+
 class NoAssociation(PfcpError):
     cause = Cause.NO_ESTABLISHED_ASSOCIATION
 

@@ -9,8 +9,8 @@ from control.amf.config import KeyConfig, N1Config
 from control.amf.delivery import Delivery, Outcome
 from control.amf.n1_server import N1Server
 from control.amf.registration_table import TABLE, Action, Event, State, step
-from control.budget import Budget
 from fiveg.nas.envelope import LONGEST
+from node.budget import Budget
 from node.counters import Counters
 from node.errors import ConfigError
 from node.subscriber import load_subscribers

@@ -47,10 +47,10 @@ def test_it_is_counted_and_changes_nothing(attacked: Mpq, monkeypatch: pytest.Mo
 
 
 def test_a_rekey_still_works(attacked: Mpq) -> None:
-    """NAS, SBI and N4 carry a whole procedure after all that was done to them. The UPF's answers to the flood wait in the kernel
-    until ARP gives its sender up (3 s): a re-key may need a second try meanwhile, and no more than a few."""
+    """NAS, SBI and N4 carry a whole procedure after all that was done to them, at the first try: also right behind the flood, whose
+    answers wait in the kernel until ARP gives its sender up (3 s)."""
     assert attacked("rekey", "--by", "ue").code == 0
-    assert any(attacked("rekey", "--by", "core").code == 0 for _ in range(4))
+    assert attacked("rekey", "--by", "core").code == 0
     assert attacked.round_trip().code == 0
 
 

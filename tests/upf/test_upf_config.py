@@ -14,7 +14,7 @@ from upf.config import UpfConfig
 
 GOOD: dict[str, Any] = {
     "node": "upf",
-    "n4": {"address": "10.90.0.20", "port": 8805, "key": "n4.key"},
+    "n4": {"address": "10.90.0.20", "port": 8805, "smf": ["10.90.0.11"], "key": "n4.key"},
     "accesses": [
         {
             "name": name,
@@ -60,6 +60,10 @@ def test_documented_file_is_taken(tmp_path: Path) -> None:
         ({"proxy": {"ipv4": "fd64::1"}}, "proxy"),
         ({"proxy": {"ipv4": "10.100.0.1", "port": 0}}, "port"),
         ({"n4": {"address": "10.90.0.20"}}, "n4.key"),
+        ({"n4": {"address": "10.90.0.20", "key": "n4.key"}}, "n4.smf"),
+        ({"n4": {"address": "10.90.0.20", "key": "n4.key", "smf": []}}, "smf"),
+        ({"n4": {"address": "10.90.0.20", "key": "n4.key", "smf": ["10.90.0.11", "10.90.0.11"]}}, "smf"),
+        ({"n4": {"address": "10.90.0.20", "key": "n4.key", "smf": ["fd90::11"]}}, "n4"),
         ({"psk_mode": "both"}, "psk_mode"),
         ({"suites": []}, "suites"),
         ({"suites": ["TLS_NULL"]}, "suites"),

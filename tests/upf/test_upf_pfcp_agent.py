@@ -9,6 +9,7 @@ import pytest
 from upf_rig import (
     CP_RECOVERY,
     CP_SEID,
+    OTHER_SMF,
     SMF,
     STRANGER,
     UP_RECOVERY,
@@ -43,8 +44,8 @@ from fiveg.pfcp.codes import (
     TransportMode,
 )
 from fiveg.pfcp.mpquic_ies import MpquicKeyRequest
+from fiveg.pfcp.transaction import Peer
 from upf import pfcp_agent
-from upf.pfcp_agent import MAX_ASSOCIATIONS
 
 
 def test_association_tells_features_and_capability() -> None:
@@ -375,6 +376,22 @@ def test_address_of_another_session_is_refused() -> None:
     assert len(rig.agent.sessions) == 1
 
 
+@pytest.mark.parametrize(
+    ("ipv4", "ipv6"),
+    [("10.1.0.2", "fd45::"), ("10.2.0.1", "fd45::"), ("10.45.0.2", "fd02::"), ("10.100.0.1", "fd45::"), ("10.90.0.12", "fd45::")],
+)
+def test_an_address_outside_of_the_tunnel_is_no_session_s(ipv4: str, ipv6: str) -> None:
+    """R-39: its route would lead the tunnel's own packets, or the control plane's, into the tunnel."""
+    rig = Rig()
+    rig.associate()
+    down = downlink(3, 1)
+    pdi = replace(down.pdi, ue_ip_address=v.UeIpAddress(IPv4Address(ipv4), IPv6Address(ipv6), destination=True))
+    answer = rig.ask(establishment(create_pdrs=(*UPLINKS, replace(down, pdi=pdi))), 0)
+    assert isinstance(answer, m.SessionEstablishmentResponse)
+    assert (answer.cause, answer.offending_ie) == (Cause.RULE_FAILURE, IeType.UE_IP_ADDRESS)
+    assert rig.agent.sessions == {} and rig.datapath.sessions == {}
+
+
 def test_only_connect_ip_is_provided_and_only_to_a_peer_that_has_keys() -> None:
     rig = Rig()
     rig.associate()
@@ -397,15 +414,16 @@ def test_without_association_nothing_is_established() -> None:
     assert answer.cause is Cause.NO_ESTABLISHED_ASSOCIATION and rig.agent.sessions == {}
 
 
-@pytest.mark.parametrize("associated", [False, True])
-def test_stranger_cannot_touch_a_session(associated: bool) -> None:
+@pytest.mark.parametrize("peer", [STRANGER, OTHER_SMF])
+def test_stranger_cannot_touch_a_session(peer: Peer) -> None:
+    """Nor can an SMF with an association of its own."""
     rig = Rig()
     session = rig.establish()
-    if associated:
-        rig.associate(peer=STRANGER)
+    if peer is OTHER_SMF:
+        rig.associate(peer=peer)
     before = session.rules
-    modified = rig.modify(session, STRANGER, remove_pdrs=(r.RemovePdr(pdr_id=1),), key=key_ie(session))
-    deleted = rig.ask(m.SessionDeletionRequest(), session.seid, STRANGER)
+    modified = rig.modify(session, peer, remove_pdrs=(r.RemovePdr(pdr_id=1),), key=key_ie(session))
+    deleted = rig.ask(m.SessionDeletionRequest(), session.seid, peer)
     assert isinstance(deleted, m.SessionDeletionResponse)
     assert modified.cause is deleted.cause is Cause.SESSION_CONTEXT_NOT_FOUND
     assert rig.agent.sessions == {session.seid: session}
@@ -453,28 +471,47 @@ def test_a_repeated_set_up_tells_anew_whether_the_peer_has_keys() -> None:
     assert rig.establish().association.keys
 
 
-def test_associations_are_limited() -> None:
+def test_only_smfs_of_the_configuration_associate() -> None:
     rig = Rig()
-    for n in range(MAX_ASSOCIATIONS):
-        rig.associate(peer=(f"10.0.0.{n}", 8805))
     answer = rig.associate(peer=STRANGER)
-    assert isinstance(answer, m.AssociationSetupResponse) and answer.cause is Cause.NO_RESOURCES
+    assert isinstance(answer, m.AssociationSetupResponse) and answer.cause is Cause.REQUEST_REJECTED
+    assert rig.counters.get("pfcp.refused.request_rejected") == 1 and rig.agent.associations == {}
+    assert rig.events.of("pfcp_refused")[0]["detail"] == "not an SMF of this UPF"
+    for peer in (SMF, OTHER_SMF):
+        taken = rig.associate(peer=peer)
+        assert isinstance(taken, m.AssociationSetupResponse) and taken.cause is Cause.ACCEPTED
 
 
-def test_associations_of_nobody_do_not_keep_the_smf_out() -> None:
-    """Setting one up costs a stranger one datagram, from any address; who does not answer a heartbeat gives way."""
+def heartbeat(sequence: int) -> bytes:
+    return m.encode(m.HeartbeatRequest(recovery_time_stamp=CP_RECOVERY), sequence)
+
+
+def test_strangers_share_a_rate_and_the_smf_does_not_wait_for_them() -> None:
+    """R-139: 50,000 heartbeats and set-ups from everywhere in 10 s; what is answered stays small enough for any socket's buffer."""
     rig = Rig()
-    rig.establish()
-    for n in range(MAX_ASSOCIATIONS - 1):
-        rig.associate(peer=(f"10.0.0.{n}", 8805))
-    refused = rig.associate(peer=STRANGER)
-    assert isinstance(refused, m.AssociationSetupResponse) and refused.cause is Cause.NO_RESOURCES
-    for _ in range(6):
-        rig.advance(1.0)
-    taken = rig.associate(peer=STRANGER)
+    session = rig.establish()
+    answered = 0
+    setup = m.AssociationSetupRequest(node_id=v.NodeId(IPv4Address(STRANGER[0])), recovery_time_stamp=1)
+    for number in range(50_000):
+        data = m.encode(setup, number) if number % 10 == 0 else heartbeat(number)
+        answered += len(rig.raw(data, (f"10.{number % 200}.0.{number % 250 + 1}", 8805)))
+        rig.now += 0.0002
+        if number % 5000 == 0:  # the SMF, meanwhile
+            assert rig.raw(heartbeat(number))
+            assert rig.modify(session).cause is Cause.ACCEPTED
+    refused = rig.counters.get("n4.stranger_limited")
+    most = pfcp_agent.STRANGERS_BURST + pfcp_agent.STRANGERS_PER_S * 10
+    assert pfcp_agent.STRANGERS_BURST <= answered <= most + 1 and answered + refused == 50_000
+    assert len(rig.transactions._peers) <= 64 and SMF[0] in rig.agent.associations
+
+
+def test_an_smf_can_associate_during_a_flood() -> None:
+    rig = Rig()
+    for number in range(200):
+        rig.raw(heartbeat(number), STRANGER)
+    assert rig.counters.get("n4.stranger_limited") == 200 - pfcp_agent.STRANGERS_BURST
+    taken = rig.associate()
     assert isinstance(taken, m.AssociationSetupResponse) and taken.cause is Cause.ACCEPTED
-    assert SMF[0] in rig.agent.associations and len(rig.agent.sessions) == 1  # silent, too, but it has a session
-    assert rig.events.of("association_down") == [{"peer": "10.0.0.0", "reason": "displaced"}]
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ class Lab:
     def _config(self) -> dict[str, Any]:
         return {
             "node": "upf",
-            "n4": {"address": "10.90.0.20", "port": 8805, "key": str(self.directory / "n4.key")},
+            "n4": {"address": "10.90.0.20", "port": 8805, "smf": ["10.90.0.11"], "key": str(self.directory / "n4.key")},
             "accesses": [
                 {"name": n, "type": t, "ue_ipv4": f"10.{k}.0.2/24", "upf_ipv4": f"10.{k}.0.1/24"}
                 for k, (n, t) in enumerate((("3gpp", "3gpp"), ("wifi", "non-3gpp")), 1)

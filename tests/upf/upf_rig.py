@@ -36,6 +36,7 @@ from upf.session import Session
 from upf.steering import Steering
 
 SMF: Peer = ("10.90.0.11", 8805)
+OTHER_SMF: Peer = ("10.90.0.12", 8805)
 STRANGER: Peer = ("10.90.0.66", 8805)
 K_N4 = b"\x11" * 32
 UP_RECOVERY = 0xE9A1B2D4
@@ -48,7 +49,7 @@ ACCESSES = {"3gpp": "3gpp", "wifi": "non-3gpp"}
 def config() -> UpfConfig:
     return UpfConfig(
         node="upf",
-        n4=N4Config("10.90.0.20", Path("key")),
+        n4=N4Config("10.90.0.20", Path("key"), (SMF[0], OTHER_SMF[0])),
         accesses=(
             AccessConfig("3gpp", "3gpp", "10.1.0.2/24", "10.1.0.1/24", "fd01::2/64", "fd01::1/64"),
             AccessConfig("wifi", "non-3gpp", "10.2.0.2/24", "10.2.0.1/24", "fd02::2/64", "fd02::1/64"),
