@@ -1,37 +1,43 @@
-"""The TLS 1.3 key schedule with a PSK (RFC 8446 §7.1) and the RFC 9258 importer's functions."""
+"""The TLS 1.3 key schedule with a PSK (RFC 8446 §7.1) and the RFC 9258 importer's functions; HKDF is the engine's."""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 from functools import lru_cache
+from typing import Any
 
-_LABEL_MAX = 255
+from native import ffi, lib
+
+_LENGTHS = {"sha256": 32, "sha384": 48}
+_OCTETS = ffi.typeof("uint8_t[]")
 
 
 def hkdf_extract(hash_name: str, salt: bytes, ikm: bytes | bytearray) -> bytes:
     """RFC 5869 §2.2; an empty salt is a string of zeros."""
-    return hmac.digest(salt or bytes(hashlib.new(hash_name).digest_size), ikm, hash_name)
-
-
-def hkdf_expand(hash_name: str, secret: bytes, info: bytes, length: int) -> bytes:
-    """RFC 5869 §2.3."""
-    out = block = b""
-    counter = 1
-    while len(out) < length:
-        block = hmac.digest(secret, block + info + bytes([counter]), hash_name)
-        out += block
-        counter += 1
-    return out[:length]
+    length = _LENGTHS[hash_name]
+    out = ffi.new(_OCTETS, length)
+    _check(lib.kdf_extract(length, salt, len(salt), ffi.from_buffer(ikm), len(ikm), out))
+    return _taken(out)
 
 
 def hkdf_expand_label(hash_name: str, secret: bytes, label: str, context: bytes, length: int) -> bytes:
     """HKDF-Expand-Label of RFC 8446 §7.1."""
-    full = b"tls13 " + label.encode("ascii")
-    if len(full) > _LABEL_MAX or len(context) > _LABEL_MAX:
-        raise ValueError("label or context longer than 255 octets")
-    info = length.to_bytes(2, "big") + bytes([len(full)]) + full + bytes([len(context)]) + context
-    return hkdf_expand(hash_name, secret, info, length)
+    hash_length = _LENGTHS[hash_name]
+    if len(secret) != hash_length:
+        raise ValueError(f"a secret of {len(secret)} octets: {hash_name} has {hash_length}")
+    out = ffi.new(_OCTETS, length)
+    _check(lib.kdf_expand_label(hash_length, secret, label.encode("ascii"), context, len(context), out, length))
+    return _taken(out)
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        raise ValueError("a label or context is longer than 255 octets, or the output than 255 hashes")
+
+
+def _taken(out: Any) -> bytes:
+    octets: bytes = ffi.buffer(out)[:]
+    return octets
 
 
 @lru_cache
@@ -49,7 +55,7 @@ class KeySchedule:
 
     def __init__(self, hash_name: str, psk: bytes | bytearray) -> None:
         self.hash_name = hash_name
-        self.hash_length = hashlib.new(hash_name).digest_size
+        self.hash_length = _LENGTHS[hash_name]
         self._transcript = hashlib.new(hash_name)
         self.secret = hkdf_extract(hash_name, b"", psk)
 
@@ -77,8 +83,9 @@ class KeySchedule:
 
     def finished(self, base: bytes, context: bytes | None = None) -> bytes:
         """verify_data of Finished, or a binder: HMAC under the *finished* key of `base` (RFC 8446 §4.4.4)."""
-        key = hkdf_expand_label(self.hash_name, base, "finished", b"", self.hash_length)
-        return hmac.digest(key, self.transcript() if context is None else context, self.hash_name)
+        out = ffi.new(_OCTETS, self.hash_length)
+        _check(lib.kdf_finished(self.hash_length, base, self.transcript() if context is None else context, out))
+        return _taken(out)
 
     def binder(self, label: str, truncated_client_hello: bytes) -> bytes:
         """PSK binder over Truncate(ClientHello) (RFC 8446 §4.2.11.2)."""

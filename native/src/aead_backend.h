@@ -27,7 +27,7 @@ struct aead_key {
     int suite;
     size_t key_length;
     uint8_t key[32], iv[AEAD_NONCE_LENGTH], hp[32];
-    EVP_CIPHER_CTX *mask;               /* header protection */
+    EVP_CIPHER_CTX *mask;               /* header protection, where the backend has none */
     void *state;                        /* of the backend */
 };
 

@@ -6,15 +6,29 @@ The packets of RFC 9001 appendix A are in tests/native; the whole PSK handshake 
 from __future__ import annotations
 
 import hashlib
+import hmac
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mpquic.key_schedule import KeySchedule, hkdf_expand, hkdf_expand_label, hkdf_extract
+from mpquic.key_schedule import KeySchedule, hkdf_expand_label, hkdf_extract
 from mpquic.tls import x25519_public, x25519_shared
 from mpquic.tls_messages import ClientHello, ServerHello
 
 H = bytes.fromhex
+
+
+def expand(hash_name: str, secret: bytes, info: bytes, length: int) -> bytes:
+    """HKDF-Expand (RFC 5869 §2.3) on the standard library's HMAC: what the engine's is held against."""
+    out = block = b""
+    for counter in range(1, 256):
+        if len(out) >= length:
+            break
+        block = hmac.digest(secret, block + info + bytes([counter]), hash_name)
+        out += block
+    return out[:length]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +64,42 @@ H = bytes.fromhex
 )
 def test_rfc_5869(ikm: bytes, salt: bytes, info: bytes, length: int, prk: str, okm: str) -> None:
     assert hkdf_extract("sha256", salt, ikm) == H(prk)
-    assert hkdf_expand("sha256", H(prk), info, length) == H(okm)
+    assert expand("sha256", H(prk), info, length) == H(okm)
+
+
+@given(
+    st.sampled_from(("sha256", "sha384")),
+    st.binary(min_size=48, max_size=48),
+    st.text("abc xyz", max_size=249),
+    st.binary(max_size=255),
+    st.integers(0, 700),
+)
+def test_labels_are_as_with_another_hmac(hash_name: str, octets: bytes, label: str, context: bytes, length: int) -> None:
+    secret = octets[: hashlib.new(hash_name).digest_size]
+    full = b"tls13 " + label.encode()
+    info = length.to_bytes(2, "big") + bytes([len(full)]) + full + bytes([len(context)]) + context
+    assert hkdf_expand_label(hash_name, secret, label, context, length) == expand(hash_name, secret, info, length)
+
+
+@given(st.sampled_from(("sha256", "sha384")), st.binary(max_size=300), st.binary(max_size=300))
+def test_extracts_are_as_with_another_hmac(hash_name: str, salt: bytes, ikm: bytes) -> None:
+    assert hkdf_extract(hash_name, salt, ikm) == hmac.digest(salt, ikm, hash_name)
+    assert hkdf_extract(hash_name, salt, bytearray(ikm)) == hmac.digest(salt, ikm, hash_name)
+
+
+@pytest.mark.parametrize(
+    ("secret", "label", "context", "length"),
+    [
+        (bytes(31), "key", b"", 16),
+        (bytes(33), "key", b"", 16),
+        (bytes(32), "k" * 250, b"", 16),
+        (bytes(32), "key", bytes(256), 16),
+        (bytes(32), "key", b"", 255 * 32 + 1),
+    ],
+)
+def test_what_cannot_be_expanded(secret: bytes, label: str, context: bytes, length: int) -> None:
+    with pytest.raises(ValueError, match="octets"):
+        hkdf_expand_label("sha256", secret, label, context, length)
 
 
 # ---- RFC 8448 §3, without its certificate: what it covers is given as a hash

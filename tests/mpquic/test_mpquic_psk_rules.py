@@ -6,7 +6,6 @@ that would hold without it.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +33,7 @@ from handshakes import (
     with_binder,
 )
 
-from mpquic import tls_server
+from mpquic import key_schedule, tls_server
 from mpquic.crypto_stream import CryptoReceiver
 from mpquic.errors import HandshakeRefused, PskSpent, TransportError
 from mpquic.key_schedule import KeySchedule
@@ -43,6 +42,7 @@ from mpquic.suites import AES_128_GCM, AES_256_GCM, Suite
 from mpquic.tls_messages import ClientHello, EncryptedExtensions, MessageType, ServerHello, message
 from mpquic.tls_states import Level, Role
 from mpquic.transport_parameters import TransportParameters
+from native import lib
 
 Change = Callable[[bytes], bytes]
 X25519, P256 = 0x001D, 0x0017
@@ -85,34 +85,39 @@ def imported_hello(suite: Suite, key: bytes = KEY, identity: bytes = IDENTITY, c
 
 
 def test_psk_01_every_refusal_costs_the_same_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same HMACs over the same lengths, and no Diffie-Hellman; with an imported key, the import too."""
-    work: list[tuple[int, int, object]] = []
-    plain = hmac.digest
+    """The same derivations over the same lengths, and no Diffie-Hellman; with an imported key, the import too."""
+    work: list[tuple[object, ...]] = []
 
-    def counted(key: bytes, text: bytes, digest: Any) -> bytes:
-        work.append((len(key), len(text), digest))
-        return plain(key, text, digest)
+    class Counted:
+        """The engine's functions of key derivation: numbers as they are, of octets how many."""
+
+        def __getattr__(self, name: str) -> Callable[..., int]:
+            def call(*arguments: Any) -> int:
+                work.append((name, *(a if isinstance(a, int) else len(a) for a in arguments)))
+                return int(getattr(lib, name)(*arguments))
+
+            return call
 
     def no_exchange(*_: object) -> bytes:
         raise AssertionError("Diffie-Hellman for a key that is refused")
 
-    def cost(hello: bytes, **options: Any) -> list[tuple[int, int, object]]:
+    def cost(hello: bytes, **options: Any) -> list[tuple[object, ...]]:
         with monkeypatch.context() as patch:
-            patch.setattr(hmac, "digest", counted)
+            patch.setattr(key_schedule, "lib", Counted())
             patch.setattr(tls_server, "x25519_shared", no_exchange)
             work.clear()
             assert refusal_of(hello, **options).code == 0x133
         return list(work)
 
     known = cost(flip_binder(hello_bytes()))
-    assert len(known) == 4  # extract, binder key, finished key, binder
+    assert len(known) == 3  # extract, binder key, binder
     for name in ("identity unknown", "key spent", "binder empty"):
         make, options, _ = BAD_KEYS[name]
         assert cost(make(), **options) == known, name
     for suite in (AES_128_GCM, AES_256_GCM):
         imported: dict[str, Any] = {"lookup": {IDENTITY: Psk(KEY, IDENTITY, PskMode.IMPORTED)}.get}
         known = cost(flip_binder(imported_hello(suite)), **imported)
-        assert len(known) == (6 if suite is AES_128_GCM else 7)  # and the import: extract, expand
+        assert len(known) == 5  # and the import: extract, expand
         assert cost(imported_hello(suite, identity=b"somebody-els"), **imported) == known
         assert cost(imported_hello(suite), lookup=spent) == known
         assert cost(imported_hello(suite)) == known  # an external key, offered as imported
