@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from mpquic import h3_events as h3
@@ -37,7 +37,7 @@ from mpquic.stream_limits import StreamLimits
 from mpquic.streams import Streams
 from mpquic.tls_client import ClientTls
 from mpquic.tls_server import ServerTls
-from mpquic.tls_states import Level, Role
+from mpquic.tls_states import LEVELS, Level, Role
 from mpquic.transport_codes import FrameType, TransportCode
 from mpquic.transport_parameters import TransportParameters
 from mpquic.tunnel_request import (
@@ -85,7 +85,10 @@ class Host(Protocol):
     engine: Engine
     grease: Grease
 
-    def parameters(self) -> TransportParameters: ...
+    @property
+    def parameters(self) -> TransportParameters: ...  # ours, but for those of the single connection
+    @property
+    def parameters_encoded(self) -> bytes: ...
     def count(self, counter: str, times: int = 1) -> None: ...
     def now(self) -> int: ...
     def connection_ready(self, connection: Connection) -> None: ...
@@ -112,17 +115,17 @@ class Connection:
         self._engine = host.engine
         self._info = self._engine.conn_info(handle)
         self._tls: tls.Tls
-        self._crypto_in = {level: CryptoReceiver() for level in Level}
-        self._crypto_out = dict.fromkeys(Level, 0)
+        self._crypto_in = {level: CryptoReceiver() for level in LEVELS}
+        self._crypto_out = dict.fromkeys(LEVELS, 0)
         self._parameters = self._own_parameters()
-        self._encoded_parameters = self._parameters.encode() + host.grease.transport_parameter()
-        self._streams = Streams(role is Role.CLIENT, StreamLimits.of(self._parameters), tokens=itertools.count(1))
+        self._encoded_parameters = host.parameters_encoded + self._parameters.encode() + host.grease.transport_parameter()
+        self._streams = Streams(role is Role.CLIENT, StreamLimits.of(host.parameters), tokens=itertools.count(1))
         self._h3 = H3(
             "client" if role is Role.CLIENT else "server",
             self._streams.send,
             self._streams.open_uni,
             self._streams.open_bidi,
-            lambda: self._streams.requests_allowed,
+            self._streams.requests_allowed,
             host.grease,
             H3Log(self._log) if host.logs else None,
         )
@@ -143,7 +146,8 @@ class Connection:
             handshake.start()
         if self._host.logs:
             self._log("quic:connection_started", {"local": {}, "remote": qlog_events.endpoint(self.remote), "link": self.link})
-            self._log("quic:parameters_set", {"initiator": "local", **self._parameters.describe()})
+            ours = self._host.parameters.describe() | self._parameters.describe()
+            self._log("quic:parameters_set", {"initiator": "local", **ours})
         self._tls_actions()
 
     @property
@@ -151,14 +155,15 @@ class Connection:
         return self._encoded_parameters
 
     def _own_parameters(self) -> TransportParameters:
-        base = replace(self._host.parameters(), initial_source_connection_id=self._info.local_cid)
+        """Those that no other connection has."""
+        info = self._info
         if self.role is Role.CLIENT:
-            return base
-        return replace(
-            base,
-            retry_source_connection_id=self._info.retry_cid or None,
-            original_destination_connection_id=self._info.original_dcid,
-            stateless_reset_token=self._info.reset_token,
+            return TransportParameters(initial_source_connection_id=info.local_cid)
+        return TransportParameters(
+            initial_source_connection_id=info.local_cid,
+            retry_source_connection_id=info.retry_cid or None,
+            original_destination_connection_id=info.original_dcid,
+            stateless_reset_token=info.reset_token,
         )
 
     def peer_parameters_received(self, data: bytes) -> None:
@@ -188,7 +193,8 @@ class Connection:
             ),
         )
         self._streams.set_remote(StreamLimits.of(parameters))
-        self._log("quic:parameters_set", {"initiator": "remote", **parameters.describe()})
+        if self._host.logs:
+            self._log("quic:parameters_set", {"initiator": "remote", **parameters.describe()})
 
     def _tls_actions(self) -> None:
         for action in self._tls.take_actions():
@@ -273,7 +279,7 @@ class Connection:
             return  # the rest of the packet that made us close, and what comes until the peer knows
         match event.type:
             case lib.EVENT_FRAME:
-                self._frame(Level(event.level), event.data)
+                self._frame(LEVELS[event.level], event.data)
             case lib.EVENT_ACKED:
                 self._streams.acked(event.token)
             case lib.EVENT_LOST:
@@ -326,8 +332,8 @@ class Connection:
                 ready = self._crypto_in[level].receive(offset, data)
                 if ready:
                     self._tls.receive(level, ready)
-                    for over in range(Level.INITIAL, self._tls.reading):
-                        self._crypto_in[Level(over)].close()
+                    for over in LEVELS[: self._tls.reading]:
+                        self._crypto_in[over].close()
                     self._tls_actions()
                 return
         except ReadError as error:

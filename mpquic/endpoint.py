@@ -110,6 +110,24 @@ def _request_of(connection: Connection) -> int:
     return connection.tunnel.quarter_stream_id
 
 
+def _parameters(config: EndpointConfig) -> TransportParameters:
+    """Ours, the same for every connection."""
+    return TransportParameters(
+        max_idle_timeout=config.idle_timeout_ms,
+        max_udp_payload_size=65527,
+        initial_max_data=config.initial_max_data,
+        initial_max_stream_data_bidi_local=config.initial_max_data // 4,
+        initial_max_stream_data_bidi_remote=config.initial_max_data // 4,
+        initial_max_stream_data_uni=config.initial_max_data // 4,
+        initial_max_streams_bidi=8,
+        initial_max_streams_uni=8,
+        max_ack_delay=25,
+        active_connection_id_limit=config.active_connection_id_limit,
+        max_datagram_frame_size=65535,
+        initial_max_path_id=config.initial_max_path_id,
+    )
+
+
 class Endpoint:
     """Made and used in the thread of a running event loop."""
 
@@ -119,6 +137,7 @@ class Endpoint:
         self.grease = Grease(config.random)
         self.connections: dict[int, Connection] = {}
         self.tokens = TokenStore()
+        self.parameters_set(_parameters(config))
         if config.backend is not None:
             Engine.backend_force(config.backend)
         self.engine = Engine(
@@ -358,22 +377,10 @@ class Endpoint:
 
     # ---- for connections (connection.Host)
 
-    def parameters(self) -> TransportParameters:
-        config = self.config
-        return TransportParameters(
-            max_idle_timeout=config.idle_timeout_ms,
-            max_udp_payload_size=65527,
-            initial_max_data=config.initial_max_data,
-            initial_max_stream_data_bidi_local=config.initial_max_data // 4,
-            initial_max_stream_data_bidi_remote=config.initial_max_data // 4,
-            initial_max_stream_data_uni=config.initial_max_data // 4,
-            initial_max_streams_bidi=8,
-            initial_max_streams_uni=8,
-            max_ack_delay=25,
-            active_connection_id_limit=config.active_connection_id_limit,
-            max_datagram_frame_size=65535,
-            initial_max_path_id=config.initial_max_path_id,
-        )
+    def parameters_set(self, parameters: TransportParameters) -> None:
+        """Of the connections to come; what no two of them share is added to it."""
+        self.parameters = parameters
+        self.parameters_encoded = parameters.encode()
 
     def count(self, counter: str, times: int = 1) -> None:
         self.counters[counter] += times

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from typing import Any
+from typing import Any, NamedTuple
 
 from mpquic.errors import EngineError
 from mpquic.steering import ACCESS_3GPP, ACCESS_NON_3GPP, ACCESSES, SteeringRule
@@ -50,8 +50,7 @@ Remote = tuple[str, int]  # address in text, port
 _ADDRESSES_KEPT = 1024  # conversions between text and octets that are remembered
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """struct event, with its data."""
 
     type: int
@@ -126,22 +125,17 @@ class EngineConfig:
 
 
 @lru_cache(_ADDRESSES_KEPT)
-def _packed(text: str) -> tuple[int, bytes]:
-    """Family and 16 octets of an address; a zone behind % is left out."""
-    ip = ip_address(text.partition("%")[0])
-    return ip.version, ip.packed.ljust(16, b"\0")
-
-
-@lru_cache(_ADDRESSES_KEPT)
 def _text(family: int, octets: bytes) -> str:
     return str(IPv4Address(octets[:4]) if family == 4 else IPv6Address(octets))
 
 
+@lru_cache(_ADDRESSES_KEPT)
 def _address(remote: Remote) -> Any:
+    """A struct address, to be read only; a zone behind % is left out."""
+    ip = ip_address(remote[0].partition("%")[0])
     out = ffi.new("struct address *")
-    out.family, octets = _packed(remote[0])
-    ffi.buffer(out.ip)[:] = octets
-    out.port = remote[1]
+    out.family, out.port = ip.version, remote[1]
+    ffi.buffer(out.ip)[:] = ip.packed.ljust(16, b"\0")
     return out
 
 
@@ -198,13 +192,11 @@ class Engine:
 
     def events(self) -> Iterator[Event]:
         """All events that are there."""
-        ev, data = self._event, self._data
+        ev, data, octets = self._event, self._data, ffi.buffer(self._data)
         while not self.freed:
-            if check("event_next", lib.endpoint_event_next(self._endpoint, ev, data, lib.ENGINE_MAX_EVENT_DATA)) == 0:
+            if check("event_next", lib.endpoint_event_next(self._endpoint, ev, data, len(octets))) == 0:
                 return
-            yield Event(
-                ev.type, ev.conn, ev.path, ev.level, ev.a, ev.b, ev.token, ev.time, bytes(ffi.buffer(data, ev.length))
-            )
+            yield Event(ev.type, ev.conn, ev.path, ev.level, ev.a, ev.b, ev.token, ev.time, octets[: ev.length])
 
     def connections(self) -> set[int]:
         out = ffi.new("uint32_t[]", lib.ENGINE_MAX_CONNS)
@@ -317,11 +309,11 @@ class Engine:
         out = ffi.new("struct conn_info *")
         check("conn_info", lib.conn_info(self._endpoint, conn, out))
         return ConnInfo(
-            bytes(out.local_cid[0 : out.local_cid_length]),
-            bytes(out.remote_cid[0 : out.remote_cid_length]),
-            bytes(out.original_dcid[0 : out.original_dcid_length]),
-            bytes(out.retry_cid[0 : out.retry_cid_length]),
-            bytes(out.reset_token[0:16]),
+            ffi.buffer(out.local_cid)[: out.local_cid_length],
+            ffi.buffer(out.remote_cid)[: out.remote_cid_length],
+            ffi.buffer(out.original_dcid)[: out.original_dcid_length],
+            ffi.buffer(out.retry_cid)[: out.retry_cid_length],
+            ffi.buffer(out.reset_token)[:],
             out.link,
             _remote(out.remote),
         )

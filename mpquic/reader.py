@@ -32,14 +32,18 @@ class Reader:
 
     def vector(self, size: int, least: int = 0, most: int | None = None) -> bytes:
         """A TLS vector with a length field of `size` octets."""
-        length = self.uint(size)
+        length = int.from_bytes(self.octets(size), "big")
         if length < least or (most is not None and length > most):
             raise ReadError(f"vector of {length} octets: {least} to {most} allowed")
         return self.octets(length)
 
     def varint(self) -> int:
         """A QUIC variable-length integer (RFC 9000 §16)."""
-        found = peek_varint(self._data, self.position)
+        start = self.position
+        if start < self._end and self._data[start] < 0x40:  # most are one octet long
+            self.position = start + 1
+            return self._data[start]
+        found = peek_varint(self._data, start)
         if found is None:
             raise ReadError(f"a variable-length integer wanted, {self.left} octets left")
         value, self.position = found
@@ -71,7 +75,7 @@ def peek_varint(buffer: bytearray | bytes, position: int) -> tuple[int, int] | N
     if position >= len(buffer):
         return None
     first = buffer[position]
-    if first < 0x40:  # most are one octet long
+    if first < 0x40:
         return first, position + 1
     end = position + (1 << (first >> 6))
     if end > len(buffer):

@@ -23,6 +23,11 @@ class Sender:
     def end(self) -> int:
         return self.base + len(self.buffer)
 
+    @property
+    def unsent(self) -> bool:
+        """Octets, or the end, wait to be sent: for the first time or again."""
+        return bool(self.again) or self.next < self.end or (self.fin and not self.fin_sent)
+
     def acknowledge(self, start: int, end: int) -> None:
         merged: list[tuple[int, int]] = []
         for low, high in self.acked:

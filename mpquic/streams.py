@@ -70,6 +70,7 @@ class Streams:
         self._data_delivered = 0
         self._send_limit = 0
         self._sent_octets = 0  # sum of `next` of all streams
+        self._waiting: dict[int, None] = {}  # streams with octets or an end to send, in their order
         self._controls: dict[tuple[int, int], int] = {}  # frames to send: key and the value at the time of queueing
         self._flight: dict[int, _Sent] = {}
         if remote is not None:
@@ -96,7 +97,6 @@ class Streams:
         kind = UNI if uni else 0
         return self._opened[kind] < self._most[kind]
 
-    @property
     def requests_allowed(self) -> int:
         """How many bidirectional streams the client may have opened, as far as both know."""
         return self._most[0] if self._is_client else self._peer_most[0]
@@ -126,6 +126,7 @@ class Streams:
             )
         sender.buffer += data
         sender.fin = fin
+        self._waiting[stream_id] = None
 
     def reset(self, stream_id: int, code: int) -> None:
         """RESET_STREAM, unless everything arrived already."""
@@ -135,6 +136,7 @@ class Streams:
         sender.reset = code
         sender.again = []
         sender.buffer = sender.buffer[: sender.next - sender.base]
+        self._waiting.pop(stream_id, None)
         self._controls[(FrameType.RESET_STREAM, stream_id)] = code
 
     def stop_sending(self, stream_id: int, code: int) -> None:
@@ -370,11 +372,14 @@ class Streams:
             key = next(iter(self._controls))
             value = self._controls.pop(key)
             self._emit(out, self._control(key, value), _Sent(key[1], key=key, value=value))
-        for stream_id, stream in self._streams.items():
+        for stream_id in list(self._waiting):
             if len(out) >= room:
                 break
-            if stream.sender is not None:
-                self._send_octets(out, room, stream_id, stream.sender)
+            sender = self._streams[stream_id].sender
+            assert sender is not None  # send() checked it
+            self._send_octets(out, room, stream_id, sender)
+            if not sender.unsent:
+                del self._waiting[stream_id]
         return out
 
     def _control(self, key: tuple[int, int], value: int) -> bytes:
@@ -388,8 +393,6 @@ class Streams:
         return varint(kind) + varint(value)
 
     def _send_octets(self, out: list[tuple[bytes, int]], room: int, stream_id: int, sender: Sender) -> None:
-        if sender.reset is not None or sender.done:
-            return
         while sender.again and len(out) < room:
             start, end = sender.again.pop()
             if end - start > CHUNK:
@@ -468,6 +471,8 @@ class Streams:
         sender.again.extend(sender.missing(sent.start, sent.end))
         if sent.fin and not sender.fin_acked:
             sender.fin_sent = False  # goes with the last octets, or alone if those got through
+        if sender.unsent:
+            self._waiting[sent.stream_id] = None
         return True
 
     def _still_needed(self, key: tuple[int, int], value: int, stream: _Stream | None) -> bool:

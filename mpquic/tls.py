@@ -24,7 +24,7 @@ from mpquic.tls_errors import (
     WrongFinished,
 )
 from mpquic.tls_messages import X25519_LENGTH, MessageType, message
-from mpquic.tls_states import READING, TABLE, Direction, Level, Role, Row, State
+from mpquic.tls_states import LEVELS, READING, TABLE, Direction, Level, Role, Row, State
 
 MESSAGE_MOST = 8192  # octets of one handshake message (ours are below 300; RFC 9000 §7.5 wants 4096 at least)
 
@@ -78,7 +78,7 @@ class Tls:
         self._authorise = authorise
         self._keylog = keylog
         self._random = random
-        self._buffers: dict[Level, bytearray] = {level: bytearray() for level in Level}
+        self._buffers: dict[Level, bytearray] = {level: bytearray() for level in LEVELS}
         self._tickets = 0
 
     # ---- input

@@ -23,6 +23,9 @@ class Level(IntEnum):
     ONE_RTT = 2
 
 
+LEVELS = tuple(Level)  # by value
+
+
 class Direction(IntEnum):
     SEND = 0
     RECEIVE = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 
-from mpquic.reader import Reader, ReadError, varint
+from mpquic.reader import Reader, ReadError, peek_varint, varint
 from mpquic.tls_errors import EmptyConnectionId, TransportParameterError
 
 MAX_CID = 20
@@ -46,8 +46,7 @@ _RULES: dict[str, _Rule] = {
     "initial_max_path_id": _Rule(0x3E, most=MAX_PATH_ID),
 }
 _PREFERRED_ADDRESS = 0x0D
-_NAMES = {rule.id: name for name, rule in _RULES.items()}
-_ASCENDING = sorted(_RULES.items(), key=lambda item: item[1].id)
+_NAMES = {rule.id: name for name, rule in sorted(_RULES.items(), key=lambda item: item[1].id)}  # ascending
 _PARAMETERS_MOST = 64  # in one list; GREASE and unknown ones included
 
 
@@ -86,7 +85,7 @@ class TransportParameters:
     def encode(self) -> bytes:
         """In ascending order of the identifiers."""
         out = b""
-        for name, rule in _ASCENDING:
+        for identifier, name in _NAMES.items():
             value = getattr(self, name)
             if value is None or value is False:
                 continue
@@ -96,7 +95,7 @@ class TransportParameters:
                 content = value
             else:
                 content = varint(value)
-            out += varint(rule.id) + varint(len(content)) + content
+            out += varint(identifier) + varint(len(content)) + content
         return out
 
     @classmethod
@@ -170,10 +169,12 @@ def _decode_value(name: str, rule: _Rule, content: bytes, from_server: bool) -> 
         if len(content) != rule.length:
             raise TransportParameterError(f"{name} of {len(content)} octets: it has {rule.length}")
         return content if rule.length else True
-    reader = Reader(content)
-    value = reader.varint()
-    if reader.left:
-        raise TransportParameterError(f"{name}: {reader.left} octets after its integer")
+    found = peek_varint(content, 0)
+    if found is None:
+        raise TransportParameterError(f"{name}: {len(content)} octets are no integer")
+    value, end = found
+    if end < len(content):
+        raise TransportParameterError(f"{name}: {len(content) - end} octets after its integer")
     if not rule.least <= value <= rule.most:
         raise TransportParameterError(f"{name} is {value}: {rule.least} to {rule.most} allowed")
     return value

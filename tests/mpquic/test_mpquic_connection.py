@@ -27,8 +27,7 @@ def test_a_peer_may_announce_any_idle_timeout(timeout_ms: int) -> None:
 
     async def test(proxy: Proxy) -> None:
         line = proxy.line
-        own = line.client.parameters
-        line.client.parameters = lambda: replace(own(), max_idle_timeout=timeout_ms)  # type: ignore[method-assign]
+        line.client.parameters_set(replace(line.client.parameters, max_idle_timeout=timeout_ms))
         connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
         await line.do(connection.connect_ip("proxy"))
         assert not line.server.counters["callback_failed"]

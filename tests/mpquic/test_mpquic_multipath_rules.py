@@ -92,7 +92,7 @@ def test_mp_06_the_limit_of_an_earlier_connection_is_forgotten(end: str) -> None
         mine = pair[0] if end == "client" else pair[1]
         assert mine.stats()["max_path_id_remote"] == 3
         other = ends.endpoint("server" if end == "client" else "client")
-        other.config.initial_max_path_id = 1
+        other.parameters_set(replace(other.parameters, initial_max_path_id=1))
         pair = await ends.connect()
         mine = pair[0] if end == "client" else pair[1]
         assert mine.stats()["max_path_id_remote"] == 1

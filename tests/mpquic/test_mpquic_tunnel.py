@@ -165,8 +165,7 @@ def test_a_client_that_takes_no_datagrams_gets_no_tunnel() -> None:
 
     async def test(proxy: Proxy) -> None:
         line = proxy.line
-        own = line.client.parameters
-        line.client.parameters = lambda: replace(own(), max_datagram_frame_size=0)  # type: ignore[method-assign]
+        line.client.parameters_set(replace(line.client.parameters, max_datagram_frame_size=0))
         connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
         with pytest.raises(ConnectRefused) as refused:
             await line.do(connection.connect_ip("proxy"))
@@ -233,8 +232,7 @@ def test_a_datagram_capsule_is_counted() -> None:
 def test_no_stream_for_a_request_is_a_refusal() -> None:
     async def test(proxy: Proxy) -> None:
         line = proxy.line
-        own = line.server.parameters
-        line.server.parameters = lambda: replace(own(), initial_max_streams_bidi=0)  # type: ignore[method-assign]
+        line.server.parameters_set(replace(line.server.parameters, initial_max_streams_bidi=0))
         connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
         with pytest.raises(ConnectRefused):
             await line.do(connection.connect_ip("proxy"))
