@@ -86,7 +86,7 @@ async def tiny(craft: Craft, seen: Seen) -> int:
 
 async def version_negotiation(craft: Craft, seen: Seen) -> int:
     """To the UE, in the UPF's name, once the connection lives."""
-    packet = bytes(QuicVersionNegotiation(dcid=seen.down.dcid, scid=seen.up.dcid, versions=b"\0\0\0\1\x1a\x2a\x3a\x4a"))
+    packet = bytes(QuicVersionNegotiation(dcid=seen.down.dcid, scid=seen.up.dcid, versions=[1, 0x1A2A3A4A]))
     return await craft.access(seen.down.last, [packet], up=False)
 
 

@@ -16,16 +16,15 @@ from lab.decrypt_keys import KeyLog
 from lab.packets import frames as f
 from lab.packets.errors import PacketError
 from lab.packets.fields import Layer
-from lab.packets.http3 import Capsules, H3Frames, H3UniStream, HttpDatagram
-from lab.packets.link import LINK_ETHERNET, LINK_EXPORTED_PDU, LINK_RAW, TCP, UDP
-from lab.packets.nas import Nas, NasEnvelope
+from lab.packets.http3 import Capsules, H3Data, H3Frames, H3UniStream, HttpDatagram
+from lab.packets.link import LINK_ETHERNET, LINK_EXPORTED_PDU, LINK_RAW, UDP
+from lab.packets.nas import Nas  # binds the ports of N1
 from lab.packets.nas_plain import EPD_5GMM, EPD_5GSM, without_key
 from lab.packets.pfcp_plain import PFCP_PORT
 from lab.packets.quic import QuicWire, TransportParameters, clear_layer
 from lab.packets.tls import CryptoStream, read_hello, write_transport_parameters
 from lab.pcapng import Record
 
-N1_PORTS = (38412, 38413)
 LINE_MAX = 200
 
 
@@ -76,9 +75,6 @@ def _outer(step: Step, linktype: int) -> list[str]:
         packet = first(record.data)
     except (struct.error, IndexError, ValueError):      # scapy's layers do not take what ends inside their header
         return [f"no {first.__name__} header: {record.data[:64].hex() or 'empty'}"]
-    if flow is not None and flow.protocol == TCP and flow.payload and (
-            flow.source_port in N1_PORTS or flow.destination_port in N1_PORTS):
-        return [_show(packet), _show(NasEnvelope(flow.payload))]
     outer = packet.getlayer("UDP")
     if step.quic and outer is not None:
         outer.remove_payload()
@@ -130,6 +126,6 @@ def _inside(packet: ClearPacket, frame: f.Frame) -> Layer | None:
         if frame.stream & 2:                                    # unidirectional (RFC 9000 §2.1)
             return H3UniStream(frame.data) if frame.offset == 0 else None
         frames = H3Frames(frame.data)
-        data = b"".join(bytes(h3.value) for h3 in frames.frames if h3.name == "HTTP/3 frame" and h3.type == 0)
+        data = b"".join(bytes(h3.data) for h3 in frames.frames if isinstance(h3, H3Data))
         return frames / Capsules(data) if data else frames
     return None

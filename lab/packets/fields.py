@@ -12,6 +12,8 @@ from scapy.packet import Packet, Raw
 from lab.packets.errors import PacketError
 from lab.packets.varint import read_varint, write_varint
 
+VARINT = 0                      # as the width of a length
+
 
 class Layer(Packet):  # type: ignore[misc]
     """Base of our layers: what is not understood stays visible as Raw, and nothing is taken for padding."""
@@ -23,7 +25,22 @@ class Layer(Packet):  # type: ignore[misc]
         try:
             return bytes(Packet.do_dissect(self, s))
         except struct.error:  # it ends inside a field
-            return s
+            return self._cut_off(s)
+
+    def _cut_off(self, s: bytes) -> bytes:
+        """The fields that are whole stay; the octets from the first that is not are what follows this layer."""
+        rest: Any = s
+        whole = s
+        for field in self.fields_desc:
+            try:
+                rest, _ = field.getfield(self, rest)
+            except struct.error:
+                break
+            if isinstance(rest, bytes):         # else: inside an octet
+                whole = rest
+        self.raw_packet_cache = s[:len(s) - len(whole)]
+        self.explicit = 1
+        return whole
 
 
 class Leaf(Layer):
@@ -53,6 +70,20 @@ class VarIntField(Field):  # type: ignore[misc]
 
     def i2repr(self, pkt: Any, x: Any) -> str:
         return str(x)
+
+
+class CountedVarIntField(VarIntField):
+    """A varint behind its own length."""
+
+    __slots__ = ()
+
+    def addfield(self, pkt: Any, s: bytes, val: Any) -> bytes:
+        value = write_varint(int(val or 0))
+        return s + write_varint(len(value)) + value
+
+    def getfield(self, pkt: Any, s: bytes) -> tuple[bytes, int]:
+        size = counted(s, VARINT)
+        return (b"", 0) if size is None else (s[size[1]:], VarIntField.getfield(self, pkt, s[size[0]:size[1]])[1])
 
 
 class VarIntEnumField(VarIntField):
@@ -85,30 +116,77 @@ class BytesField(StrField):  # type: ignore[misc]
         return octets[:64].hex() + (f"… ({len(octets)} octets)" if len(octets) > 64 else "")
 
 
+class SizedIntegerField(Field):  # type: ignore[misc]
+    """A number of as many octets as other fields of the packet say."""
+
+    __slots__ = ("_size",)
+
+    def __init__(self, name: str, default: int, size: Callable[[Any], int]) -> None:
+        Field.__init__(self, name, default, "B")
+        self._size = size
+
+    def addfield(self, pkt: Any, s: bytes, val: Any) -> bytes:
+        return s + int(val or 0).to_bytes(self._size(pkt), "big")
+
+    def getfield(self, pkt: Any, s: bytes) -> tuple[bytes, int]:
+        size = self._size(pkt)
+        return s[size:], int.from_bytes(s[:size], "big")
+
+
 class CountedBytesField(BytesField):
-    """Octets with their length in front of them: a varint, or one octet."""
+    """Octets with their length in front of them: a varint, or that many octets."""
 
     __slots__ = ("_width",)
 
-    def __init__(self, name: str, default: bytes, width: str = "varint") -> None:
+    def __init__(self, name: str, default: bytes, width: int = VARINT) -> None:
         BytesField.__init__(self, name, default)
         self._width = width
 
     def addfield(self, pkt: Any, s: bytes, val: Any) -> bytes:
         value = bytes(val or b"")
-        return s + (write_varint(len(value)) if self._width == "varint" else bytes((len(value),))) + value
+        return s + (len(value).to_bytes(self._width, "big") if self._width else write_varint(len(value))) + value
 
     def getfield(self, pkt: Any, s: bytes) -> tuple[bytes, bytes]:
-        if self._width == "varint":
-            try:
-                length, offset = read_varint(s, 0)
-            except PacketError:
-                return b"", b""
-        else:
-            if not s:
-                return b"", b""
-            length, offset = s[0], 1
-        return s[offset + length:], s[offset:offset + length]
+        size = counted(s, self._width)
+        return (b"", b"") if size is None else (s[size[1]:], s[size[0]:size[1]])
+
+
+def counted(data: bytes, width: int) -> tuple[int, int] | None:
+    """Where a value begins and ends whose length stands first; None when it ends inside the length."""
+    if width == VARINT:
+        try:
+            length, start = read_varint(data, 0)
+        except PacketError:
+            return None
+        return start, start + length
+    if len(data) < width:
+        return None
+    return width, width + int.from_bytes(data[:width], "big")
+
+
+class OneField(PacketListField):  # type: ignore[misc]
+    """A value that is a layer of its own, as a list of one, so that scapy shows it in place. `layer`: of the packet (chosen by
+    fields before it) and the octets. With `width` its length stands in front of it."""
+
+    __slots__ = ("_layer", "_width")
+
+    def __init__(self, name: str, layer: Callable[[Any, bytes], Any], width: int | None = None) -> None:
+        PacketListField.__init__(self, name, [], None)
+        self._layer = layer
+        self._width = width
+
+    def addfield(self, pkt: Any, s: bytes, val: Any) -> bytes:
+        body = b"".join(bytes(element) for element in val)
+        if self._width is None:
+            return s + body
+        return s + (write_varint(len(body)) if self._width == VARINT else len(body).to_bytes(self._width, "big")) + body
+
+    def getfield(self, pkt: Any, s: bytes) -> tuple[bytes, list[Any]]:
+        size = (0, len(s)) if self._width is None else counted(s, self._width)
+        if size is None:
+            return b"", [Raw(s)]
+        body = s[size[0]:size[1]]
+        return s[size[1]:], [self._layer(pkt, body)(body)] if body else []
 
 
 def rest_of(packet: Any) -> bytes:

@@ -17,20 +17,22 @@ from scapy.fields import (
     PacketListField,
     XByteField,
 )
-from scapy.packet import Packet, Raw
+from scapy.layers.inet import TCP
+from scapy.packet import Packet, Raw, bind_layers
 
-from lab.packets.fields import BytesField, Layer, Leaf
-from lab.packets.nas_plain import (
-    EPD_5GMM,
-    EPD_5GSM,
-    KEY_TYPES,
-    MM_NAMES,
-    PAYLOAD_KEY,
-    PAYLOAD_N1_SM,
-    SECURITY_HEADERS,
-    SM_NAMES,
+from lab.packets.fields import BytesField, Layer, Leaf, OneField
+from lab.packets.nas_messages import (
+    MOBILITY_LAYERS,
+    SESSION_LAYERS,
+    TRANSPORT,
+    IesField,
+    NasMessage,
+    mobility_header,
+    session_header,
 )
+from lab.packets.nas_plain import EPD_5GMM, EPD_5GSM, KEY_TYPES, PAYLOAD_KEY, PAYLOAD_N1_SM, SECURITY_HEADERS
 
+N1_PORTS = (38412, 38413)               # over 3GPP, over non-3GPP access
 KEY_TLVS = {1: "P0", 2: "key", 3: "lifetime", 4: "cause", 5: "drain time", 6: "fingerprint"}
 
 
@@ -42,11 +44,11 @@ class Nas(Packet):  # type: ignore[misc]
     @classmethod
     def dispatch_hook(cls, _pkt: bytes = b"", *args: Any, **kargs: Any) -> Any:
         if len(_pkt) >= 4 and _pkt[0] == EPD_5GSM:
-            return NasSession
+            return SESSION_LAYERS.get(_pkt[3], NasSession)
         if len(_pkt) >= 3 and _pkt[0] == EPD_5GMM:
             if _pkt[1] & 15:
                 return NasSecured
-            return NasTransport if _pkt[2] in (0x67, 0x68) else NasMobility
+            return NasTransport if _pkt[2] in (0x67, 0x68) else MOBILITY_LAYERS.get(_pkt[2], NasMobility)
         return Raw
 
 
@@ -63,6 +65,18 @@ class NasEnvelope(Layer):
         return s[:self.length], s[self.length:]
 
 
+class NasEnvelopes(Layer):
+    """What a TCP segment of N1 carries: usually one PDU, sometimes several."""
+
+    name = "NAS envelopes"
+    fields_desc = [PacketListField("pdus", [], NasEnvelope)]
+
+
+for _port in N1_PORTS:
+    bind_layers(TCP, NasEnvelopes, dport=_port)
+    bind_layers(TCP, NasEnvelopes, sport=_port)
+
+
 class NasSecured(Layer):
     """7E, security header type, MAC, SQN; then a NAS message, ciphered or not (TS 24.501 §9.1.1)."""
 
@@ -75,20 +89,17 @@ class NasSecured(Layer):
 
 
 class NasMobility(Layer):
-    """A plain 5GMM message; its IEs as octets."""
+    """A plain 5GMM message of any type, with its IEs as octets; nas_messages has a layer for each that is known."""
 
     name = "5GMM message"
-    fields_desc = [XByteField("epd", EPD_5GMM), BitField("spare", 0, 4),
-                   BitEnumField("security", 0, 4, SECURITY_HEADERS),
-                   ByteEnumField("message_type", 0x41, MM_NAMES), BytesField("ies", b"")]
+    fields_desc = [*mobility_header(0x41), BytesField("ies", b"")]
 
 
 class NasSession(Layer):
-    """A plain 5GSM message; its IEs as octets."""
+    """A plain 5GSM message of any type, with its IEs as octets."""
 
     name = "5GSM message"
-    fields_desc = [XByteField("epd", EPD_5GSM), ByteField("pdu_session_id", 5), ByteField("pti", 0),
-                   ByteEnumField("message_type", 0xC1, SM_NAMES), BytesField("ies", b"")]
+    fields_desc = [*session_header(0xC1), BytesField("ies", b"")]
 
 
 class NasKeyTlv(Leaf):
@@ -107,25 +118,15 @@ class NasKeyContainer(Layer):
                    IntField("generation", 1), PacketListField("tlvs", [], NasKeyTlv)]
 
 
-class ContainerField(PacketListField):  # type: ignore[misc]
-    """The payload container (LV-E) as the layer that its type says: a list of one, so that scapy shows it in place."""
-
-    def getfield(self, pkt: Any, s: bytes) -> tuple[bytes, list[Any]]:
-        body, rest = s[:pkt.container_length], s[pkt.container_length:]
-        if not body:
-            return rest, []
-        layer = {PAYLOAD_N1_SM: Nas, PAYLOAD_KEY: NasKeyContainer}.get(pkt.container_type, Raw)
-        return rest, [layer(body)]
+def _container_layer(packet: Any, _data: bytes) -> Any:
+    return {PAYLOAD_N1_SM: Nas, PAYLOAD_KEY: NasKeyContainer}.get(packet.container_type, Raw)
 
 
-class NasTransport(Layer):
-    """UL or DL NAS TRANSPORT (TS 24.501 §8.2.10, §8.2.11)."""
+class NasTransport(NasMessage):
+    """UL or DL NAS TRANSPORT (TS 24.501 §8.2.10, §8.2.11), with a 5GSM message or our key container inside."""
 
     name = "NAS TRANSPORT"
     fields_desc = [
-        XByteField("epd", EPD_5GMM), BitField("spare", 0, 4), BitEnumField("security", 0, 4, SECURITY_HEADERS),
-        ByteEnumField("message_type", 0x68, MM_NAMES), BitField("spare_half", 0, 4),
-        BitField("container_type", PAYLOAD_KEY, 4),
-        FieldLenField("container_length", None, fmt="H", length_of="container"),
-        ContainerField("container", [], None), BytesField("ies", b""),
+        *mobility_header(0x68), BitField("spare_half", 0, 4), BitField("container_type", PAYLOAD_KEY, 4),
+        OneField("container", _container_layer, 2), IesField("ies", TRANSPORT),
     ]

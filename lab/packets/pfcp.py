@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from scapy.contrib.pfcp import PFCP as PFCP
 from scapy.contrib.pfcp import IE_EnterpriseSpecific
 from scapy.fields import ByteEnumField, ByteField, FieldLenField, IntField, ShortField, XShortField
 
+from lab.packets import pfcp_access  # noqa: F401  (its IEs stand beside ours)
 from lab.packets.fields import BytesField, Leaf
 from lab.packets.pfcp_plain import ENTERPRISE_ID, VENDOR_IES
 
@@ -59,7 +61,7 @@ class IE_MpquicKey(_VendorIe):
         FieldLenField("wrapped_key_length", None, "wrapped_key", "B"),
         BytesField("wrapped_key", b"", lambda packet: packet.wrapped_key_length),
         BytesField("more", b"", lambda packet: max(
-            0, int(packet.length or 0) - 16 - len(packet.ue_id) - len(packet.wrapped_key))),
+            0, int(packet.length or 0) - 15 - len(packet.ue_id) - len(packet.wrapped_key))),
     ]
 
 

@@ -10,18 +10,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from scapy.fields import BitField, ConditionalField, IntField, PacketListField
+from scapy.fields import (
+    BitField,
+    ConditionalField,
+    FieldListField,
+    IntField,
+    IP6Field,
+    IPField,
+    PacketListField,
+    ShortField,
+    XIntField,
+)
 from scapy.layers.inet import UDP
 from scapy.packet import Packet, Raw, bind_layers
 
 from lab.packets import frames as plain
 from lab.packets.errors import PacketError
 from lab.packets.fields import (
+    VARINT,
     BytesField,
     CountedBytesField,
+    CountedVarIntField,
     FlaggedBytesField,
     Layer,
     Leaf,
+    OneField,
     VarIntCountField,
     VarIntEnumField,
     VarIntField,
@@ -48,7 +61,7 @@ def _layer(cls: type[plain.Frame]) -> Any:
         if kind == "i":
             fields.append(VarIntField(name, 0))
         elif kind in "LV":
-            fields.append(CountedBytesField(name, b"", "varint" if kind == "V" else "octet"))
+            fields.append(CountedBytesField(name, b"", VARINT if kind == "V" else 1))
         else:
             fields.append(BytesField(name, bytes(int(kind)), int(kind)))
     make: Any = type(Leaf)
@@ -165,8 +178,8 @@ class QuicLong(Layer):
     name = "QUIC long header"
     fields_desc = [
         BitField("form", 1, 1), BitField("fixed", 1, 1), BitField("long_type", 0, 2), BitField("reserved", 0, 2),
-        BitField("pn_length", 3, 2), IntField("version", 1), CountedBytesField("dcid", b"", "octet"),
-        CountedBytesField("scid", b"", "octet"),
+        BitField("pn_length", 3, 2), IntField("version", 1), CountedBytesField("dcid", b"", 1),
+        CountedBytesField("scid", b"", 1),
         ConditionalField(CountedBytesField("token", b""), lambda packet: packet.long_type == 0),
         LengthField("length", None), BytesField("pn", bytes(4), lambda packet: packet.pn_length + 1),
         FrameListField("frames"),
@@ -187,20 +200,33 @@ class QuicShort(Layer):
     ]
 
 
+class RetryTokenField(BytesField):
+    """Everything but the integrity tag at the end."""
+
+    def getfield(self, pkt: Any, s: bytes) -> tuple[bytes, bytes]:
+        end = max(0, len(s) - TAG)
+        return s[end:], s[:end]
+
+
 class QuicRetry(Layer):
+    """Retry (RFC 9000 §17.2.5): a token, and the tag of RFC 9001 §5.8."""
+
     name = "QUIC Retry"
     fields_desc = [
         BitField("form", 1, 1), BitField("fixed", 1, 1), BitField("long_type", 3, 2), BitField("unused", 0, 4),
-        IntField("version", 1), CountedBytesField("dcid", b"", "octet"), CountedBytesField("scid", b"", "octet"),
-        BytesField("token_and_tag", b""),
+        IntField("version", 1), CountedBytesField("dcid", b"", 1), CountedBytesField("scid", b"", 1),
+        RetryTokenField("token", b""), BytesField("tag", bytes(TAG), TAG),
     ]
 
 
 class QuicVersionNegotiation(Layer):
+    """Version Negotiation (RFC 9000 §17.2.1)."""
+
     name = "QUIC Version Negotiation"
     fields_desc = [
         BitField("form", 1, 1), BitField("unused", 0, 7), IntField("version", 0),
-        CountedBytesField("dcid", b"", "octet"), CountedBytesField("scid", b"", "octet"), BytesField("versions", b""),
+        CountedBytesField("dcid", b"", 1), CountedBytesField("scid", b"", 1),
+        FieldListField("versions", [], XIntField("", 1)),
     ]
 
 
@@ -210,7 +236,7 @@ class QuicProtectedLong(Layer):
     name = "QUIC long header, protected"
     fields_desc = [
         BitField("form", 1, 1), BitField("fixed", 1, 1), BitField("long_type", 0, 2), BitField("protected_bits", 0, 4),
-        IntField("version", 1), CountedBytesField("dcid", b"", "octet"), CountedBytesField("scid", b"", "octet"),
+        IntField("version", 1), CountedBytesField("dcid", b"", 1), CountedBytesField("scid", b"", 1),
         ConditionalField(CountedBytesField("token", b""), lambda packet: packet.long_type == 0),
         CountedBytesField("protected", b""),
     ]
@@ -242,15 +268,74 @@ class QuicWire(Packet):  # type: ignore[misc]
 
 
 class TransportParameter(Leaf):
+    """Any transport parameter: id, length, value (RFC 9000 §18). Those with a value of their own kind have layers too."""
+
     name = "transport parameter"
     fields_desc = [VarIntEnumField("id", 0, TRANSPORT_PARAMETERS), CountedBytesField("value", b"")]
+
+
+class TransportParameterInteger(Leaf):
+    """One whose value is a varint. `value` is read from what its length says; None when that holds no varint alone."""
+
+    name = "transport parameter"
+    fields_desc = [VarIntEnumField("id", 0x01, TRANSPORT_PARAMETERS), CountedVarIntField("value", 0)]
+
+
+class PreferredAddress(Layer):
+    """The value of preferred_address (RFC 9000 §18.2)."""
+
+    name = "preferred address"
+    fields_desc = [IPField("ipv4", "0.0.0.0"), ShortField("ipv4_port", 0), IP6Field("ipv6", "::"), ShortField("ipv6_port", 0),
+                   CountedBytesField("cid", bytes(CID_LENGTH), 1), BytesField("token", bytes(16), 16)]
+
+
+class VersionInformation(Layer):
+    """The value of version_information (RFC 9368 §3)."""
+
+    name = "version information"
+    fields_desc = [XIntField("chosen", 1), FieldListField("available", [], XIntField("", 1))]
+
+
+class TransportParameterPreferredAddress(Leaf):
+    name = "transport parameter"
+    fields_desc = [VarIntEnumField("id", 0x0D, TRANSPORT_PARAMETERS), OneField("value", lambda *_: PreferredAddress, VARINT)]
+
+
+class TransportParameterVersions(Leaf):
+    name = "transport parameter"
+    fields_desc = [VarIntEnumField("id", 0x11, TRANSPORT_PARAMETERS), OneField("value", lambda *_: VersionInformation, VARINT)]
+
+
+PARAMETER_LAYERS: dict[int, Any] = dict.fromkeys(
+    (0x01, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0E, 0x20, 0x3E, 0xFF04DE1B), TransportParameterInteger)
+PARAMETER_LAYERS |= {0x0D: TransportParameterPreferredAddress, 0x11: TransportParameterVersions}
+PREFERRED_ADDRESS_MIN = 41                  # with a connection ID of no octets
+
+
+def _parameter(data: bytes, **_: Any) -> Any:
+    """The layer of the first parameter; one whose value is not what its id says is shown as octets."""
+    plain_one = TransportParameter(data)
+    value = bytes(plain_one.value)
+    layer = PARAMETER_LAYERS.get(plain_one.id, TransportParameter)
+    fits = True
+    if layer is TransportParameterInteger:
+        fits = value == (write_varint(read_varint(value, 0)[0]) if value and 1 << (value[0] >> 6) == len(value) else None)
+    elif layer is TransportParameterPreferredAddress:
+        fits = len(value) >= PREFERRED_ADDRESS_MIN and len(value) == PREFERRED_ADDRESS_MIN + value[24]
+    elif layer is TransportParameterVersions:
+        fits = bool(value) and len(value) % 4 == 0
+    return layer(data) if fits else plain_one
 
 
 class TransportParameters(Layer):
     """The quic_transport_parameters extension (RFC 9000 §18)."""
 
     name = "transport parameters"
-    fields_desc = [PacketListField("parameters", [], TransportParameter)]
+    fields_desc = [PacketListField("parameters", [], _parameter)]
+
+    def parameter(self, key: int) -> Any:
+        """The value of the first parameter with this id; None when it is not there."""
+        return next((p.value for p in self.parameters if p.id == key), None)
 
 
 bind_layers(UDP, QuicWire, dport=QUIC_PORT)
