@@ -171,6 +171,7 @@ void path_validated(struct path *p, uint64_t now)
             recovery_reset(p);
         pmtud_start(p, now);
         new_token_queue(p->conn);
+        path_answered(p);
         event_simple(p->conn, EVENT_PATH_REMOTE_CHANGED, p->id, p->link, 0);
         conn_ready(p->conn);
         return;
@@ -195,6 +196,8 @@ static void validation_timeout(struct path *p, uint64_t now)
     if (p->challenge_tries < VALIDATION_TRIES) {
         p->challenge_due = true;
         p->challenge_at = now + (VALIDATION_INTERVAL_NS << p->challenge_tries);
+        if (p->migrating && p->state == PATH_ACTIVE && path_amplification_left(p) < 1200)
+            path_pto(p, now);           /* no PTO runs while the 3x limit is reached: what waits goes over other paths */
         conn_ready(p->conn);
         return;
     }

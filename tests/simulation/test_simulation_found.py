@@ -104,3 +104,37 @@ def test_a_frame_that_waits_for_an_abandoned_path_comes_back_as_lost() -> None:
         s.run(SECOND)
         assert [e.type for e in s.client.events if e.token == 777] == [lib.EVENT_LOST]
         assert not s.client.of_type(lib.EVENT_CLOSED)
+
+
+def test_a_path_that_may_send_no_more_to_a_new_address_does_not_hold_traffic_back() -> None:
+    """The client moved, and moved again without a word: the server, at its 3x limit, ran no PTO, and what it had for that path
+    waited for six seconds, until the validation failed."""
+    with Simulator(7) as s:
+        conn, peer = s.connect()
+        path = s.open_path(conn, 1)
+        s.tunnel(conn, peer, [BALANCED])
+        for flow in range(40):
+            s.inner(s.server, udp4(1200, up=False, flow=flow))
+        s.run(SECOND)
+        assert len(s.client.inner) == 40
+        s.client_address[1] = address("10.2.0.2", 50123)
+        check(lib.conn_frame_send(s.client.endpoint, conn, 2, path, b"\x01", 1, 0, 1))
+        s.run(5 * MS)  # the server has it now; its challenge is on its way
+        s.client_address[1] = address("10.2.0.2", 50124)
+        s.wires[1, UP].cut = True
+        s.run(10 * MS)
+        assert s.server.paths(peer)[path].remote.port == 50123
+        for flow in range(40):
+            s.inner(s.server, udp4(1200, up=False, flow=flow))
+        s.run(400 * MS)
+        info = s.server.paths(peer)[path]
+        assert info.queue_packets == 0 and info.state == lib.PATH_SUSPECT
+        got = len(s.client.inner)
+        for flow in range(40):
+            s.inner(s.server, udp4(1200, up=False, flow=flow))
+        s.run(400 * MS)
+        assert len(s.client.inner) == got + 40  # all of them over the other path
+        s.wires[1, UP].cut = False
+        s.run(SECOND)
+        info = s.server.paths(peer)[path]
+        assert info.remote.port == 50124 and info.state == lib.PATH_ACTIVE

@@ -84,12 +84,18 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(f"world {seed}")
-        self.sim = Simulator(seed + 1, client=self._options(), server=self._options(server=True), links=LINKS)
+        idle = self.rng.choice([30, 30, 5]) * SECOND
+        self.idle = {"max_idle_timeout_ns": idle}  # of both: each end is told the other's, as by its transport parameters
+        self.sim = Simulator(
+            seed + 1, client=self._options() | self.idle, server=self._options(server=True) | self.idle, links=LINKS
+        )
         self.nodes: list[Node] = [self.sim.client, self.sim.server]
         self.past: list[Counter[str]] = [Counter(), Counter()]  # counters of the processes that were there before, by side
         self.forgotten = [0, 0]  # inner packets that waited in a process when it ended
         self.restarts = 0
         self.sim.server_handshake.tells_reset_token = True
+        for handshake in (self.sim.client_handshake, self.sim.server_handshake):
+            handshake.peer_params.update(self.idle)
         self.views: list[dict[int, View]] = [{}, {}]
         self.conns: list[int] = [0, 0]  # the current connection's handle at each end, 0 = none
         self.streams: list[Stream] = [Stream(), Stream()]  # by direction
@@ -115,7 +121,6 @@ class World:
             "retry_half_open": rng.choice([0, 0, 1]) if server else 0,
             "congestion_control": rng.randrange(lib.CC_COUNT),
             "key_update_packets": rng.choice([0, 0, 40, 200]),
-            "max_idle_timeout_ns": rng.choice([30, 30, 5]) * SECOND,
             "max_udp_payload": rng.choice([1452, 1452, 1500, 1350]),
         }
 
@@ -196,8 +201,9 @@ class World:
         self.forgotten[side] += self._unaccounted(side)
         self.past[side].update(node.counters())
         self.restarts += 1
-        options = self._options(server=side == 1)
+        options = self._options(server=side == 1) | self.idle
         self.nodes[side] = self.sim.restart(side, 1_000_000 + 2 * self.restarts + side, **options)
+        (self.sim.client_handshake, self.sim.server_handshake)[side].peer_params.update(self.idle)
         self._listen(side)
         self.views[side] = {}
         if self.tunnels:
@@ -312,7 +318,7 @@ class World:
         elif event.type in (lib.EVENT_ACKED, lib.EVENT_LOST) and event.level == 2 and event.conn == self.conns[side]:
             self._token(side, event)
         elif event.type == lib.EVENT_FRAME and event.data[0] & 0xF8 == 0x08:
-            if event.conn == self.conns[side] or not self.conns[side]:
+            if event.conn == self.conns[side]:
                 self._chunk(1 - side, event.data)
         elif event.type == lib.EVENT_OVERFLOW:
             raise Broken(f"{SIDES[side]}: event queue full")
