@@ -101,8 +101,12 @@ static bool retry_good(const struct address *remote, struct reader *r, const uin
     const uint8_t *family = read_bytes(r, 1), *ip = read_bytes(r, remote->family == 4 ? 4 : 16), *port = read_bytes(r, 2);
     const uint8_t *scid = read_bytes(r, ENGINE_CID_LENGTH);
     size_t n = (size_t)(r->end - r->p);
-    if (r->bad || n > 20 || *family != remote->family || memcmp(ip, remote->ip, remote->family == 4 ? 4 : 16) ||
-        (port[0] << 8 | port[1]) != remote->port || dcid_length != ENGINE_CID_LENGTH || memcmp(scid, dcid, dcid_length))
+    if (r->bad || n > 20)
+        return false;
+    if (RULE(Q_114, *family != remote->family || memcmp(ip, remote->ip, remote->family == 4 ? 4 : 16) ||
+                    (port[0] << 8 | port[1]) != remote->port))
+        return false;
+    if (dcid_length != ENGINE_CID_LENGTH || memcmp(scid, dcid, dcid_length))
         return false;
     f->odcid_length = (uint8_t)n;
     memcpy(f->odcid, r->p, n);
@@ -123,9 +127,9 @@ enum token_verdict token_check(endpoint *e, const uint8_t *token, size_t length,
         return bad;
     struct reader r = { content, content + length - OVERHEAD, false };
     uint64_t issued = get_be64(read_bytes(&r, 8));
-    if (issued > e->now || e->now - issued > (retry ? RETRY_LIFE : ADDRESS_LIFE))
+    if (issued > e->now || RULE(Q_113, e->now - issued > (retry ? RETRY_LIFE : ADDRESS_LIFE)))
         return bad;
     if (retry)
         return retry_good(remote, &r, dcid, dcid_length, f) ? TOKEN_OF_RETRY : bad;
-    return address_good(remote, &r) && first_use(e, token + 1, issued) ? TOKEN_OF_ADDRESS : bad;
+    return address_good(remote, &r) && !RULE(Q_115, !first_use(e, token + 1, issued)) ? TOKEN_OF_ADDRESS : bad;
 }

@@ -25,7 +25,7 @@ void congestion_init(struct congestion *cc, int which, uint64_t mds, uint64_t se
     cc->ops = controllers[which];
     cc->mds = mds;
     uint64_t floor = mds * 2 > 14720 ? mds * 2 : 14720;     /* RFC 9002 §7.2 */
-    cc->cwnd = mds * 10 < floor ? mds * 10 : floor;
+    cc->cwnd = RULE(Q_136, mds * 10 < floor) ? mds * 10 : floor;
     cc->ssthresh = NEVER;
     hystart_init(&cc->hystart);
     if (cc->ops->init)
@@ -57,7 +57,7 @@ bool congestion_slow_start(struct congestion *cc, const struct cc_ack *a)
 
 bool congestion_event(struct congestion *cc, uint64_t sent_time, uint32_t count, const struct delivery *d, uint64_t now)
 {
-    if (sent_time <= cc->recovery_start) {  /* RFC 9002 §7.3.2: part of the event that goes on */
+    if (RULE(Q_139, sent_time <= cc->recovery_start)) {  /* RFC 9002 §7.3.2: part of the event that goes on */
         cc->event_lost += count;
         return false;
     }

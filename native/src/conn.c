@@ -199,7 +199,7 @@ void conn_handshake_finish(struct conn *c)
     }
     if (c->server) {
         static const uint8_t done = F_HANDSHAKE_DONE;
-        conn_queue(c, LEVEL_1RTT, ENGINE_PATH_ANY, &done, 1, FRAME_ENGINE);
+        conn_queue(c, LEVEL_1RTT, ENGINE_PATH_ANY, &done, 1, RULE(Q_99, true) ? FRAME_ENGINE : FRAME_ENGINE | FRAME_NO_RESEND);
         new_token_queue(c);
     }
     if (c->server || c->done_received || !RULE(Q_41, true))

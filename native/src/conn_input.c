@@ -103,7 +103,7 @@ void conn_accept_payload(struct conn *c, const struct long_header *h, uint8_t fi
     if (!conn_frames(c, h->level, p, NULL, payload, length, link, remote, &eliciting, &probing, now))
         return;
     if (c->keys[h->level].receive)      /* not if a frame made us discard the level */
-        space_received(s, pn, eliciting, ecn, 0, 0, now);
+        space_received(s, pn, eliciting, ecn, RULE(Q_91, true) ? 0 : c->e->config.max_ack_delay_ns, 0, now);     /* §13.2.1 */
     /* no migration during the handshake (RFC 9000 §9): as if nothing but probing */
     path_received(p, NULL, link, remote, h->length, RULE(Q_63, true), !RULE(Q_63, true), now);
     /* RFC 9002 §6.2.3: a client that still speaks Initial has not got our flight */

@@ -45,8 +45,9 @@ static bool build_begin(struct build *b, struct conn *c, struct path *p, int lev
         *q++ = source;
         q = put_bytes(q, c->local_cid, source);
         if (level == LEVEL_INITIAL) {
-            q = put_varint(q, c->token_length);
-            q = put_bytes(q, c->token ? c->token : q, c->token_length);
+            size_t token = RULE(Q_109, c->token_length);
+            q = put_varint(q, token);
+            q = put_bytes(q, c->token ? c->token : q, token);
         }
         b->length_at = q;
         q += 2;
@@ -67,10 +68,12 @@ static bool ack_wanted(const struct space *s, uint64_t now) { return s->ack_at <
 static void add_ack(struct build *b, struct space *s, struct path *of, uint64_t now)
 {
     struct conn *c = b->c;
-    bool ecn = s->ecn[0] | s->ecn[1] | s->ecn[2], path_ack = RULE(MP_12, c->multipath) && !RULE(MP_11, b->level != LEVEL_1RTT);
+    bool ecn = RULE(Q_100, s->ecn[0] | s->ecn[1] | s->ecn[2]);
+    bool path_ack = RULE(MP_12, c->multipath) && !RULE(MP_11, b->level != LEVEL_1RTT);
     if (!s->ranges.count || room(b) < 64)
         return;
-    uint64_t delay = b->level == LEVEL_INITIAL ? 0 : (now - s->largest_time) / 1000 >> c->e->config.ack_delay_exponent;
+    bool told = b->level != LEVEL_INITIAL && RULE(Q_98, true);
+    uint64_t delay = told ? (now - s->largest_time) / 1000 >> c->e->config.ack_delay_exponent : 0;
     uint8_t *q = b->p, *end = b->end - (ecn ? 24 : 0);
     q = put_varint(q, (path_ack ? F_PATH_ACK : F_ACK) + (ecn ? 1 : 0));
     if (path_ack)
@@ -242,6 +245,7 @@ static size_t datagram_limit(struct conn *c, struct path *p, size_t least)
 {
     const struct endpoint_config *g = &c->e->config;
     size_t n = g->validation_size < g->max_udp_payload ? g->validation_size : g->max_udp_payload;
+    n = RULE(Q_155, true) ? n : 1200;   /* what a tunnel with an MTU of 1280 needs: RFC 9484 §7.2 */
     if (c->have_params && c->params.max_udp_payload_size >= 1200 && c->params.max_udp_payload_size < n)
         n = c->params.max_udp_payload_size;
     uint64_t left = path_amplification_left(p);
@@ -288,7 +292,7 @@ static bool has_frames(struct conn *c, const struct path *p, bool any_path)
 
 static bool control_wanted(struct conn *c, struct path *p, struct path *best, uint64_t now)
 {
-    if (p->challenge_due || p->response_count || p->probes)
+    if (p->challenge_due || p->response_count || RULE(Q_138, p->probes))       /* RFC 9002 §7.5: whatever is in flight */
         return true;
     for (uint32_t i = 0; i < c->path_count; i++)
         if (ack_wanted(&c->paths[i]->space, now) && carries_ack(p, best, c->paths[i]))
@@ -301,7 +305,8 @@ static bool control_wanted(struct conn *c, struct path *p, struct path *best, ui
 static bool asks_for_ack(const struct path *p, uint64_t now)
 {
     const struct space *s = &p->space;
-    return p->state == PATH_ACTIVE && s->ack_at != NEVER && s->unacked > 1 && !s->eliciting && now - p->last_eliciting >= ACK_PING_NS;
+    return p->state == PATH_ACTIVE && s->ack_at != NEVER && s->unacked > 1 && !s->eliciting &&
+           !RULE(Q_96, now - p->last_eliciting < ACK_PING_NS);
 }
 
 static void build_1rtt(struct build *b, struct path *best, uint64_t now, bool *padded, struct path_response *to)
@@ -334,7 +339,7 @@ static void build_1rtt(struct build *b, struct path *best, uint64_t now, bool *p
     b->end = end;
     if (p->probes && !elsewhere) {
         p->probes--;
-        if (!(b->sent->flags & SENT_ELICITING) && room(b)) {
+        if (RULE(Q_129, !(b->sent->flags & SENT_ELICITING) && room(b))) {
             *b->p++ = F_PING;
             b->sent->flags |= SENT_ELICITING;
         }
@@ -477,7 +482,7 @@ static bool early_transmit(struct conn *c, struct path *p, struct tx_batch *out,
 static void add_close(struct build *b)
 {
     struct conn *c = b->c;
-    bool hide = c->close_application && b->level != LEVEL_1RTT;
+    bool hide = RULE(Q_158, c->close_application && b->level != LEVEL_1RTT);
     size_t reason = hide ? 0 : c->close_reason_length;
     if (reason + 32 > room(b))
         reason = room(b) > 32 ? room(b) - 32 : 0;

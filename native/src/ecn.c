@@ -77,7 +77,7 @@ void ecn_lost(struct path *p, const struct sent *r, uint64_t pn)
     struct ecn *e = &p->ecn;
     if (!r->marked || pn < e->since || e->state == ECN_CAPABLE)
         return;
-    if (++e->lost >= e->tested && e->state == ECN_UNKNOWN)
+    if (RULE(Q_103, ++e->lost >= e->tested && e->state == ECN_UNKNOWN))
         happens(p, ECN_ALL_LOST, ECN_BLACK_HOLE);
 }
 
@@ -92,13 +92,13 @@ void ecn_answered(struct path *p)
 static int disagreement(const struct ecn *e, const struct frame_in *f, uint64_t marked)
 {
     const uint64_t *now = f->ecn, *before = e->seen;        /* ECT(0), ECT(1), CE */
-    if (now[0] < before[0] || now[1] < before[1] || now[2] < before[2])
+    if (RULE(Q_101, now[0] < before[0] || now[1] < before[1] || now[2] < before[2]))
         return ECN_DECREASED;
-    if (now[1] > 0)                     /* we never send it */
+    if (RULE(Q_101, now[1] > 0))                    /* we never send it */
         return ECN_REMARKED;
-    if (now[0] > e->sent || now[2] > e->sent - now[0])
+    if (RULE(Q_101, now[0] > e->sent || now[2] > e->sent - now[0]))
         return ECN_EXCESS;
-    if (now[0] - before[0] + now[2] - before[2] < marked)
+    if (RULE(Q_101, now[0] - before[0] + now[2] - before[2] < marked))
         return ECN_BLEACHED;
     return ECN_NO_FAILURE;
 }
@@ -112,7 +112,7 @@ bool ecn_acked(struct path *p, const struct frame_in *f, uint64_t marked)
     if (e->state == ECN_FAILED)
         return false;
     if (!counts) {
-        if (marked)
+        if (RULE(Q_101, marked))
             happens(p, ECN_DISAGREES, ECN_MISSING);
         return false;
     }

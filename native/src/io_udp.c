@@ -1,5 +1,6 @@
 /* UDP sockets of the I/O thread: UDP_GRO reads into one buffer, UDP_SEGMENT sends of a batch as it lies in its packets. */
 #include "io_internal.h"
+#include "rules.h"
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -26,7 +27,7 @@ int udp_prepare(int fd, struct io_link *link, bool *gro)
 {
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
-    int type, on = 1, probe = IP_PMTUDISC_PROBE, zero = 0;
+    int type, on = 1, probe = RULE(Q_116, true) ? IP_PMTUDISC_PROBE : IP_PMTUDISC_DONT, zero = 0;
     socklen_t type_length = sizeof type;
     if (getsockname(fd, (struct sockaddr *)&name, &length) < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0)
         return -ENGINE_E_SYSTEM;

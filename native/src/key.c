@@ -60,7 +60,8 @@ void keys_discard(struct conn *c, int level)
         TRACE(c->e, trace_key(c, TRACE_KEY_DISCARDED, level, -1, TRACE_KEY_TLS));
     level_free(&c->keys[level]);
     if (level != LEVEL_1RTT) {
-        space_discard(c, path_find(c, 0), &c->early[level]);
+        if (RULE(Q_135, true))
+            space_discard(c, path_find(c, 0), &c->early[level]);
         queue_clear(c->e, &c->queue[level]);
         c->early_probes[level] = 0;
     }

@@ -6,7 +6,7 @@ static void acked(struct congestion *cc, const struct cc_ack *a, struct delivery
     (void)d;
     if (!a->growth || congestion_slow_start(cc, a))
         return;
-    uint64_t grown = cc->cwnd + cc->mds * a->growth / cc->cwnd, most = congestion_window_most(cc);
+    uint64_t grown = cc->cwnd + (RULE(Q_141, true) ? cc->mds * a->growth / cc->cwnd : a->growth), most = congestion_window_most(cc);
     cc->cwnd = grown < most ? grown : most;
 }
 

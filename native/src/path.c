@@ -31,7 +31,8 @@ static void recovery_reset(struct path *p)
     p->rec.patience = 3;
     p->rec.min = NEVER;
     path_congestion_reset(p);
-    ecn_start(p);
+    if (RULE(Q_104, true))
+        ecn_start(p);
 }
 
 uint64_t path_rate(const struct path *p)

@@ -19,7 +19,7 @@ static uint16_t most(const struct path *p)
 {
     const struct conn *c = p->conn;
     uint32_t n = c->e->config.max_udp_payload;
-    if (c->have_params && c->params.max_udp_payload_size >= 1200 && c->params.max_udp_payload_size < n)
+    if (RULE(Q_121, c->have_params && c->params.max_udp_payload_size >= 1200 && c->params.max_udp_payload_size < n))
         n = c->params.max_udp_payload_size;
     return (uint16_t)n;
 }
@@ -48,7 +48,7 @@ static void search(struct path *p, uint64_t now)
     struct pmtud *m = &p->pmtud;
     m->too_large = (uint16_t)(most(p) + STEP);
     m->tries = 0;
-    m->probe = m->size < most(p) ? most(p) : 0;
+    m->probe = RULE(Q_117, m->size < most(p)) ? most(p) : 0;
     m->next = m->probe ? now : NEVER;
     conn_touch(p->conn);
 }
@@ -101,7 +101,7 @@ void pmtud_acked(struct path *p, uint16_t size, bool probe, uint64_t now)
     struct pmtud *m = &p->pmtud;
     if (size > base(p)) {
         m->large_lost = 0;
-    } else if (m->large_lost >= BLACK_HOLE && now - m->large_since > 3 * recovery_pto(p->conn, p)) {    /* RFC 8899 §4.3 */
+    } else if (RULE(Q_120, m->large_lost >= BLACK_HOLE && now - m->large_since > 3 * recovery_pto(p->conn, p))) {  /* RFC 8899 §4.3 */
         COUNT(p->conn->e, mtu_black_hole);
         pmtud_start(p, now);
         return;
@@ -125,7 +125,7 @@ void pmtud_lost(struct path *p, uint16_t size, bool probe, uint64_t now)
     }
     if (size != m->probe)
         return;                         /* of a search that is over */
-    if (++m->tries < TRIES) {
+    if (RULE(Q_119, ++m->tries < TRIES)) {
         m->next = now + PACE_NS;
         conn_touch(p->conn);
         return;

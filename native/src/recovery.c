@@ -63,9 +63,9 @@ static bool rtt_sample(struct conn *c, struct path *p, uint64_t latest, uint64_t
     }
     if (r->latest < r->min)
         r->min = r->latest;
-    if (c->handshake_confirmed && delay > c->params.max_ack_delay_ns)
+    if (RULE(Q_124, c->handshake_confirmed && delay > c->params.max_ack_delay_ns))
         delay = c->params.max_ack_delay_ns;
-    uint64_t adjusted = r->latest >= r->min + delay ? r->latest - delay : r->latest;
+    uint64_t adjusted = RULE(Q_125, r->latest < r->min + delay) ? r->latest : r->latest - delay;
     uint64_t deviation = r->smoothed > adjusted ? r->smoothed - adjusted : adjusted - r->smoothed;
     r->var = (3 * r->var + deviation) / 4;
     r->smoothed = (7 * r->smoothed + adjusted) / 8;
@@ -295,18 +295,19 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
     for (uint64_t pn = s->base; pn < s->largest_acked; pn++) {
         struct sent *r = sent_get(s, pn);
         if (!r || !(r->flags & SENT_OUTSTANDING)) {
-            if (r && r->flags & SENT_ACKED)
+            if (RULE(Q_144, r && r->flags & SENT_ACKED))
                 run_from = 0;
             continue;
         }
-        if (s->largest_acked - pn < p->rec.threshold && r->time + delay > now) {
-            s->loss_time = r->time + delay;
+        if (RULE(Q_126, s->largest_acked - pn < p->rec.threshold) && r->time + delay > now) {
+            s->loss_time = RULE(Q_127, true) ? r->time + delay : NEVER;
             break;                      /* those behind are younger still */
         }
-        bool probe = r->flags & SENT_MTU_PROBE;     /* of the MTU: no sign of congestion (RFC 9000 §14.4) */
+        bool probe = RULE(Q_118, r->flags & SENT_MTU_PROBE);        /* of the MTU: no sign of congestion (RFC 9000 §14.4) */
         if (r->flags & SENT_IN_FLIGHT && !probe && pn >= p->rec.since)
             newest = r->time;
-        if (r->flags & SENT_ELICITING && !probe && pn >= p->rec.since && p->rec.sampled && r->time > p->rec.sampled_at) {
+        if (r->flags & SENT_ELICITING && !probe && pn >= p->rec.since &&
+            !RULE(Q_143, !p->rec.sampled || r->time <= p->rec.sampled_at)) {
             run_from = run_from ? run_from : r->time;
             run = r->time - run_from > run ? r->time - run_from : run;
         }
@@ -314,10 +315,10 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
         lost += !probe;
     }
     base_advance(s);
-    if (newest) {
+    if (RULE(Q_140, newest)) {
         congestion_event(&p->cc, newest, lost, &p->delivery, now);
         /* RFC 9002 §7.6: two that ask for an ACK, nothing between them acknowledged, both sent after the first RTT sample */
-        if (run > 0 && run > persistent_duration(c, p)) {
+        if (RULE(Q_142, run > 0 && run > persistent_duration(c, p))) {
             congestion_persistent(&p->cc);
             p->rec.min = p->rec.latest;
         }
@@ -349,7 +350,7 @@ static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64
     if (r->ack_largest != NONE) {       /* the peer has our ACK: its ranges need not be told again */
         struct path *of = path_find(c, r->ack_path);
         struct space *space = s == &c->early[0] || s == &c->early[1] ? s : of ? &of->space : NULL;
-        if (space)
+        if (RULE(Q_97, space))
             ranges_forget(&space->ranges, r->ack_largest);
     }
     if (lost) {                         /* it was only late: be more patient (RFC 9002 §6.1.1) */
@@ -454,26 +455,26 @@ uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int lev
     bool raises = s->largest_acked == NONE || f->largest > s->largest_acked;
     if (raises)
         s->largest_acked = f->largest;
-    bool marks = s == &p->space && raises && ecn_acked(p, f, w.marked);
+    bool marks = s == &p->space && !RULE(Q_102, !raises) && ecn_acked(p, f, w.marked);
     if (level == LEVEL_1RTT && !c->phase_acked && f->largest >= p->phase_first_sent && w.any) {
         c->phase_acked = true;          /* RFC 10069 §2.5: three PTOs of the slowest path from here */
         c->update_from = now + 3 * conn_max_pto(c);
     }
     if (!w.any)
         return 0;
-    if (w.largest_new && w.eliciting && (s != &p->space || f->largest >= p->rec.since)) {
+    if (!RULE(Q_122, !w.largest_new) && !RULE(Q_123, !w.eliciting) && (s != &p->space || f->largest >= p->rec.since)) {
         uint64_t delay = level == LEVEL_INITIAL || f->delay > 1u << 30 ? 0
                          : (f->delay << c->params.ack_delay_exponent) * 1000;
         w.sampled = rtt_sample(c, p, now - w.largest_time, delay, now);
     }
     base_advance(s);
     recovery_detect(c, p, s, now);
-    if (marks)                          /* RFC 9002 §7.1: CE is congestion, when the largest acknowledged was sent */
+    if (RULE(Q_105, marks))             /* RFC 9002 §7.1: CE is congestion, when the largest acknowledged was sent */
         congestion_event(&p->cc, sent_get(s, f->largest) ? sent_get(s, f->largest)->time : now, 0, &p->delivery, now);
     controller_acked(c, p, s, &w, f->largest, now);
     if (w.eliciting) {                  /* an ACK of our ACKs says nothing of what is still unanswered */
         s->pto_from = now;
-        if (c->server || level != LEVEL_INITIAL)
+        if (!RULE(Q_131, !c->server && level == LEVEL_INITIAL))
             p->rec.pto_count = 0;       /* RFC 9002 §6.2.1: a client backs off until the server knows its address */
         if (level == LEVEL_1RTT)
             path_answered(p);
@@ -491,21 +492,22 @@ uint64_t recovery_deadline(struct conn *c, struct path *p, struct space *s, int 
         return s->loss_time;
     if (level != LEVEL_1RTT && !c->keys[level].send)
         return NEVER;
-    if (c->server && path_amplification_left(p) < 100)
+    uint64_t least = level != LEVEL_1RTT && c->early[LEVEL_INITIAL].eliciting ? 1200 : 100;      /* RFC 9000 §14.1 */
+    if (RULE(Q_132, c->server && path_amplification_left(p) < least))
         return NEVER;                   /* RFC 9002 §6.2.2.1: the client's packet will set us going */
     uint64_t from = s->pto_from;
     if (!s->eliciting) {
         /* RFC 9002 §6.2.2.1: a client whose address the server may not know yet keeps the handshake going */
         int highest = c->keys[LEVEL_HANDSHAKE].send ? LEVEL_HANDSHAKE : LEVEL_INITIAL;
-        if (c->server || c->handshake_confirmed || level != highest)
+        if (c->server || c->handshake_confirmed || level != highest || !RULE(Q_133, true))
             return NEVER;
         from = from > p->last_sent ? from : p->last_sent;
         from = from > c->started ? from : c->started;   /* nothing was sent yet: its ClientHello is on its way from Python */
     }
-    if (level == LEVEL_1RTT && (!c->handshake_confirmed ||
+    if (level == LEVEL_1RTT && (RULE(Q_130, !c->handshake_confirmed) ||
                                 (p->state != PATH_ACTIVE && p->state != PATH_SUSPECT && p->state != PATH_FAILED)))
         return NEVER;
-    uint64_t period = recovery_pto(c, p) << (p->rec.pto_count < 6 ? p->rec.pto_count : 6);
+    uint64_t period = recovery_pto(c, p) << RULE(Q_128, p->rec.pto_count < 6 ? p->rec.pto_count : 6);
     if ((p->state == PATH_SUSPECT || p->state == PATH_FAILED) && period > PROBE_INTERVAL_NS)
         period = PROBE_INTERVAL_NS;
     return from + period;
@@ -516,7 +518,7 @@ void early_repeat(struct conn *c, int probe, uint64_t now)
 {
     for (int level = LEVEL_INITIAL; level <= LEVEL_HANDSHAKE; level++) {
         struct space *s = &c->early[level];
-        if (!c->keys[level].send || (level != probe && !s->eliciting))
+        if (!c->keys[level].send || (level != probe && !RULE(Q_134, s->eliciting)))
             continue;
         frames_repeat(c, s, level, LIMIT_FRAMES_EARLY);
         c->early_probes[level] = 1;

@@ -127,11 +127,16 @@ static struct conn *retry_conn(endpoint *e, const struct long_header *h, const u
     struct cid_entry *entry = h->dcid_length == ENGINE_CID_LENGTH ? cid_find(e, h->dcid, h->dcid_length) : NULL;
     struct conn *c = entry ? entry->conn : NULL;
     uint8_t tag[AEAD_TAG_LENGTH];
-    if (!c || c->server || c->have_peer_cid || c->retry_cid_length || c->state != CONN_OPEN || !token_length ||
-        token_length > LIMIT_TOKEN || !h->scid_length || h->scid_length > 20 ||
-        (h->scid_length == c->odcid_length && !memcmp(h->scid, c->odcid, c->odcid_length)) ||
-        !integrity_tag(c->odcid, c->odcid_length, packet, length - AEAD_TAG_LENGTH, tag) ||
-        memcmp(tag, packet + length - AEAD_TAG_LENGTH, AEAD_TAG_LENGTH))
+    if (!c || c->server || c->state != CONN_OPEN || token_length > LIMIT_TOKEN || !h->scid_length || h->scid_length > 20)
+        return NULL;
+    if (RULE(Q_107, c->have_peer_cid || c->retry_cid_length))
+        return NULL;
+    if (RULE(Q_108, !token_length))
+        return NULL;
+    if (RULE(Q_108, h->scid_length == c->odcid_length && !memcmp(h->scid, c->odcid, c->odcid_length)))
+        return NULL;
+    if (!integrity_tag(c->odcid, c->odcid_length, packet, length - AEAD_TAG_LENGTH, tag) ||
+        RULE(Q_106, memcmp(tag, packet + length - AEAD_TAG_LENGTH, AEAD_TAG_LENGTH)))
         return NULL;
     return c;
 }
@@ -140,7 +145,7 @@ void retry_received(endpoint *e, const struct long_header *h, const uint8_t *pac
 {
     const uint8_t *token = h->scid + h->scid_length;
     size_t left = (size_t)(packet + length - token);
-    struct conn *c = left > AEAD_TAG_LENGTH ? retry_conn(e, h, packet, length, left - AEAD_TAG_LENGTH) : NULL;
+    struct conn *c = left >= AEAD_TAG_LENGTH ? retry_conn(e, h, packet, length, left - AEAD_TAG_LENGTH) : NULL;
     if (!c) {
         COUNT(e, retry_ignored);
         return;
@@ -160,6 +165,8 @@ void retry_received(endpoint *e, const struct long_header *h, const uint8_t *pac
     }
     frames_repeat(c, s, LEVEL_INITIAL, LIMIT_FRAMES_EARLY);     /* the same ClientHello; packet numbers go on */
     space_discard(c, p, s);
+    if (!RULE(Q_110, true))
+        s->base = s->next_pn = 0;
     p->rec.pto_count = 0;
     conn_ready(c);
 }

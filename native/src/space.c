@@ -37,7 +37,9 @@ static void window_set(struct space *s, uint64_t pn)
 static uint64_t ack_due(const struct space *s, bool at_once, uint64_t max_ack_delay, uint64_t rtt, uint64_t now)
 {
     uint64_t part = rtt / ACKS_PER_RTT, wait = part > ACK_WAIT_LEAST_NS ? part : ACK_WAIT_LEAST_NS;
-    bool early = s->received < ACK_EARLY_PACKETS;
+    bool early = RULE(Q_94, s->received < ACK_EARLY_PACKETS);
+    if (!RULE(Q_92, true))
+        return NEVER;
     if (at_once || !max_ack_delay || (early && s->unacked >= ACK_EVERY_EARLY))
         return now;
     if (s->unacked < ACK_EVERY)
@@ -59,10 +61,10 @@ void space_received(struct space *s, uint64_t pn, bool eliciting, uint8_t ecn, u
     static const int8_t counter_of[4] = { -1, 1, 0, 2 };    /* Not-ECT, ECT(1), ECT(0), CE */
     if (counter_of[ecn & 3] >= 0)
         s->ecn[counter_of[ecn & 3]]++;
-    if (!eliciting)
+    if (RULE(Q_95, !eliciting))
         return;
     s->unacked++;
-    uint64_t at = ack_due(s, !in_order || (ecn & 3) == 3, max_ack_delay, rtt, now);
+    uint64_t at = ack_due(s, RULE(Q_93, !in_order) || RULE(Q_93, (ecn & 3) == 3), max_ack_delay, rtt, now);
     if (at < s->ack_at)
         s->ack_at = at;
 }

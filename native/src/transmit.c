@@ -90,9 +90,9 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         }
         if (s.n && (length > segment || s.bytes + length > TX_BATCH_BYTES))
             break;                      /* segments of a batch are equal, but the last; it leaves in one call */
-        if (p->rec.in_flight + length > p->cc.cwnd || length > path_amplification_left(p))
+        if (RULE(Q_137, p->rec.in_flight + length > p->cc.cwnd) || length > path_amplification_left(p))
             break;
-        if (pacer_allowance(&p->pacer, rate, length, now) <= 0) {
+        if (RULE(Q_145, pacer_allowance(&p->pacer, rate, length, now) <= 0)) {
             p->paced = true;            /* its timer makes the connection ready again */
             conn_touch(c);
             break;
@@ -125,7 +125,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
     uint64_t used = p->cc.cwnd < p->cc.ssthresh ? p->cc.cwnd / 2 : p->cc.cwnd / 4 * 3;
     if (!p->queue_packets && p->rec.in_flight < p->cc.cwnd)
         delivery_app_limited(&p->delivery, p->rec.in_flight);
-    if (!p->queue_packets && p->rec.in_flight < used)
+    if (RULE(Q_146, !p->queue_packets && p->rec.in_flight < used))
         for (uint32_t i = 0; i < s.n; i++)
             sent_get(&p->space, p->space.next_pn - 1 - i)->flags |= SENT_APP_LIMITED;
     aead_seal(c->keys[LEVEL_1RTT].send, s.sealed, s.n);

@@ -82,7 +82,7 @@ static void drop(endpoint *e, struct tunnel *t, struct packet *k, int counter)
 static void too_big(endpoint *e, struct tunnel *t, struct packet *k, uint16_t mtu, int counter)
 {
     uint8_t answer[1280];
-    size_t n = icmp_too_big(k->buffer + k->offset, k->length, mtu, answer);
+    size_t n = RULE(Q_156, true) ? icmp_too_big(k->buffer + k->offset, k->length, mtu, answer) : 0;
     if (n)
         inner_deliver(e, t->config.tun, answer, n);
     drop(e, t, k, counter);

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import frames as f
 import pytest
-from raw_peer import ONE_RTT, RawPeer
+from raw_peer import ONE_RTT, RawPeer, Role
 
 from native import lib
-from native.sim import MS
+from native.sim import ACTIVE_3GPP, MS
 
 MAX_DATA = f.frame(0x10, 4096)
 MAX_ACK_DELAY = 25 * MS
@@ -92,6 +92,51 @@ def test_only_the_largest_and_only_once_gives_a_sample(path: Path) -> None:
     path.peer.now += 5 * MS
     path.ack(*pns)  # newly acknowledges the older ones, its largest is known
     assert (path.rtt_smoothed, path.rtt_latest) == before
+
+
+def test_an_ack_of_acknowledgements_alone_gives_no_sample(path: Path) -> None:
+    """§5.1: the peer may have waited with it for as long as it liked."""
+    at = path.peer.mark()
+    for _ in range(2):
+        path.peer.send(1, f.frame(f.PING))
+    own = [p for p in path.peer.packets[at:] if p.path == 1]
+    assert own and not any(p.eliciting for p in own)
+    before = path.rtt_smoothed, path.rtt_latest
+    path.peer.now += 5 * RTT
+    path.ack(*(p.pn for p in own))
+    assert (path.rtt_smoothed, path.rtt_latest) == before
+
+
+def test_a_delay_that_cannot_be_true_is_not_subtracted(path: Path) -> None:
+    """§5.3: no sample goes below the minimum for what the peer says."""
+    pn = path.send()
+    path.peer.now += RTT + 5 * MS
+    expected = path.updated(RTT + 5 * MS, 20 * MS)
+    path.ack(pn, delay=20 * MS)
+    assert (path.rtt_smoothed, path.rtt_var) == expected
+
+
+def test_a_packet_is_lost_three_behind(path: Path) -> None:
+    """§6.1.1"""
+    pns = [path.send() for _ in range(5)]
+    path.peer.now += RTT
+    path.ack(pns[2])
+    assert path.packets_lost == 0
+    path.ack(pns[3])
+    assert path.packets_lost == 1
+    path.ack(pns[4])
+    assert path.packets_lost == 2
+
+
+def test_a_packet_is_lost_an_eighth_of_a_round_trip_late(path: Path) -> None:
+    """§6.1.2: by a timer, without another acknowledgement."""
+    pns = [path.send() for _ in range(2)]
+    path.peer.now += RTT
+    path.ack(pns[1])
+    path.peer.run(RTT // 8 - MS // 10)
+    assert path.packets_lost == 0
+    path.peer.run(MS // 5)
+    assert path.packets_lost == 1
 
 
 def test_an_ack_held_back_by_an_outage_is_no_sample(path: Path) -> None:
@@ -232,3 +277,63 @@ def test_pto_backs_off_and_its_probes_ask_for_an_answer(path: Path) -> None:
     assert when[:3] == [pto, 3 * pto, 7 * pto]
     assert all(b - a <= 500 * MS for a, b in itertools.pairwise(when))
     assert path.packets_lost == 0
+
+
+BIG = b"\x0a\x00" + f.varint(1000) + bytes(1000)  # STREAM
+
+
+def test_a_probe_goes_out_though_the_window_is_full(path: Path) -> None:
+    """§7.5: and counts as in flight."""
+    while path.bytes_in_flight < path.cwnd:
+        path.peer.engine_sends(BIG, path=1)
+    full, at = path.bytes_in_flight, path.peer.mark()
+    path.peer.engine_sends(BIG, path=1)
+    assert path.bytes_in_flight == full and path.peer.mark() == at
+    path.peer.run(path.pto)
+    assert [p.eliciting for p in path.peer.packets[at:] if p.path == 1] == [True]
+    assert path.bytes_in_flight > full >= path.cwnd
+
+
+def tunnelled(peer: RawPeer, count: int) -> None:
+    """So many inner packets at once for path 0, which does not answer; what may go has gone after a few ms."""
+    peer.deaf.add(0)
+    for _ in range(count):
+        peer.inner()
+    peer.run(5 * MS)
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_the_tunnel_keeps_to_the_window(role: Role) -> None:
+    """§7, RFC 9221 §5.4: what does not fit waits."""
+    with RawPeer(role, congestion_control=lib.CC_NEWRENO) as peer:
+        peer.connect()
+        peer.tunnel(**ACTIVE_3GPP)
+        tunnelled(peer, 100)
+        info = peer.paths()[0]
+        assert info.cwnd - 400 < info.bytes_in_flight <= info.cwnd and info.queue_packets > 40
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+def test_congestion_avoidance_adds_one_datagram_a_window(role: Role) -> None:
+    """§7.3.3"""
+    with RawPeer(role, congestion_control=lib.CC_NEWRENO) as peer:
+        peer.connect()
+        peer.tunnel(**ACTIVE_3GPP)
+        tunnelled(peer, 200)
+        at = 0
+
+        def sent() -> list[int]:
+            """Numbers of the tunnel's packets since the last time."""
+            nonlocal at
+            found = [p.pn for p in peer.packets[at:] if p.path == 0 and any(x.kind == f.DATAGRAM for x in p.frames)]
+            at = peer.mark()
+            return found
+
+        peer.send(0, f.ack(*sent()[5:], path=0))
+        assert peer.paths()[0].congestion_events == 1
+        for _ in range(2):  # those sent in the moment of the event belong to it
+            peer.run(5 * MS)
+            pns, window = sent(), peer.paths()[0].cwnd
+            assert len(pns) > 10 and peer.paths()[0].queue_packets
+            peer.send(0, f.ack(*pns, path=0))
+        assert window < peer.paths()[0].cwnd <= window + peer.paths()[0].max_udp_payload

@@ -22,7 +22,7 @@ from mpquic.connect_ip import (
     route_advertisement,
 )
 from mpquic.errors import H3StreamError
-from mpquic.tunnel_request import ConnectIp, ConnectIpReply
+from mpquic.tunnel_request import ConnectIp, ConnectIpReply, request_headers
 
 ALL4 = bytes.fromhex("04 00000000 ffffffff")
 NETWORKS = st.one_of(
@@ -168,6 +168,22 @@ def test_a_refusal_is_no_address() -> None:
     assert made.addresses == (IPv4Network("10.45.0.2/32"),)
     made.feed(address_assign([]).encode())
     assert made.addresses == ()  # all withdrawn
+
+
+def test_a_capsule_replaces_the_whole_list() -> None:
+    """RFC 9484 §4.7.1, §4.7.3."""
+    made = ConnectIp(0)
+    for text in ("10.45.0.2/32", "10.45.0.3/32"):
+        made.feed(address_assign([Assigned(0, IPv4Network(text))]).encode())
+        assert made.addresses == (IPv4Network(text),)
+    for text in ("10.0.0.0/8", "11.0.0.0/8"):
+        made.feed(route_advertisement([Route.of(IPv4Network(text))]).encode())
+        assert made.routes == (IPv4Network(text),)
+
+
+def test_both_ends_say_that_capsules_are_spoken() -> None:
+    """RFC 9297 §3.4, RFC 9484 §4.2."""
+    assert (b"capsule-protocol", b"?1") in request_headers("proxy")
 
 
 def test_ranges_that_make_too_many_prefixes_are_refused() -> None:

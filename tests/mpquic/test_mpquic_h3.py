@@ -177,6 +177,33 @@ def test_a_malformed_request_fails_alone(headers: list[tuple[bytes, bytes]]) -> 
     assert event.error.code == 0x10E
 
 
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [(b"\x00\x04\x02\x08\x01", "HTTP datagrams"), (b"\x00\x04\x02\x33\x01", "extended CONNECT"), (b"", "did not come")],
+)
+def test_a_request_waits_for_what_the_server_offers(settings: bytes, why: str) -> None:
+    """RFC 9220 §3, RFC 9297 §2.1.1: an extended CONNECT for datagrams needs both settings."""
+    h3 = client()
+    if settings:
+        h3.receive(3, settings)
+    with pytest.raises(ConnectRefused, match=why):
+        h3.request_connect(REQUEST)
+
+
+def test_a_datagram_of_a_request_that_is_over_or_not_there_is_dropped() -> None:
+    """RFC 9297 §2.1: silently; the peer may not know yet."""
+    sent: list[bytes] = []
+    peer = H3("client", lambda stream_id, data, fin: sent.append(data), lambda: 2, lambda: 0)
+    peer.receive(3, SETTINGS)
+    peer.request_connect(REQUEST)
+    h3 = ready()
+    assert h3.datagram(b"\x00\x00E") is None
+    h3.receive(0, sent[-1])
+    assert h3.datagram(b"\x00\x00E") == (0, b"\x00E")
+    h3.receive(0, b"", True)
+    assert h3.datagram(b"\x00\x00E") is None
+
+
 def test_a_request_after_goaway_is_rejected() -> None:
     h3 = ready()
     h3.start()

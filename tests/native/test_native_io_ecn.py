@@ -12,6 +12,8 @@ import pytest
 from native import ffi, lib
 from native.sim import SECOND, FixedHandshake, Node, check
 
+IP_MTU_DISCOVER, IP_PMTUDISC_PROBE = 10, 3
+
 
 class Threaded:
     """A node with its I/O thread on a UDP socket."""
@@ -39,6 +41,21 @@ def address_of(host: str, port: int) -> Any:
     out = ffi.new("struct address *")
     out.family, out.port, out.ip = ip.version, port, list(ip.packed.ljust(16, b"\0"))
     return out
+
+
+def test_datagrams_are_never_fragmented() -> None:
+    """RFC 9000 §14: the kernel sets DF, takes no word of the network for the MTU, and refuses what the interface cannot carry."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.bind(("127.0.0.1", 0))
+        node = Node(1, 1)
+        io = lib.io_new(node.endpoint)
+        try:
+            check(lib.endpoint_link_set(node.endpoint, 0, lib.ACCESS_3GPP))
+            check(lib.io_socket_add(io, s.fileno(), 0))
+            assert s.getsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER) == IP_PMTUDISC_PROBE
+        finally:
+            lib.io_free(io)
+            node.close()
 
 
 @pytest.mark.parametrize(

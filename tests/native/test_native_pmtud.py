@@ -58,6 +58,22 @@ def test_the_search_ends_within_a_step_below_what_passes(sim: Simulator, most: i
     assert sim.client.paths(conn)[0].cwnd >= 10 * 1200  # a lost probe is no congestion
 
 
+def test_one_lost_probe_is_no_verdict(sim: Simulator) -> None:
+    """RFC 8899 §5.1.2: a size is too large after three lost probes."""
+    lost: set[int] = set()
+
+    def tap(direction: int, _link: int, data: bytes) -> bytes | None:
+        first = len(data) > BASE and direction not in lost
+        lost.update({direction} if first else ())
+        return None if first else data
+
+    sim.tap = tap
+    conn, peer = sim.connect()
+    sim.run(2 * SECOND)
+    assert lost == {0, 1}
+    assert size(sim.client, conn) == size(sim.server, peer) == MOST
+
+
 def test_each_path_has_its_own(sim: Simulator) -> None:
     Net(sim).most[1] = 1400
     conn, _ = sim.connect()

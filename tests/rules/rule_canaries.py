@@ -2,6 +2,8 @@
 
     rule_canaries.py [--jobs N] [ID ...]
 
+An ID may be a pattern: "MP-*", "Q-1[0-4]?".
+
 Every rule runs in a process of its own, against a build of the engine that production never sees (canary_plugin.py). A rule that
 the engine enforces at several places is removed at all of them, and then at one after the other, so that each place is shown.
 """
@@ -9,6 +11,7 @@ the engine enforces at several places is removed at all of them, and then at one
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import os
 import re
 import subprocess
@@ -45,12 +48,14 @@ def run(rule: Rule, switch: str, every: bool = True) -> tuple[str, str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ids", nargs="*", metavar="ID", help="only these rules")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="only these rules; also patterns, as of a shell")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     arguments = parser.parse_args()
-    rules = [r for r in load() if r.canary in SWITCHES and r.node_ids and (not arguments.ids or r.id in arguments.ids)]
-    if arguments.ids and len(rules) != len(set(arguments.ids)):
-        parser.error("an ID is unknown or has no switch")
+    able = [rule for rule in load() if rule.canary in SWITCHES and rule.node_ids]
+    for wanted in arguments.ids:
+        if not any(fnmatch.fnmatchcase(rule.id, wanted) for rule in able):
+            parser.error(f"{wanted} is unknown or has no switch")
+    rules = [r for r in able if not arguments.ids or any(fnmatch.fnmatchcase(r.id, wanted) for wanted in arguments.ids)]
     started = time.monotonic()
     canary_build.build()
     silent = 0

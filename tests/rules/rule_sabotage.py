@@ -417,3 +417,117 @@ def q_87() -> None:
         return original(self, wanted)
 
     ConnectIp._answer = answer
+
+
+@removes
+def q_111() -> None:
+    q_76()
+
+
+@removes
+def q_112() -> None:
+    """A token is kept, however often it was shown."""
+    from mpquic.token_store import TokenStore
+
+    TokenStore.take = lambda self, server: next(iter(self._tokens.get(server, ())), None)
+
+
+@removes
+def q_148() -> None:
+    from mpquic.connection import Connection
+
+    Connection._datagrams_allowed = property(lambda self: True)
+
+
+@removes
+def q_149() -> None:
+    """Any value is as good as 1."""
+    from mpquic import h3
+    from mpquic.h3_settings import Settings
+
+    h3.decode_settings = lambda payload: Settings()
+
+
+@removes
+def q_150() -> None:
+    from mpquic.h3 import H3
+    from mpquic.h3_settings import Settings
+
+    original = H3.request_connect
+
+    def request_connect(self, headers):
+        self.settings = Settings(None, True, True)
+        return original(self, headers)
+
+    H3.request_connect = request_connect
+
+
+@removes
+def q_151() -> None:
+    from mpquic.h3 import H3
+
+    H3.datagram = lambda self, payload: (payload[0] * 4, payload[1:])
+
+
+@removes
+def q_152() -> None:
+    from mpquic.connect_ip import Target
+
+    Target.parse = classmethod(lambda cls, path: cls())
+
+
+@removes
+def q_153() -> None:
+    from mpquic import h3
+
+    h3.check_request = lambda headers: None
+
+
+@removes
+def q_154() -> None:
+    """What a capsule says is added to what there was."""
+    from mpquic import tunnel_request
+
+    for name in ("decode_assign", "decode_routes"):
+        original, before = getattr(tunnel_request, name), []
+
+        def decode(value, original=original, before=before):
+            before += original(value)
+            return list(before)
+
+        setattr(tunnel_request, name, decode)
+
+
+@removes
+def q_157() -> None:
+    from mpquic import tunnel_request
+
+    tunnel_request.CAPSULE_PROTOCOL = (b"capsule-protocol", b"?0")
+
+
+@removes
+def q_159() -> None:
+    from mpquic.streams import Streams
+
+    Streams._still_needed = lambda self, key, value, stream: False
+
+
+@removes
+def q_160() -> None:
+    """What is lost stays lost."""
+    from mpquic.streams import Streams
+
+    Streams.lost = lambda self, token: self._flight.pop(token, None) is not None
+
+
+@removes
+def q_161() -> None:
+    from mpquic.streams import Streams
+
+    original = Streams._open
+
+    def open_any(self, kind):
+        self._most[kind] = max(self._most[kind], self._opened[kind] + 1)
+        return original(self, kind)
+
+    Streams._open = open_any
