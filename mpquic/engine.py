@@ -180,7 +180,7 @@ class Engine:
 
     @property
     def freed(self) -> bool:
-        return bool(self._endpoint == ffi.NULL)
+        return not self._endpoint
 
     # ---- endpoint
 
@@ -193,9 +193,8 @@ class Engine:
     def events(self) -> Iterator[Event]:
         """All events that are there."""
         ev, data, octets = self._event, self._data, ffi.buffer(self._data)
-        while not self.freed:
-            if check("event_next", lib.endpoint_event_next(self._endpoint, ev, data, len(octets))) == 0:
-                return
+        # While a handler has not freed the engine
+        while self._endpoint and check("event_next", lib.endpoint_event_next(self._endpoint, ev, data, len(octets))):
             yield Event(ev.type, ev.conn, ev.path, ev.level, ev.a, ev.b, ev.token, ev.time, octets[: ev.length])
 
     def connections(self) -> set[int]:

@@ -34,6 +34,7 @@ from mpquic.h3_settings import (
     MAX_TABLE_CAPACITY,
     Settings,
     decode_settings,
+    encode_settings,
 )
 from mpquic.qlog_events import H3Log
 from mpquic.qpack import FIELD_SECTION_MOST, Qpack
@@ -42,6 +43,10 @@ from mpquic.reader import peek_varint, varint
 CONTROL, PUSH, ENCODER, DECODER = 0x00, 0x01, 0x02, 0x03  # types of unidirectional streams
 CONTROL_FRAME_MOST = 4096
 QUARTER_MOST = (1 << 60) - 1
+_CLIENT_SETTINGS = encode_settings(
+    [(MAX_TABLE_CAPACITY, 0), (MAX_FIELD_SECTION_SIZE, FIELD_SECTION_MOST), (BLOCKED_STREAMS, 0), (H3_DATAGRAM, 1)]
+)
+_SERVER_SETTINGS = _CLIENT_SETTINGS + encode_settings([(ENABLE_CONNECT_PROTOCOL, 1)])
 HELD_MOST = 32768  # octets of requests that wait for the client's SETTINGS
 
 
@@ -124,15 +129,10 @@ class H3:
         endpoint without a dynamic table go without."""
         if self._control is not None:
             return
-        values = [(MAX_TABLE_CAPACITY, 0), (MAX_FIELD_SECTION_SIZE, FIELD_SECTION_MOST), (BLOCKED_STREAMS, 0)]
-        if not self._client:
-            values.append((ENABLE_CONNECT_PROTOCOL, 1))
-        values.append((H3_DATAGRAM, 1))
-        extra = b""
+        payload, extra = _CLIENT_SETTINGS if self._client else _SERVER_SETTINGS, b""
         if self._grease is not None:
-            values.append(self._grease.setting())
+            payload += encode_settings([self._grease.setting()])
             extra = frame(*self._grease.frame())
-        payload = b"".join(varint(identifier) + varint(value) for identifier, value in values)
         try:
             self._control = self._open_uni()
         except StreamsExhausted as error:

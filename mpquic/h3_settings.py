@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpquic.errors import H3Error
 from mpquic.h3_codes import Code
-from mpquic.reader import Reader, ReadError
+from mpquic.reader import Reader, ReadError, varint
 
 MAX_TABLE_CAPACITY = 0x01
 MAX_FIELD_SECTION_SIZE = 0x06
@@ -16,6 +17,10 @@ H3_DATAGRAM = 0x33
 _RESERVED_SETTINGS = (0x00, 0x02, 0x03, 0x04, 0x05)
 
 SETTINGS_MOST = 64
+
+
+def encode_settings(values: Sequence[tuple[int, int]]) -> bytes:
+    return b"".join(varint(identifier) + varint(value) for identifier, value in values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Reader:
         return self.octets(self.left)
 
     def end(self) -> None:
-        if self.left:
+        if self.position < self._end:
             raise ReadError(f"{self.left} octets left over")
 
 

@@ -15,7 +15,7 @@ from mpquic.psk import Psk
 from mpquic.suites import Suite
 from mpquic.tls import HandshakeComplete, Tls, x25519_private, x25519_public, x25519_shared
 from mpquic.tls_errors import CryptoBufferExceeded, KeyWithdrawn
-from mpquic.tls_messages import GROUP_X25519, PSK_DHE_KE, TLS_1_3, ClientHello, EncryptedExtensions, ServerHello
+from mpquic.tls_messages import GROUP_X25519, PSK_DHE_KE, TLS_1_3, ClientHello, EncryptedExtensions, ServerHello, binders_list
 from mpquic.tls_states import Direction, Level, Role, State
 
 TICKETS_MOST = 16  # read over in one connection
@@ -78,10 +78,9 @@ class ClientTls(Tls):
         # Binders have the length of their hash, so the message's final lengths are known before their values
         hello.binders = [bytes(schedule.hash_length) for schedule in self._early]
         truncated = hello.encode()[: -hello.binders_length]
-        hello.binders = [
-            schedule.binder(offer.binder_label, truncated) for schedule, offer in zip(self._early, offers, strict=True)
-        ]
-        self._client_hello = hello.encode()
+        self._client_hello = truncated + binders_list(
+            [schedule.binder(offer.binder_label, truncated) for schedule, offer in zip(self._early, offers, strict=True)]
+        )
         self.state = State.CLIENT_WAIT_SERVER_HELLO
         self._send(Level.INITIAL, self._client_hello)
 

@@ -89,7 +89,7 @@ class ClientHello:
             out.append(_extension(Extension.EARLY_DATA, b""))
         if self.identities is not None:
             identities = b"".join(_vector(2, name) + age.to_bytes(4, "big") for name, age in self.identities)
-            binders = _vector(2, b"".join(_vector(1, binder) for binder in self.binders))
+            binders = binders_list(self.binders)
             self.binders_length = len(binders)
             out.append(_extension(Extension.PRE_SHARED_KEY, _vector(2, identities) + binders))
         body = (
@@ -105,7 +105,7 @@ class ClientHello:
     @classmethod
     def decode(cls, body: bytes) -> ClientHello:
         reader = Reader(body)
-        with _decoding("ClientHello"):
+        try:
             reader.uint(2)  # legacy_version: ignored beside supported_versions (RFC 8446 §4.2.1)
             hello = cls(random=reader.octets(32), suites=[], signature_algorithms=None)
             hello.session_id = reader.vector(1, most=32)
@@ -114,16 +114,20 @@ class ClientHello:
             # Up to TLS 1.2 the block may be missing: then there is no TLS 1.3 on offer, which is its own error
             extensions = _extensions(reader.vector(2)) if reader.left else {}
             reader.end()
+        except ReadError as error:
+            raise DecodeError(f"ClientHello: {error}") from None
         check_session_id(hello.session_id)
         if hello.compression != b"\x00":
             raise IllegalParameter("compression methods other than null (RFC 8446 §4.1.2)")
         check_psk_last(list(extensions))
         for type_, content in extensions.items():
             if parse := _CLIENT_HELLO_EXTENSIONS.get(type_):
-                with _decoding(f"ClientHello extension {type_}"):
-                    inner = Reader(content)
+                inner = Reader(content)
+                try:
                     parse(hello, inner)
                     inner.end()
+                except ReadError as error:
+                    raise DecodeError(f"ClientHello extension {type_}: {error}") from None
         return hello
 
 
@@ -163,7 +167,7 @@ class ServerHello:
     @classmethod
     def decode(cls, body: bytes) -> ServerHello:
         reader = Reader(body)
-        with _decoding("ServerHello"):
+        try:
             reader.uint(2)
             hello = cls(random=reader.octets(32), suite=0)
             hello.session_id = reader.vector(1, most=32)
@@ -185,6 +189,8 @@ class ServerHello:
                     hello.unknown_extensions.append(type_)
                     continue
                 inner.end()
+        except ReadError as error:
+            raise DecodeError(f"ServerHello: {error}") from None
         return hello
 
 
@@ -206,7 +212,7 @@ class EncryptedExtensions:
     def decode(cls, body: bytes) -> EncryptedExtensions:
         reader = Reader(body)
         result = cls()
-        with _decoding("EncryptedExtensions"):
+        try:
             extensions = _extensions(reader.vector(2))
             reader.end()
             for type_, content in extensions.items():
@@ -220,12 +226,19 @@ class EncryptedExtensions:
                     result.transport_parameters = content
                 else:
                     result.other_extensions.append(type_)
+        except ReadError as error:
+            raise DecodeError(f"EncryptedExtensions: {error}") from None
         return result
 
 
 def message(type_: MessageType, body: bytes) -> bytes:
     """Handshake header: msg_type (1), length (3)."""
-    return bytes([type_]) + _vector(3, body)
+    return type_.to_bytes(1, "big") + _vector(3, body)
+
+
+def binders_list(binders: list[bytes]) -> bytes:
+    """What ends a ClientHello behind its truncated part (RFC 8446 §4.2.11.2)."""
+    return _vector(2, b"".join(_vector(1, binder) for binder in binders))
 
 
 # ---- parts
@@ -236,7 +249,7 @@ def _vector(size: int, content: bytes) -> bytes:
 
 
 def _extension(type_: int, content: bytes) -> bytes:
-    return type_.to_bytes(2, "big") + _vector(2, content)
+    return type_.to_bytes(2, "big") + len(content).to_bytes(2, "big") + content
 
 
 def _uints(values: list[int]) -> bytes:
@@ -277,22 +290,6 @@ def check_psk_last(types: list[int]) -> None:
 def check_session_id(session_id: bytes) -> None:
     if session_id:
         raise TlsProtocolViolation("legacy_session_id is not empty (RFC 9001 §8.4)")
-
-
-class _decoding:
-    """Turns a ReadError of the block into decode_error with the message's name."""
-
-    __slots__ = ("_what",)
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ReadError):
-            raise DecodeError(f"{self._what}: {error}") from None
 
 
 def _parse_key_share(hello: ClientHello, inner: Reader) -> None:

@@ -107,7 +107,7 @@ class TransportParameters:
         preferred: PreferredAddress | None = None
         reader = Reader(data)
         try:
-            while reader.left:
+            while reader.position < len(data):
                 identifier = reader.varint()
                 content = reader.octets(reader.varint())
                 if identifier in seen:
