@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -83,8 +83,8 @@ class Line:
             for endpoint in (self.client, self.server):
                 endpoint.engine.advance(self.now)
 
-    async def do(self, work: Coroutine[Any, Any, T], limit_ms: float = 20_000) -> T:
-        """Run a coroutine while the line moves; its result or its error."""
+    async def do(self, work: Awaitable[T], limit_ms: float = 20_000) -> T:
+        """Wait for work while the line moves; its result or its error."""
         task = asyncio.ensure_future(work)
         await self.run(task, limit_ms)
         return task.result()

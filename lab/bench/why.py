@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lab.bench.handshake import handshake_profile
+from lab.bench.handshake import handshake_parts
 from lab.bench.profile import tunnel_profile
 from lab.bench.tunnel import LOADS
 
@@ -39,7 +39,14 @@ def _tunnel(document: dict[str, Any], values: Values, profile: Profiler) -> str:
 
 
 def _handshake(document: dict[str, Any], values: Values, profile: Profiler) -> str:
-    return f"functions by own time: {_shares(handshake_profile())}"
+    """us of one end, by part; then Python's modules."""
+    parts, modules = handshake_parts()
+    split = ", ".join(f"{name} {us:.0f}" for name, us in parts.items())
+    python = ", ".join(f"{name} {us:.0f}" for name, us in modules.items())
+    text = f"of {sum(parts.values()):.0f} us an end: {split} ({python})"
+    if ratio := document["ratios"].get("aioquic"):
+        text += f"; aioquic takes {1e6 / document['value'] * ratio:.0f}"
+    return text
 
 
 def _engine(document: dict[str, Any], values: Values, profile: Profiler) -> str:

@@ -17,7 +17,7 @@ from lab.bench.aead import SUITES, measure_aead
 from lab.bench.aims import AIMS, judge
 from lab.bench.engine import measure_engine
 from lab.bench.figure import Figure
-from lab.bench.handshake import handshake_profile, measure_handshakes
+from lab.bench.handshake import DERIVATION, ENGINE, PYTHON, X25519, handshake_parts, measure_handshakes
 from lab.bench.packages import Peer
 from lab.bench.pair import BenchError, check
 from lab.bench.profile import parse
@@ -92,8 +92,13 @@ def test_errors_name_the_call() -> None:
 def test_profiles_name_functions() -> None:
     lines = ["    12.50%  [.] gcm_128   -  -", "     3.00%  [k] _copy_to_iter", "# a comment", "", "    40.00%  [.] x"]
     assert parse(lines) == [("x", 40.0), ("gcm_128", 12.5), ("_copy_to_iter (kernel)", 3.0)]
-    shares = handshake_profile(2, 5)
-    assert len(shares) == 5 and all(name and 0 < share <= 100 for name, share in shares)
+
+
+def test_parts_of_a_handshake_make_the_whole() -> None:
+    parts, modules = handshake_parts(5, 4)
+    assert set(parts) == {X25519, DERIVATION, ENGINE, PYTHON}
+    assert all(us > 0 for us in parts.values())
+    assert len(modules) == 4 and "connection.py" in modules and sum(modules.values()) < parts[PYTHON]
 
 
 def test_the_schema_wants_a_reason_for_every_missed_aim() -> None:
