@@ -23,8 +23,8 @@ class Clear:
 
 def clear_packets(source: str | Path, keys: str | Path | None = None) -> Iterator[Clear]:
     """Every QUIC packet of a capture, in its order. `source`: a capture, or the directory of a run. Keys are those in the
-    capture and those of `keys`, by default the run's keys.log. A packet that stays closed has its reason in `told`, and the
-    octets of its header as layer."""
+    capture and those of `keys`, by default the run's keys.log. A packet that stays closed has its reason in `told`, and an
+    empty layer."""
     path = Path(source)
     if path.is_dir():
         keys = keys or path / "keys.log"

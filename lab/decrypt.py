@@ -57,7 +57,8 @@ class ClearPacket:
     path: int | None = None
     number: int | None = None
     generation: int = 0             # key updates so far
-    header: bytes = field(default=b"", repr=False)      # in clear, ends with the packet number
+    header: bytes = field(default=b"", repr=False)      # in clear, ends with the packet number; all of a Retry
+                                                        # or Version Negotiation, which are not protected
     payload: bytes = field(default=b"", repr=False)     # frames in clear
     reason: str = ""
     inner: tuple[int, int, int] | None = field(default=None, repr=False)
@@ -204,6 +205,7 @@ class Decryptor:
     def _process_long(self, slot: _Slot, header: Header) -> None:
         packet = slot.packet
         if header.kind == "version-negotiation":
+            packet.header = slot.raw
             slot.done = True
             return
         if header.kind == "0rtt":
@@ -259,6 +261,7 @@ class Decryptor:
         connection.initial = initial_keys(header.scid)
         connection.initial_dcids.append(header.scid)
         self._by_initial[header.scid] = connection
+        slot.packet.header = slot.raw
         slot.done = True
 
     # ---- short header --------------------------------------------------------------------------------------------

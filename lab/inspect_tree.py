@@ -99,7 +99,8 @@ def _clear(packet: ClearPacket) -> list[str]:
     direction = "from the client" if packet.up else "from the server"
     title = f"--- {packet.kind} {direction}: "
     if packet.number is None:
-        return [title + (packet.reason or f"dcid {packet.dcid.hex()} scid {packet.scid.hex()}")]
+        told = title + (packet.reason or f"dcid {packet.dcid.hex()} scid {packet.scid.hex()}")
+        return [told, _show(QuicWire(packet.header))] if packet.header else [told]
     title += f"path {packet.path} packet number {packet.number} key updates {packet.generation}"
     out = [title + (f" ({packet.reason})" if packet.reason else ""), _show(clear_layer(
         packet.kind, packet.header, packet.payload))]
