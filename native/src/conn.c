@@ -152,7 +152,8 @@ bool conn_queue(struct conn *c, int level, uint32_t path, const uint8_t *bytes, 
 void conn_path_limit_raise(struct conn *c)
 {
     bool raised = false;
-    while (c->raises_owed && c->max_path_local < UINT32_MAX && c->path_count < LIMIT_PATH_SLOTS && c->state == CONN_OPEN) {
+    while (c->raises_owed && c->max_path_local < UINT32_MAX && !RULE(R_25, c->path_count == LIMIT_PATH_SLOTS) &&
+           c->state == CONN_OPEN) {
         c->raises_owed--;
         c->max_path_local++;
         raised = true;

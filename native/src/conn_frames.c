@@ -203,7 +203,7 @@ bool conn_frames(struct conn *c, int level, struct path *p, const struct cid_ent
         if (!error)
             error = on_frame(&x, &f);
         if (error)
-            conn_fail(c, error, f.type, "frame refused");
+            conn_fail(c, RULE(R_16, error), f.type, "frame refused");
         if (c->state != CONN_OPEN)
             return false;
         *eliciting |= is_eliciting(f.type);

@@ -27,7 +27,9 @@ int udp_prepare(int fd, struct io_link *link, bool *gro)
 {
     struct sockaddr_storage name;
     socklen_t length = sizeof name;
-    int type, on = 1, probe = RULE(Q_116, true) ? IP_PMTUDISC_PROBE : IP_PMTUDISC_DONT, zero = 0;
+    int type, on = 1, zero = 0;
+    /* no fragments, and no ICMP sets our MTU: RFC 9000 §14, §14.2.1 */
+    int probe = !RULE(Q_116, true) ? IP_PMTUDISC_DONT : RULE(R_19, true) ? IP_PMTUDISC_PROBE : IP_PMTUDISC_WANT;
     socklen_t type_length = sizeof type;
     if (getsockname(fd, (struct sockaddr *)&name, &length) < 0 || getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length) < 0)
         return -ENGINE_E_SYSTEM;
@@ -88,8 +90,11 @@ static size_t receive_once(struct io *l, uint32_t number, uint8_t *data, uint64_
     do
         n = recvmsg(link->fd, &m, MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
-    if (n < 0)
-        return 0;                       /* nothing, or an error of an earlier send: it was counted */
+    if (n < 0) {                        /* nothing, or an error of an earlier send: it was counted, and closes nothing */
+        if (errno != EAGAIN && !RULE(R_19, true))
+            link->fd = -1;
+        return 0;
+    }
     size_t stride = (size_t)n;
     uint8_t ecn = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {

@@ -84,7 +84,8 @@ void path_free(struct path *p)
     cids_forget_local(p);
     cids_forget_peer(p);
     path_queue_clear(p, COUNTER_steering_no_path);
-    free(p);
+    if (RULE(R_25, true))
+        free(p);
 }
 
 bool path_usable(const struct path *p)

@@ -23,7 +23,7 @@ from pathlib import Path
 import canary_build
 from rule_catalogue import ROOT, SWITCHES, Rule, load, places
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 240.0
 HERE = Path(__file__).resolve().parent
 
 

@@ -218,6 +218,12 @@ def psk_16() -> None:
     TransportParameters.authenticate = lambda self, **_: None
 
 
+@removes
+def r_16() -> None:
+    """Python's share: what does not parse has no name. The engine's is in C."""
+    psk_11()
+
+
 # ---- QUIC, HTTP datagrams and CONNECT-IP: what Python enforces
 
 
