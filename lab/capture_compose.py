@@ -156,6 +156,8 @@ def compose(run_dir: Path, raw: str = RAW_NAME) -> ComposeResult:
                 for step in capture.steps():
                     composer.step(step, capture.decryptor.oldest_waiting())
                 composer.result.problem = capture.reader.problem
+                for number, figures in capture.reader.statistics.items():
+                    writer.statistics(number, figures)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)

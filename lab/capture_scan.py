@@ -8,7 +8,7 @@ and then teach it what they learnt: connection IDs, keys, the largest packet num
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -78,6 +78,21 @@ class Step:
     packets: list[ClearPacket]
 
 
+def seen_elsewhere(name: str, names: Iterable[str]) -> bool:
+    """Of a lab's capture (lab/capturing.py): this interface shows packets that another one of these shows at the UE's end, or
+    packets that went through the tunnel. QUIC, N1 and N4 are read once."""
+    place, colon, device = name.partition(":")
+    if not colon:
+        return False
+    there = set(names)
+    if device == "n4":
+        return "upf/n4" in there
+    if device == "wire":
+        return f"ue/{place}" in there
+    of_a_lab = place in ("ue", "core", "upf", "dn", "wires") or f"ue/{place}" in there
+    return of_a_lab and any(other.startswith("ue/") for other in there)
+
+
 class CaptureDecryptor:
     """A pcapng file and its key log; packets of QUIC come in the order of the capture.
 
@@ -96,6 +111,7 @@ class CaptureDecryptor:
         self._seen_secrets = 0
         self._progress = progress
         self._told = 0
+        self._passed_over: dict[int, bool] = {}
         self._clear = _ClearReader(port, self.decryptor) if native else None
 
     def packets(self) -> Iterator[ClearPacket]:
@@ -126,13 +142,22 @@ class CaptureDecryptor:
             self.unreadable += 1
             flow = None
         if flow is None or flow.protocol != UDP or port not in (flow.source_port, flow.destination_port) \
-                or interface.name == INNER_INTERFACE:
+                or self._is_passed_over(record.interface):
             return Step(record, flow, False, [])
         packets = self.decryptor.feed(record.number, record.time_ns, record.interface, flow.destination_port == port,
                                       flow.payload, flow.cut)
         if self._clear is not None:
             self._clear.learn()
         return Step(record, flow, True, packets)
+
+    def _is_passed_over(self, number: int) -> bool:
+        known = self._passed_over.get(number)
+        if known is None:
+            interfaces = self.reader.interfaces
+            known = interfaces[number].name == INNER_INTERFACE or seen_elsewhere(
+                interfaces[number].name, [one.name for one in interfaces[self.reader.section:]])
+            self._passed_over[number] = known
+        return known
 
     def _run(self, clear: _ClearReader) -> Iterator[Step]:
         """As many plain packets as there are in a row."""
@@ -192,8 +217,9 @@ class _ClearReader:
             return
         self._described = now
         kinds = bytearray()
+        names = [interface.name for interface in reader.interfaces[reader.section:]]
         for interface in reader.interfaces[reader.section:]:
-            if interface.name in (INNER_INTERFACE, NAS_INTERFACE):
+            if interface.name in (INNER_INTERFACE, NAS_INTERFACE) or seen_elsewhere(interface.name, names):
                 kinds.append(lib.CLEAR_SKIP if lean else lib.CLEAR_LEAVE)
             else:
                 kinds.append({LINK_ETHERNET: lib.CLEAR_ETHERNET, LINK_RAW: lib.CLEAR_RAW}.get(interface.linktype, lib.CLEAR_LEAVE))

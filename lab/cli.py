@@ -22,6 +22,7 @@ VERBS = {
     "exec": "run a command in a namespace of a lab",
     "path": "cut, restore or shape an access path while traffic runs",
     "rekey": "have a new key made, by the core or by the UE",
+    "capture": "write what a running lab sends and gets into pcapng files, until Ctrl-C or a limit",
     "craft": "make a packet from the run's keys, wrong on purpose, and put it into a running lab",
     "report": "make a run's report.html again, and say where it is",
     "inspect": "show a run's packets in clear, on every path",

@@ -13,8 +13,8 @@ ANSWER_LIMIT = 64 << 20
 LONGEST_S = 86_400.0  # that a command may run
 
 
-def ask(lab: str, verb: str, args: dict[str, Any] | None = None, limit: float = 60.0) -> Any:
-    """The result, or LabError / Misuse as the lab says."""
+def ask(lab: str, verb: str, args: dict[str, Any] | None = None, limit: float | None = 60.0) -> Any:
+    """`limit`: None waits for ever. The result, or LabError / Misuse as the lab says."""
     state = StateDir(lab)
     if not state.running():
         raise LabError(f"no lab {lab!r} is up; `mpq up --lab {lab}` brings it up")

@@ -31,6 +31,7 @@ from lab.topology import (
 
 SUPI = "imsi-001010000000001"
 PLMN = {"mcc": "001", "mnc": "01"}
+KEYLOG_NAME = "keys.log"
 TUN_MTU = 1400  # at most: the UE begins at 1280 and follows what its paths carry
 
 
@@ -52,7 +53,8 @@ class NodeConfigs:
     ue: Path
 
 
-def write_configs(scenario: Scenario, directory: Path, run_dir: Path) -> NodeConfigs:
+def write_configs(scenario: Scenario, directory: Path, run_dir: Path, *, keys: bool = False) -> NodeConfigs:
+    """`keys`: the nodes write what opens their traffic (`keys.log`, `nas.keys`), as with a capture."""
     certificates = make_run_certificates(directory / "sbi")
     subscriber = {
         "supi": SUPI,
@@ -63,7 +65,8 @@ def write_configs(scenario: Scenario, directory: Path, run_dir: Path) -> NodeCon
     subscribers = write_secret(directory / "subscribers.json", json.dumps([subscriber]))
     usim = write_secret(directory / "usim.json", json.dumps(subscriber))
     n4_key = write_secret(directory / "n4.key", secrets.token_hex(32))
-    keylog = str(run_dir / "keys.log") if scenario.capture else None
+    keys = keys or scenario.capture
+    keylog = str(run_dir / KEYLOG_NAME) if keys else None
     derivation = {"fc": scenario.key.get("fc", "f0"), "bind": scenario.key.get("bind", "none")}
     n1_offset = TAMPER_N1_OFFSET if any(t.startswith("n1:") for t in scenario.tamper) else 0
     n4_relay = any(t.startswith("n4:") for t in scenario.tamper)  # each end takes it for the other
@@ -78,6 +81,7 @@ def write_configs(scenario: Scenario, directory: Path, run_dir: Path) -> NodeCon
             "key": str(files.key),
             "ca": str(files.ca),
             "nf_instance_id": str(files.nf_instance_id),
+            "keylog": keylog,
         }
 
     accesses = list(enumerate(scenario.accesses, 1))
@@ -155,7 +159,7 @@ def write_configs(scenario: Scenario, directory: Path, run_dir: Path) -> NodeCon
             "keylog": keylog,
             "qlog": str(run_dir / "ue.sqlog"),
             "key": derivation,
-            "nas_keys": str(run_dir / "nas.keys") if scenario.capture else None,
+            "nas_keys": str(run_dir / "nas.keys") if keys else None,
             "probe_spent_key": "oldkey.refused" in scenario.checks,
         },
     }

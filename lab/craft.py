@@ -222,8 +222,8 @@ class Craft:
     async def look(self) -> Seen:
         """Reads what is new in the run's capture and keys."""
         lab = self._lab
-        if lab.capture is None:
-            raise Misuse("packets are crafted from a run's keys: this lab has none (`capture: true` in its scenario)")
+        if lab.capture is None or lab.scenario.ring is not None:
+            raise Misuse("packets are crafted from a run's keys: this lab has none (`capture: true` in its scenario, no ring)")
         await asyncio.sleep(CAPTURED_AFTER_S)
         lab.capture.flush()
         status = await lab.ask("ue", "status")

@@ -10,6 +10,7 @@ from typing import Any
 
 from lab.capture_scan import CaptureDecryptor, load_keylog
 from lab.decrypt import ClearPacket
+from lab.decrypt_connection import ConnectionSummary
 from lab.decrypt_keys import KeyLog
 
 RAW_NAME, CAPTURE_NAME, KEYLOG_NAME = "capture.raw.pcapng", "capture.pcapng", "keys.log"
@@ -27,12 +28,20 @@ def find_capture(target: str | None) -> Path:
         for name in (CAPTURE_NAME, RAW_NAME):
             if (path / name).is_file():
                 return path / name
+        others = [*ring_files(path), *path.glob("capture-*.pcapng")]        # of a ring; of `mpq capture`
+        if others:
+            return max(others, key=lambda one: one.stat().st_mtime)
         raise InspectError(f"{path} has no {CAPTURE_NAME}: was the run made with captures?")
     if path.is_file():
         return path
     if target:
         raise InspectError(f"{path}: there is no such run or capture")
     raise InspectError(f"{path}: there is no run yet; name a run directory or a capture")
+
+
+def ring_files(run_dir: Path) -> list[Path]:
+    """Of a scenario's `capture:` with a ring, oldest first; one that was not ended, too."""
+    return sorted(run_dir.glob("capture_[0-9]*.pcapng*"))
 
 
 def find_keylog(capture: Path, keys: str | None) -> KeyLog:
@@ -76,6 +85,17 @@ class Stats:
         else:
             self.reasons[packet.reason] += 1
 
+    def merge(self, other: Stats) -> None:
+        self.packets += other.packets
+        self.decrypted += other.decrypted
+        self.inner_packets += other.inner_packets
+        self.handshake_closed += other.handshake_closed
+        self.reasons.update(other.reasons)
+        for path, counts in other.per_path.items():
+            mine = self.per_path.setdefault(path, [0, 0])
+            for i, count in enumerate(counts):
+                mine[i] += count
+
     def document(self, problem: str = "") -> dict[str, Any]:
         """The document of `mpq inspect --stats --json`; a capture that ends early is named there with count 0."""
         closed = [{"reason": reason, "count": count} for reason, count in self.reasons.most_common()]
@@ -114,16 +134,41 @@ def verify_capture(path: str | Path, keys: str | None = None) -> dict[str, Any]:
     frames: one per generation of the key."""
     capture_path = find_capture(str(path))
     stats, capture = _read(capture_path, find_keylog(capture_path, keys))
-    problem = capture.reader.problem
-    carrying = [s for s in capture.decryptor.summaries if s.datagrams]
+    return _verdict(stats, capture.decryptor.summaries, capture.reader.problem, capture.decryptor.keylog.conflicts)
+
+
+def _verdict(stats: Stats, summaries: list[ConnectionSummary], problem: str, conflicts: int) -> dict[str, Any]:
     result = stats.document(problem)
     result["ok"] = stats.packets > 0 and stats.decrypted == stats.packets and not problem
-    result["client_randoms"] = len({s.client_random for s in carrying})
+    result["client_randoms"] = len({s.client_random for s in summaries if s.datagrams})
     result["connections"] = [
         {"client_random": s.client_random,
          "packets": {str(k): v for k, v in sorted(s.packets.items())},
          "datagrams": {str(k): v for k, v in sorted(s.datagrams.items())}}
-        for s in capture.decryptor.summaries if s.packets]
+        for s in summaries if s.packets]
     result["problem"] = problem
-    result["keylog_conflicts"] = capture.decryptor.keylog.conflicts
+    result["keylog_conflicts"] = conflicts
     return result
+
+
+def verify_ring(files: list[Path]) -> dict[str, Any]:
+    """As verify_capture, of files that each open by themselves: with the secrets that are in them and no others."""
+    if not files:
+        raise InspectError("the ring has no files")
+    stats, conflicts = Stats(), 0
+    problems: list[str] = []
+    connections: dict[str, ConnectionSummary] = {}
+    for file in files:
+        log = load_keylog(file)
+        one, capture = _read(file, log)
+        stats.merge(one)
+        conflicts += log.conflicts
+        if capture.reader.problem:
+            problems.append(f"{file.name}: {capture.reader.problem}")
+        for summary in capture.decryptor.summaries:
+            if summary.packets:
+                merged = connections.setdefault(summary.client_random, ConnectionSummary(-1, summary.client_random, ""))
+                for of, to in ((summary.packets, merged.packets), (summary.datagrams, merged.datagrams)):
+                    for path, count in of.items():
+                        to[path] = to.get(path, 0) + count
+    return _verdict(stats, list(connections.values()), "; ".join(problems), conflicts)

@@ -14,9 +14,10 @@ from typing import IO, Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from lab.capturing import Capture
-from lab.configs import SUPI, NodeConfigs, write_configs
+from lab.capturing import RAW_NAME, RING_STEM, Capture, Port, of_a_run, ports
+from lab.configs import KEYLOG_NAME, SUPI, NodeConfigs, write_configs
 from lab.errors import LabError, Misuse
+from lab.live_capture import WATCH_S, Captures, KeyTail, Request
 from lab.process import Process
 from lab.scenario import Scenario
 from lab.state import MARK, start_time
@@ -41,7 +42,10 @@ WAKE_S = 0.5  # to see that a node ended, or that waiting has no point
 class Lab:
     """`start`: CLOCK_MONOTONIC of the lab's time 0."""
 
-    def __init__(self, name: str, scenario: Scenario, state_dir: Path, run_dir: Path, *, named: bool = False) -> None:
+    def __init__(
+        self, name: str, scenario: Scenario, state_dir: Path, run_dir: Path, *, named: bool = False, keys: bool = False
+    ) -> None:
+        """`keys`: the nodes write a key log although the scenario captures nothing."""
         self.name = name
         self.scenario = scenario
         self.run_dir = run_dir
@@ -52,6 +56,8 @@ class Lab:
         self.wires = Wires(scenario.seed)
         self.capture: Capture | None = None
         self.capture_stats: dict[str, Any] = {}
+        self.captures = Captures(run_dir, run_dir / KEYLOG_NAME, keys or scenario.capture, self.now)
+        self._ring_tail: KeyTail | None = None
         self._state_dir = state_dir
         self._configs: NodeConfigs | None = None
         self._event_file: IO[str] = (run_dir / "events.jsonl").open("a", buffering=1)
@@ -78,16 +84,8 @@ class Lab:
         for name, number in self._numbers.items():
             self._ue_ends[name] = await asyncio.to_thread(self.topology.ue_access_plug, number)
         if self.scenario.capture:
-            self.capture = Capture(self.run_dir / "capture.raw.pcapng")
-            for name, number in self._numbers.items():
-                index = self.topology.index("ue", AccessAddresses(number).device)
-                self.capture.add(self.topology.netns["ue"].fd, index, f"ue/{name}")
-            self.capture.add(self.topology.netns["upf"].fd, self.topology.index("upf", "n4"), "upf/n4")
-            self.capture.add(self.topology.netns["core"].fd, self.topology.index("core", "lo"), "core/sbi")
-            self.capture.start()
-            self.event("lab", "capture_started", unix_ns=time.time_ns())  # what ties the capture's clock to the events'
-            self.capture.window(True, self.now())
-        self._configs = write_configs(self.scenario, self._state_dir, self.run_dir)
+            await self._capture_start()
+        self._configs = write_configs(self.scenario, self._state_dir, self.run_dir, keys=self.captures.logging)
         await self._tamper()
         await self._spawn("amf")
         await self._ready("amf")
@@ -108,6 +106,54 @@ class Lab:
         if len(self.scenario.accesses) > 1:
             await self.wait_event("ue", "path_validated", SESSION_TIMEOUT, count=2)
         self.event("lab", "up")
+
+    async def _capture_start(self) -> None:
+        ring = self.scenario.ring
+        name = self.run_dir / (RAW_NAME if ring is None else RING_STEM)
+        self.capture = Capture(name, ring=ring, keys=ring is not None)
+        for port in of_a_run(await self._ports()):
+            self.capture.add(port)
+        self.capture.start()
+        self._capture_began()
+        self.capture.window(True, self.now())
+        if ring is not None:
+            self.capture.window(True, self.now())  # and nobody closes this one
+            self._ring_tail = KeyTail(self.run_dir / KEYLOG_NAME)
+            task = asyncio.create_task(self._ring_keys(self.capture))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _ring_keys(self, capture: Capture) -> None:
+        while self.capture is capture:
+            self._ring_secrets(capture)
+            await asyncio.sleep(WATCH_S)
+
+    def _ring_secrets(self, capture: Capture) -> None:
+        """Each file of a ring has the secrets so far; the one file of a run gets them afterwards (lab.capture_compose)."""
+        if self._ring_tail is not None and (lines := self._ring_tail.read()):
+            try:
+                capture.secrets(lines)
+            except LabError as error:
+                self.trouble = self.trouble or str(error)
+
+    def _capture_began(self) -> None:
+        """What ties the clock of captures to that of the events."""
+        self.event("lab", "capture_started", unix_ns=time.time_ns())
+
+    async def _ports(self) -> list[Port]:
+        return await asyncio.to_thread(ports, self.topology, list(self._numbers))
+
+    async def live_capture(self, args: dict[str, Any]) -> dict[str, Any]:
+        """`mpq capture`: the figures of a capture that is over. It is over, too, when nobody waits for it any more."""
+        request = Request.of(args)
+        earlier = self.captures.logging
+        if request.keys == "yes" and not earlier:
+            await self.captures.log_keys(list(self.nodes), self.ask)
+        one = self.captures.open(request, await self._ports())
+        self._capture_began()
+        figures = await self.captures.run(one)
+        self.event("lab", "captured", **{k: v for k, v in figures.items() if k != "interfaces"})
+        return {**figures, "keys_from_the_start": earlier}
 
     async def _networks(self) -> None:
         """A thread makes them: also when nobody waits any more, taking them down must not overtake it."""
@@ -226,9 +272,11 @@ class Lab:
                 await node.stop(2.0)
         for process in self._tampers:
             process.kill()
+        self.captures.close()
         if self.capture is not None:
-            self.capture_stats = await asyncio.to_thread(self.capture.stop, self.now())
-            self.capture = None
+            capture, self.capture = self.capture, None
+            self._ring_secrets(capture)
+            self.capture_stats = await asyncio.to_thread(capture.stop, self.now())
         self.wires.close()
         await asyncio.to_thread(self.topology.close)
         try:
@@ -361,6 +409,7 @@ class Lab:
             "wire_realtime": self.wires.realtime,
             "nodes": nodes,
             "wires": self.wires.stats(),
+            "captures": self.captures.status(),
             "paths": await self._paths(),
         }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO
 
-SHB, IDB, SPB, EPB, DSB = 0x0A0D0D0A, 1, 3, 6, 10
+SHB, IDB, SPB, ISB, EPB, DSB = 0x0A0D0D0A, 1, 3, 5, 6, 10
 MAGIC = 0x1A2B3C4D
 TLS_KEY_LOG = 0x544C534B
 INBOUND, OUTBOUND = 1, 2
@@ -21,6 +21,7 @@ BLOCK_MAX = 16 << 20
 INTERFACES_MAX = 4096
 SECRETS_MAX = 64 << 20             # octets of key logs, of all Decryption Secrets Blocks
 OPT_COMMENT, OPT_IF_NAME, OPT_TSRESOL, OPT_EPB_FLAGS, OPT_USERAPPL = 1, 2, 9, 2, 4
+OPT_ISB_IFRECV, OPT_ISB_IFDROP, OPT_ISB_USRDELIV = 4, 5, 8
 NANOSECONDS = 1_000_000_000
 
 
@@ -49,8 +50,18 @@ class Record:
     flags: int = 0
 
 
+@dataclass(slots=True)
+class Statistics:
+    """Of an interface, in packets, until time_ns: what it had, what was lost before the capture read it, what the file has."""
+
+    time_ns: int
+    received: int | None = None
+    dropped: int | None = None
+    written: int | None = None
+
+
 class PcapngReader:
-    """Iterate over it for the records; interfaces, secrets and problem fill while it reads."""
+    """Iterate over it for the records; interfaces, statistics, secrets and problem fill while it reads."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -60,6 +71,7 @@ class PcapngReader:
         self._offset = 0
         self.interfaces: list[Interface] = []
         self.secrets: list[bytes] = []          # key logs of Decryption Secrets Blocks
+        self.statistics: dict[int, Statistics] = {}     # by interface: its last Interface Statistics Block
         self.problem = ""                       # why reading ended early; empty when it did not
         self.skipped = 0                        # packets of interfaces that no block describes
 
@@ -185,12 +197,31 @@ class PcapngReader:
                     if exponent < 64:
                         interface.ticks_per_second = 2**exponent if value[0] & 0x80 else 10**exponent
             self.interfaces.append(interface)
+        elif kind == ISB and len(body) >= 12:
+            self._read_statistics(body)
         elif kind == DSB and len(body) >= 8:
             secrets_type, length = struct.unpack_from(self._order + "II", body)
             if sum(map(len, self.secrets)) + length > SECRETS_MAX:
                 self._bad(f"more than {SECRETS_MAX >> 20} MiB of secrets")
             elif secrets_type == TLS_KEY_LOG:
                 self.secrets.append(body[8:8 + length])
+
+    def _read_statistics(self, body: bytes) -> None:
+        index, high, low = struct.unpack_from(self._order + "III", body)
+        index += self._section
+        if index >= len(self.interfaces):
+            return
+        found = Statistics((high << 32 | low) * NANOSECONDS // self.interfaces[index].ticks_per_second)
+        for code, value in self._options(body, 12):
+            if len(value) == 8:
+                number = struct.unpack(self._order + "Q", value)[0]
+                if code == OPT_ISB_IFRECV:
+                    found.received = number
+                elif code == OPT_ISB_IFDROP:
+                    found.dropped = number
+                elif code == OPT_ISB_USRDELIV:
+                    found.written = number
+        self.statistics[index] = found
 
     def _read_packet(self, body: bytes) -> Record | None:
         self._number += 1
@@ -255,6 +286,16 @@ class PcapngWriter:
 
     def secrets(self, keylog: bytes) -> None:
         self._block(DSB, struct.pack("<II", TLS_KEY_LOG, len(keylog)) + _padded(keylog))
+
+    def statistics(self, interface: int, figures: Statistics) -> None:
+        if interface >= self._interfaces:
+            raise PcapngError(f"interface {interface} was not described")
+        body = struct.pack("<III", interface, figures.time_ns >> 32, figures.time_ns & 0xFFFFFFFF)
+        known = (OPT_ISB_IFRECV, figures.received), (OPT_ISB_IFDROP, figures.dropped), (OPT_ISB_USRDELIV, figures.written)
+        for code, value in known:
+            if value is not None:
+                body += _option(code, struct.pack("<Q", value))
+        self._block(ISB, body + bytes(4))
 
     def packet(self, interface: int, time_ns: int, data: bytes, comment: str = "", flags: int = 0,
                length: int | None = None) -> None:

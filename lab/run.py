@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.capture_compose import ComposeError, compose
+from lab.capture_compose import CAPTURE_NAME, RAW_NAME, ComposeError, compose
 from lab.configs import TUN_MTU
 from lab.decrypt_nas import NasKeysError
 from lab.errors import LabError
-from lab.inspect_stats import verify_capture
+from lab.inspect_stats import InspectError, ring_files, verify_capture, verify_ring
 from lab.lab import Lab
 from lab.pcapng import PcapngError
 from lab.progress import Progress
@@ -159,12 +159,19 @@ class Runner:
         if self.lab.scenario.capture:
             self.progress.say("making the capture readable")
             try:
-                await asyncio.to_thread(compose, self.lab.run_dir)
-                (self.lab.run_dir / "capture.raw.pcapng").unlink(missing_ok=True)
-                record.verified = await asyncio.to_thread(verify_capture, self.lab.run_dir / "capture.pcapng")
-            except (ComposeError, NasKeysError, PcapngError, OSError) as error:
+                record.verified = await asyncio.to_thread(self._capture_read)
+            except (ComposeError, InspectError, NasKeysError, PcapngError, OSError) as error:
                 record.verified = {"error": words(error)}
         record.duration = self.lab.now()
+
+    def _capture_read(self) -> dict[str, Any]:
+        """The one file of a run becomes the readable one; the files of a ring are what they are."""
+        place = self.lab.run_dir
+        if self.lab.scenario.ring is not None:
+            return verify_ring(ring_files(place))
+        compose(place)
+        (place / RAW_NAME).unlink(missing_ok=True)
+        return verify_capture(place / CAPTURE_NAME)
 
     async def _phase(self, phase: Phase) -> None:
         self.progress.say(f"{phase.id}: {describe(phase)}")

@@ -86,12 +86,23 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
+class Ring:
+    """Of a capture: `files` files of `file_mb` million octets at most; the oldest goes before a new one comes."""
+
+    files: int
+    file_mb: float
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
+    """`ring`: full packets all the time into files of bounded size, instead of windows into one."""
+
     name: str
     accesses: tuple[Access, ...]
     about: str = ""
     seed: int = 1
     capture: bool = False
+    ring: Ring | None = None
     session: Session = Session()
     key: dict[str, Any] = field(default_factory=dict)
     psk: Psk = Psk()
@@ -297,7 +308,8 @@ class _Builder:
             about=d.get("about", ""),
             accesses=accesses,
             seed=d.get("seed", 1),
-            capture=d.get("capture", False),
+            capture=d.get("capture", False) is not False,
+            ring=Ring(capture["ring"], capture["file_mb"]) if isinstance(capture := d.get("capture"), dict) else None,
             session=Session(**d.get("session", {})),
             key=d.get("key", {}),
             psk=Psk(psk.get("mode", "external"), tuple(psk.get("suites", ("TLS_AES_128_GCM_SHA256",)))),
@@ -310,6 +322,8 @@ class _Builder:
         )
         seen: set[str] = set()
         for i, phase in enumerate(result.steps):
+            if result.ring is not None and any(action.kind == "attack" for action in phase.actions):
+                raise self.fail(("capture",), "an attack is made from what one capture has from its beginning: not with a ring")
             if phase.id in seen:
                 raise self.fail(("steps", i, "phase"), "another phase has this name")
             seen.add(phase.id)

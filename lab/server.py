@@ -46,6 +46,9 @@ class LabServer:
             "shape": self._shape,
             "rekey": self._rekey,
             "craft": self._craft,
+            "capture": self._capture,
+            "capture_end": self._capture_end,
+            "captures": self._captures,
         }
 
     async def start(self) -> None:
@@ -155,3 +158,15 @@ class LabServer:
 
     async def _craft(self, args: dict[str, Any]) -> Any:
         return await self._lab.craft(_text(args, "attack"), canary=args.get("canary") is True)
+
+    async def _capture(self, args: dict[str, Any]) -> Any:
+        """Answered when the capture is over: at a limit, by `capture_end`, with the lab. When its asker leaves, it is over, too."""
+        return await self._lab.live_capture(args)
+
+    async def _capture_end(self, args: dict[str, Any]) -> Any:
+        name = _text(args, "name")
+        self._lab.captures.end(name)
+        return {"name": name}
+
+    async def _captures(self, args: dict[str, Any]) -> Any:
+        return self._lab.captures.status()

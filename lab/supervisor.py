@@ -28,7 +28,8 @@ def _say(fd: int, document: dict[str, Any]) -> None:
 
 async def _main(options: argparse.Namespace) -> int:
     state = StateDir(options.lab)
-    lab = Lab(options.lab, load(Path(options.scenario)), state.path, Path(options.run_dir), named=options.named)
+    scenario = load(Path(options.scenario))
+    lab = Lab(options.lab, scenario, state.path, Path(options.run_dir), named=options.named, keys=options.keys)
     if options.named:
         state.will_show([f"{options.lab}-{name}" for name in (*NODES, "wires")])
     server = LabServer(lab, state.socket)
@@ -63,7 +64,8 @@ def main() -> int:
     for name in ("--lab", "--scenario", "--run-dir"):
         parser.add_argument(name, required=True)
     parser.add_argument("--ready-fd", type=int, required=True)
-    parser.add_argument("--named", action="store_true")
+    for name in ("--named", "--keys"):
+        parser.add_argument(name, action="store_true")
     return asyncio.run(_main(parser.parse_args()))
 
 

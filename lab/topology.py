@@ -30,6 +30,7 @@ UE_POOL, UE_POOL6 = "10.45.0.0/16", "fd45::/48"
 N1_PORTS = {"3gpp": 38412, "non-3gpp": 38413}
 TAMPER_N1_OFFSET = 100
 IFA_F_NODAD = 0x02
+IFF_UP = 0x01
 NODES = ("ue", "core", "upf", "dn")
 
 SIOCETHTOOL = 0x8946
@@ -163,6 +164,12 @@ class Topology:
 
     def index(self, netns: str, name: str) -> int:
         return self._in(netns, name)
+
+    def devices(self, netns: str) -> list[tuple[str, int]]:
+        """Name and index of every interface that is up."""
+        space = self.netns[netns]
+        links = space.call_sync(lambda: list(space.ipr.get_links()))
+        return [(str(link.get_attr("IFLA_IFNAME")), int(link["index"])) for link in links if link["flags"] & IFF_UP]
 
     def _in(self, netns: str, name: str) -> int:
         space = self.netns[netns]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from fiveg.keys import psk_identity
 from fiveg.nas.gmm import PayloadType, UlNasTransport
 from node.errors import VerbError
+from node.keylog import keylog_verb
 from node.main import NodeContext
 from node.secrets import Secret
 from node.subscriber import load_subscriber
@@ -41,6 +43,8 @@ class NodeEndpoint(EndpointPort, Protocol):
     async def close(self) -> None: ...
 
     def counters(self) -> dict[str, int]: ...
+
+    def log_keys(self, path: Path) -> None: ...
 
 
 class NodeTun(TunPort, Protocol):
@@ -80,6 +84,7 @@ class Ue:
         channel.verb("rekey", self._rekey)
         channel.verb("probe_spent_key", self._probe_spent_key)
         channel.verb("connect_with_key", self._connect_with_key)
+        keylog_verb(channel, self._log_keys, already=config.keylog)
 
     async def start(self) -> None:
         """Ready means: registering. The session comes as events."""
@@ -118,6 +123,11 @@ class Ue:
         self._store.clear()
         self._nas.wipe()
         self._subscriber.wipe()
+
+    def _log_keys(self, path: Path) -> None:
+        if self._endpoint is None:
+            raise VerbError("not_ready", "the UE has no endpoint yet")
+        self._endpoint.log_keys(path)
 
     # ---- user of NAS
 

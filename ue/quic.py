@@ -169,6 +169,10 @@ class QuicEndpoint:
         self._files.append(fd)
         return lambda octets: os.write(fd, octets)
 
+    def log_keys(self, path: Path) -> None:
+        """Of connections that are made from now on. OSError."""
+        self._endpoint.config.keylog = self._text_sink(path)
+
     def start(self) -> None:
         self._endpoint.start()
 

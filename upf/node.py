@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from fiveg.pfcp.codes import NTP_EPOCH
 from fiveg.pfcp.transaction import Transactions
 from node.errors import VerbError
+from node.keylog import keylog_verb
 from node.main import NodeContext
 from node.secrets import read_secret
 from upf.access import AccessPath
@@ -44,6 +46,7 @@ class Upf:
         channel.verb("access_ready", self._access_ready)
         channel.verb("paths", self._paths)
         channel.verb("tunnel", self._tunnel)
+        keylog_verb(channel, self._log_keys, already=config.keylog)
 
     async def start(self) -> None:
         self._endpoint = QuicEndpoint(self._config, self._proxy.psk_lookup, self._proxy.connected)
@@ -77,6 +80,11 @@ class Upf:
             path.close()
         self._agent.wipe()
         self._k_n4.wipe()
+
+    def _log_keys(self, path: Path) -> None:
+        if self._endpoint is None:
+            raise VerbError("not_ready", "the UPF has no endpoint yet")
+        self._endpoint.log_keys(path)
 
     def _flush(self) -> None:
         if self._n4 is not None:

@@ -164,6 +164,13 @@ class QuicEndpoint:
         finally:
             os.close(fd)
 
+    def log_keys(self, path: Path) -> None:
+        """Of connections that are made from now on. OSError."""
+        old, self._keylog = self._keylog, TextFile(path)
+        self._endpoint.config.keylog = self._keylog.write
+        if old is not None:
+            old.close()
+
     def start(self) -> None:
         self._endpoint.start()
 

@@ -20,6 +20,7 @@ from control.sbi.server import Request, Response, SbiServer
 from fiveg.nas.gmm import PayloadType
 from fiveg.sbi.errors import SbiError
 from node.errors import VerbError
+from node.keylog import keylog_verb
 from node.main import NodeContext
 from node.subscriber import Subscriber, load_subscribers
 
@@ -52,6 +53,7 @@ class Amf:
         )
         self.n1 = N1Server(config.n1, N1Messages(self), self.counters, clock)
         context.channel.verb("rekey", self._rekey)
+        keylog_verb(context.channel, self.smf.log_keys, self.sbi.log_keys, already=config.sbi.keylog)
 
     # ---- life
 

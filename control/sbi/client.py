@@ -10,11 +10,12 @@ import re
 import ssl
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
 
 import httpx
 
 from control.errors import SbiUnreachable
-from control.sbi.tls import PeerIdentity, SbiConfig, client_context
+from control.sbi.tls import PeerIdentity, SbiConfig, client_context, log_keys
 from fiveg.sbi import multipart
 from fiveg.sbi.errors import SbiError
 from fiveg.sbi.strict import MAX_BODY
@@ -64,10 +65,11 @@ class SbiClient:
     def __init__(self, config: SbiConfig, peer: NfAddress, counters: Counters) -> None:
         self._peer = peer
         self._counters = counters
+        self._context = client_context(config)
         self._client = httpx.AsyncClient(
             http2=True,
             http1=False,
-            verify=client_context(config),
+            verify=self._context,
             timeout=TIMEOUT,
             trust_env=False,  # no proxy, no key log from the environment
             limits=httpx.Limits(max_connections=4, keepalive_expiry=60.0),
@@ -75,6 +77,10 @@ class SbiClient:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    def log_keys(self, path: Path) -> None:
+        """Of connections that are made from now on. ConfigError."""
+        log_keys(self._context, path)
 
     async def call(
         self,

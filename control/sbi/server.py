@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import h2.config
@@ -20,7 +21,7 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-from control.sbi.tls import PeerIdentity, SbiConfig, server_context
+from control.sbi.tls import PeerIdentity, SbiConfig, log_keys, server_context
 from fiveg.sbi.errors import SbiError
 from fiveg.sbi.types import ProblemDetails
 from node.budget import Budget
@@ -336,6 +337,7 @@ class SbiServer:
     ) -> None:
         self.config, self.handler, self.counters, self.clock = config, handler, counters, clock
         self.limits = limits or Limits()
+        self._context = server_context(config)
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -346,7 +348,7 @@ class SbiServer:
             self._connected,
             self.config.address,
             self.config.port,
-            ssl=server_context(self.config),
+            ssl=self._context,
             ssl_handshake_timeout=self.limits.handshake_s,
             limit=READ_SIZE * 4,
         )
@@ -361,6 +363,10 @@ class SbiServer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._server = None
+
+    def log_keys(self, path: Path) -> None:
+        """Of connections that are made from now on. ConfigError."""
+        log_keys(self._context, path)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import uuid
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ class SbiConfig:
     key: Path
     ca: Path
     nf_instance_id: str
+    keylog: Path | None = None
+    """SSLKEYLOGFILE: opens every SBI message, the keys in them too. Only where a user asked for it."""
 
     def __post_init__(self) -> None:
         uuid.UUID(self.nf_instance_id)  # ValueError: badly formed UUID
@@ -76,4 +79,15 @@ def _fill(context: ssl.SSLContext, config: SbiConfig) -> ssl.SSLContext:
         context.load_verify_locations(config.ca)
     except OSError as e:  # ssl.SSLError is one; its text holds no key
         raise ConfigError(f"sbi: certificate, key or CA cannot be used: {e}") from None
+    if config.keylog is not None:
+        log_keys(context, config.keylog)
     return context
+
+
+def log_keys(context: ssl.SSLContext, path: Path) -> None:
+    """Secrets of the connections that are made from now on, into a file that only its owner can read. ConfigError."""
+    try:  # OpenSSL would make it readable by all
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        context.keylog_filename = str(path)
+    except OSError as e:
+        raise ConfigError(f"sbi: the key log cannot be written: {path}: {e.strerror}") from None

@@ -38,6 +38,7 @@ from fiveg.sbi.types import (
     SmContextUpdatedData,
     UpCnxState,
 )
+from node.keylog import keylog_verb
 from node.main import NodeContext
 from node.secrets import read_secret
 
@@ -74,6 +75,7 @@ class Smf:
             config, self.n4, self.amf, self.pool, self.events, self.counters, random,
             self._spawn, self._removed, lambda: self.sbi.port,
         )  # fmt: skip
+        keylog_verb(context.channel, self.amf.log_keys, self.sbi.log_keys, already=config.sbi.keylog)
 
     # ---- life
 

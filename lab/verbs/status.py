@@ -31,6 +31,8 @@ def words(d: dict[str, Any]) -> str:
     for name, wire in d["wires"].items():
         ways = (f"{way} {shape(wire[way])}" for way in ("up", "down"))
         lines.append(f"  wire {name}: {'cut; ' if wire['cut'] else ''}{', '.join(ways)}")
+    for one in d["captures"]:
+        lines.append(f"  capture {one['path']}: {one['seconds']:g} s, {one['packets']} packets, {one['dropped_kernel']} dropped")
     paths = d["paths"] if isinstance(d["paths"], list) else []
     for path in paths:
         rtt = path.get("rtt_smoothed", 0) / 1e6

@@ -21,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", nargs="?", default="two_paths", metavar="SCENARIO",
                         help=f"whose accesses, wires and rules: {', '.join(shipped())} or FILE.yaml (default: two_paths)")
     parser.add_argument("--named", action="store_true", help="show the namespaces under /run/netns, for `ip netns exec`")
+    parser.add_argument("--keys", action="store_true", help="have the nodes log what opens their traffic, for `mpq capture`")
     lab_argument(parser)
 
 
@@ -48,7 +49,7 @@ def _start(options: argparse.Namespace, state: StateDir, scenario: str, path: st
     run_dir = str(make_run_dir(scenario, runs_root()))
     reader, writer = os.pipe()
     program = [sys.executable, "-m", "lab.supervisor", "--lab", options.lab, "--scenario", path, "--run-dir", run_dir,
-               "--ready-fd", str(writer), *(["--named"] if options.named else [])]
+               "--ready-fd", str(writer), *(["--named"] if options.named else []), *(["--keys"] if options.keys else [])]
     log = os.path.join(run_dir, "supervisor.log")
     try:
         with open(log, "ab") as output:

@@ -1,16 +1,15 @@
-/* Captures of many interfaces in any namespaces in one pcapng: one reader thread, GSO packets cut, key log in front. */
+/* Captures of many interfaces in any namespaces: one reader thread, GSO packets cut, into a capture_file. */
+#include "capture_file.h"
 #include "engine.h"
 #include "offload.h"
 #include "packet_socket.h"
-#include "pcapng.h"
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/if_arp.h>
 #include <linux/if_packet.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -19,73 +18,73 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_INTERFACES 64
-#define MAX_NAME 128
-#define MAX_SECRETS (16u << 20)
 #define BATCH 16
 #define ROUNDS 8                        /* per interface and turn */
 #define HEADERS_ONLY 256                /* what is read of packets outside windows */
 #define STOP UINT32_MAX
+#define LARGE_BUFFER (8 << 20)
 enum { LINK_ETHERNET = 1, LINK_RAW_IP = 101 };
+enum { NAP_MS = 4, NAP_SMALL_MS = 1 };  /* packets gather meanwhile, timestamped by the kernel: a wake-up is for many */
 
-struct interface { int fd; uint16_t linktype; uint64_t drops; };
+struct socket_of { int fd; bool loopback; uint64_t received, dropped; };    /* as struct capture_interface, since the start */
 
 struct capture {
     pthread_mutex_t lock;
     pthread_t thread;
     bool running, open;
     atomic_bool stop;
-    int epoll, kick;
-    char *path;
-    uint32_t snaplen;
-    uint64_t max_bytes;
-    struct interface interfaces[MAX_INTERFACES];
-    int count;
+    int epoll, kick, nap_ms;
+    uint64_t max_packets;
+    struct socket_of sockets[CAPTURE_MAX_INTERFACES];
     struct capture_stats stats;
-    char *secrets;
-    size_t secrets_length, secrets_in_file;
     uint8_t *buffers;                   /* BATCH of OFFLOAD_BUFFER */
     uint8_t *cut;                       /* OFFLOAD_BUFFER */
-    struct pcapng file;
+    struct capture_file file;
 };
 
-capture *capture_new(const char *path, uint32_t snaplen, uint64_t max_bytes)
+capture *capture_new(const struct capture_options *o)
 {
     struct capture *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
     pthread_mutex_init(&c->lock, NULL);
     c->open = true;
-    c->snaplen = snaplen ? snaplen : PCAPNG_SNAPLEN;
-    c->max_bytes = max_bytes;
-    c->path = strdup(path);
+    c->max_packets = o->max_packets;
+    c->nap_ms = NAP_MS;
     c->epoll = epoll_create1(EPOLL_CLOEXEC);
     c->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     c->buffers = malloc((size_t)BATCH * OFFLOAD_BUFFER);
     c->cut = malloc(OFFLOAD_BUFFER);
-    c->file.fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);      /* it will hold keys */
+    c->file.out.fd = -1;
+    c->file.path = strdup(o->path);
+    c->file.snaplen = o->snaplen && o->snaplen < PCAPNG_SNAPLEN ? o->snaplen : PCAPNG_SNAPLEN;
+    c->file.max_bytes = o->max_bytes;
+    c->file.files = o->files;
+    c->file.room_more = o->secrets_room;
+    c->file.port = o->handshake_port;
     struct epoll_event event = {.events = EPOLLIN, .data.u32 = STOP};
-    if (!c->path || c->epoll < 0 || c->kick < 0 || !c->buffers || !c->cut || c->file.fd < 0 ||
+    if (!c->file.path || c->epoll < 0 || c->kick < 0 || !c->buffers || !c->cut || !capture_file_open(&c->file) ||
         epoll_ctl(c->epoll, EPOLL_CTL_ADD, c->kick, &event) < 0) {
+        int error = errno;
         capture_free(c);
+        errno = error;
         return NULL;
     }
-    pcapng_section(&c->file);
     return c;
 }
 
-static int interface_add(struct capture *c, int fd, uint16_t linktype, const char *name)
+static int interface_add(struct capture *c, int fd, uint16_t linktype, bool loopback, const char *name)
 {
-    if (strnlen(name, MAX_NAME) >= MAX_NAME)
+    if (strnlen(name, CAPTURE_MAX_NAME) >= CAPTURE_MAX_NAME)
         return -ENGINE_E_ARGUMENT;
     pthread_mutex_lock(&c->lock);
-    int result = c->count < MAX_INTERFACES ? c->count : -ENGINE_E_LIMIT;
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)c->count};
+    int result = c->file.count < CAPTURE_MAX_INTERFACES ? c->file.count : -ENGINE_E_LIMIT;
+    struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)c->file.count};
     if (result >= 0 && fd >= 0 && epoll_ctl(c->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
         result = -ENGINE_E_SYSTEM;
     if (result >= 0) {
-        c->interfaces[c->count++] = (struct interface){.fd = fd, .linktype = linktype};
-        pcapng_interface(&c->file, linktype, c->snaplen, name);
+        c->sockets[result] = (struct socket_of){.fd = fd, .loopback = loopback};
+        capture_file_interface(&c->file, linktype, name);
     }
     pthread_mutex_unlock(&c->lock);
     return result;
@@ -93,12 +92,16 @@ static int interface_add(struct capture *c, int fd, uint16_t linktype, const cha
 
 int capture_interface_add(capture *c, int netns, int ifindex, const char *name)
 {
-    int hardware, fd = packet_socket_open(netns, ifindex, PACKET_SOCKET_TIMESTAMPS, &hardware);
+    int hardware, fd = packet_socket_open(netns, ifindex, PACKET_SOCKET_TIMESTAMPS, &hardware), octets = 0;
+    socklen_t size = sizeof octets;
     if (fd < 0)
         return -ENGINE_E_SYSTEM;
+    if (getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &octets, &size) < 0 || octets < LARGE_BUFFER)
+        c->nap_ms = NAP_SMALL_MS;       /* what the host allows to those who are not root */
     bool ethernet = hardware == ARPHRD_ETHER || hardware == ARPHRD_LOOPBACK;
     int result = ethernet || hardware == ARPHRD_NONE || hardware == ARPHRD_RAWIP
-                     ? interface_add(c, fd, ethernet ? LINK_ETHERNET : LINK_RAW_IP, name) : -ENGINE_E_ARGUMENT;
+                     ? interface_add(c, fd, ethernet ? LINK_ETHERNET : LINK_RAW_IP, hardware == ARPHRD_LOOPBACK, name)
+                     : -ENGINE_E_ARGUMENT;
     if (result < 0)
         close(fd);
     return result;
@@ -106,29 +109,30 @@ int capture_interface_add(capture *c, int netns, int ifindex, const char *name)
 
 int capture_virtual_add(capture *c, const char *name, uint16_t linktype)
 {
-    return interface_add(c, -1, linktype, name);
+    return interface_add(c, -1, linktype, false, name);
 }
 
 /* With the lock held. */
 static void packet_write(struct capture *c, const struct pcapng_packet *k)
 {
-    if (c->file.failed || (c->max_bytes && c->file.size + pcapng_packet_size(k) > c->max_bytes)) {
+    bool written = !(c->max_packets && c->stats.packets >= c->max_packets) && capture_file_packet(&c->file, k);
+    c->file.interfaces[k->interface].received++;        /* of the file that it is in */
+    if (!written) {
         c->stats.dropped_limit++;
         return;
     }
-    pcapng_packet(&c->file, k);
     c->stats.packets++;
     c->stats.bytes += k->captured;
 }
 
 int capture_write(capture *c, int interface, uint64_t wall_ns, const uint8_t *data, uint32_t length, const char *comment)
 {
-    if (interface < 0 || interface >= c->count || length > PCAPNG_SNAPLEN)
+    if (interface < 0 || interface >= c->file.count || length > PCAPNG_SNAPLEN)
         return -ENGINE_E_ARGUMENT;
     pthread_mutex_lock(&c->lock);
     struct pcapng_packet k = {
         .interface = (uint32_t)interface, .time = wall_ns, .data = data, .length = length, .comment = comment,
-        .captured = length < c->snaplen ? length : c->snaplen,
+        .captured = length < c->file.snaplen ? length : c->file.snaplen,
     };
     packet_write(c, &k);
     pthread_mutex_unlock(&c->lock);
@@ -157,18 +161,21 @@ static void frame_in(struct capture *c, uint32_t number, const uint8_t *data, si
     memcpy(&header, data, sizeof header);
     data += sizeof header;
     length -= sizeof header;
-    size_t l2 = c->interfaces[number].linktype == LINK_RAW_IP ? 0
+    size_t l2 = c->file.interfaces[number].linktype == LINK_RAW_IP ? 0
                 : length >= 18 && data[12] == 0x81 && data[13] == 0 ? 18 : 14;
     struct pcapng_packet k = {.interface = number, .time = when, .direction = outgoing ? PCAPNG_OUT : PCAPNG_IN};
     int n = cutter_init(&cutter, &header, data, length, l2);
+    unsigned packets = n > 0 ? (unsigned)n : 1;
+    c->sockets[number].received += packets;
     if (!write) {
-        c->stats.outside_windows += n > 0 ? (unsigned)n : 1;
+        c->file.interfaces[number].received += packets;
+        c->stats.outside_windows += packets;
         return;
     }
-    if (n < 0) {                        /* what cannot be cut is shown as it came */
+    if (n < 0 || (cutter.whole && !cutter.sum_start)) {     /* as it came; also what cannot be cut */
         k.data = data;
         k.length = (uint32_t)length;
-        k.captured = k.length < c->snaplen ? k.length : c->snaplen;
+        k.captured = k.length < c->file.snaplen ? k.length : c->file.snaplen;
         packet_write(c, &k);
         return;
     }
@@ -177,7 +184,7 @@ static void frame_in(struct capture *c, uint32_t number, const uint8_t *data, si
             continue;
         k.data = c->cut;
         k.length = (uint32_t)n;
-        k.captured = k.length < c->snaplen ? k.length : c->snaplen;
+        k.captured = k.length < c->file.snaplen ? k.length : c->file.snaplen;
         packet_write(c, &k);
     }
 }
@@ -198,10 +205,13 @@ static bool receive(struct capture *c, uint32_t number)
                 .msg_control = control[i], .msg_controllen = sizeof control[i],
             };
         }
-        int n = recvmmsg(c->interfaces[number].fd, messages, BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
-        for (int i = 0; i < n; i++)
+        int n = recvmmsg(c->sockets[number].fd, messages, BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
+        for (int i = 0; i < n; i++) {
+            if (c->sockets[number].loopback && from[i].sll_pkttype == PACKET_OUTGOING)
+                continue;               /* it comes in again at once */
             frame_in(c, number, iov[i].iov_base, messages[i].msg_len < OFFLOAD_BUFFER ? messages[i].msg_len : OFFLOAD_BUFFER,
                      time_of(&messages[i].msg_hdr), from[i].sll_pkttype == PACKET_OUTGOING, write);
+        }
         if (n < BATCH)
             return false;
     }
@@ -210,26 +220,41 @@ static bool receive(struct capture *c, uint32_t number)
 
 #define DRAIN_TURNS 1024
 
+/* With the lock held: what the kernel had no room for, since the last look. */
+static void drops_read(struct capture *c)
+{
+    for (int i = 0; i < c->file.count; i++) {
+        uint64_t drops = c->sockets[i].fd >= 0 ? packet_socket_drops(c->sockets[i].fd) : 0;
+        c->file.interfaces[i].dropped += drops;
+        c->sockets[i].dropped += drops;
+        c->stats.dropped_kernel += drops;
+    }
+}
+
 /* With the lock held: what came until now. */
 static void drain(struct capture *c)
 {
-    for (int i = 0; i < c->count; i++)
-        for (int turn = 0; c->interfaces[i].fd >= 0 && turn < DRAIN_TURNS && receive(c, (uint32_t)i); turn++)
+    for (int i = 0; i < c->file.count; i++)
+        for (int turn = 0; c->sockets[i].fd >= 0 && turn < DRAIN_TURNS && receive(c, (uint32_t)i); turn++)
             ;
 }
 
 static void *thread_main(void *argument)
 {
     struct capture *c = argument;
+    struct pollfd kicked = {.fd = c->kick, .events = POLLIN};
     pthread_setname_np(pthread_self(), "mpq-capture");
     while (!atomic_load(&c->stop)) {
-        struct epoll_event events[32];
-        int n = epoll_wait(c->epoll, events, 32, -1);
+        struct epoll_event events[CAPTURE_MAX_INTERFACES + 1];
+        bool more = false;
+        int n = epoll_wait(c->epoll, events, CAPTURE_MAX_INTERFACES + 1, -1);
         pthread_mutex_lock(&c->lock);
         for (int i = 0; i < n; i++)
             if (events[i].data.u32 != STOP)
-                receive(c, events[i].data.u32);
+                more |= receive(c, events[i].data.u32);
         pthread_mutex_unlock(&c->lock);
+        if (!more)
+            poll(&kicked, 1, c->nap_ms);
     }
     pthread_mutex_lock(&c->lock);
     drain(c);
@@ -265,101 +290,38 @@ int capture_window(capture *c, int open)
 int capture_stats(capture *c, struct capture_stats *out)
 {
     pthread_mutex_lock(&c->lock);
-    for (int i = 0; i < c->count; i++)
-        if (c->interfaces[i].fd >= 0)
-            c->stats.dropped_kernel += packet_socket_drops(c->interfaces[i].fd);
+    drops_read(c);
     *out = c->stats;
+    out->files = c->file.files ? c->file.number : 1;
     pthread_mutex_unlock(&c->lock);
     return ENGINE_OK;
 }
 
-/* ---- secrets: readers want them before the packets that they open */
-static bool copy_rest(int from, int to, off_t at)
+int capture_interface_stats(capture *c, int interface, struct capture_interface_stats *out)
 {
-    uint8_t piece[1 << 16];
-    for (;;) {
-        ssize_t n = pread(from, piece, sizeof piece, at);
-        if (n == 0)
-            return true;
-        if (n < 0 && errno != EINTR)
-            return false;
-        for (ssize_t done = 0; done < n;) {
-            ssize_t m = write(to, piece + done, (size_t)(n - done));
-            if (m < 0 && errno != EINTR)
-                return false;
-            done += m > 0 ? m : 0;
-        }
-        at += n > 0 ? n : 0;
+    pthread_mutex_lock(&c->lock);
+    bool there = interface >= 0 && interface < c->file.count;
+    if (there) {
+        drops_read(c);
+        *out = (struct capture_interface_stats){c->sockets[interface].received, c->sockets[interface].dropped};
     }
-}
-
-/* With the lock held. The file anew: section header, secrets, then all that stood behind the old section header. */
-static int secrets_place(struct capture *c)
-{
-    if (!pcapng_flush(&c->file)) {
-        errno = c->file.error;
-        return -ENGINE_E_SYSTEM;
-    }
-    if (c->secrets_in_file == c->secrets_length)
-        return ENGINE_OK;
-    char name[4096];
-    struct pcapng *fresh = malloc(sizeof *fresh);
-    if (!fresh || snprintf(name, sizeof name, "%s.new", c->path) >= (int)sizeof name) {
-        free(fresh);
-        return -ENGINE_E_MEMORY;
-    }
-    *fresh = (struct pcapng){.fd = open(name, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600)};
-    bool ok = fresh->fd >= 0;
-    off_t skip = (off_t)pcapng_section_size + (c->secrets_in_file ? (off_t)(20 + ((c->secrets_in_file + 3) & ~(size_t)3)) : 0);
-    if (ok) {
-        pcapng_section(fresh);
-        pcapng_secrets(fresh, c->secrets, c->secrets_length);
-        ok = pcapng_flush(fresh) && copy_rest(c->file.fd, fresh->fd, skip) && rename(name, c->path) == 0;
-    }
-    if (ok) {
-        close(c->file.fd);
-        c->file.fd = fresh->fd;
-        c->file.size += fresh->size - (uint64_t)skip;
-        c->secrets_in_file = c->secrets_length;
-    } else if (fresh->fd >= 0) {
-        int error = errno;
-        close(fresh->fd);
-        unlink(name);
-        errno = error;
-    }
-    free(fresh);
-    return ok ? ENGINE_OK : -ENGINE_E_SYSTEM;
+    pthread_mutex_unlock(&c->lock);
+    return there ? ENGINE_OK : -ENGINE_E_HANDLE;
 }
 
 int capture_secrets(capture *c, const char *keylog, size_t length)
 {
     pthread_mutex_lock(&c->lock);
-    int result = ENGINE_OK;
-    char *grown = NULL;
-    if (length > MAX_SECRETS - c->secrets_length)
-        result = -ENGINE_E_LIMIT;
-    else if (length && (grown = malloc(c->secrets_length + length)) == NULL)
-        result = -ENGINE_E_MEMORY;
-    if (grown) {
-        if (c->secrets_length)
-            memcpy(grown, c->secrets, c->secrets_length);
-        memcpy(grown + c->secrets_length, keylog, length);
-        if (c->secrets)
-            explicit_bzero(c->secrets, c->secrets_length);
-        free(c->secrets);
-        c->secrets = grown;
-        c->secrets_length += length;
-        if (!c->running)                /* before capture_start or after capture_stop: at once */
-            result = secrets_place(c);
-    }
+    bool kept = capture_file_secrets(&c->file, keylog, length);
+    int error = errno;
     pthread_mutex_unlock(&c->lock);
-    return result;
+    return kept ? ENGINE_OK : error == ENOSPC ? -ENGINE_E_LIMIT : error == ENOMEM ? -ENGINE_E_MEMORY : -ENGINE_E_SYSTEM;
 }
 
 int capture_flush(capture *c)
 {
     pthread_mutex_lock(&c->lock);
-    bool written = pcapng_flush(&c->file);
+    bool written = capture_file_flush(&c->file);
     pthread_mutex_unlock(&c->lock);
     return written ? ENGINE_OK : -ENGINE_E_SYSTEM;
 }
@@ -377,9 +339,10 @@ int capture_stop(capture *c)
         ;
     pthread_mutex_lock(&c->lock);
     c->running = false;
-    int result = secrets_place(c);
+    drops_read(c);
+    bool whole = capture_file_end(&c->file);
     pthread_mutex_unlock(&c->lock);
-    return result;
+    return whole ? ENGINE_OK : -ENGINE_E_SYSTEM;
 }
 
 void capture_free(capture *c)
@@ -388,21 +351,16 @@ void capture_free(capture *c)
         return;
     if (c->running)
         capture_stop(c);
-    if (c->file.fd >= 0) {
-        pcapng_flush(&c->file);
-        close(c->file.fd);
-    }
-    for (int i = 0; i < c->count; i++)
-        if (c->interfaces[i].fd >= 0)
-            close(c->interfaces[i].fd);
+    if (c->file.out.fd >= 0)
+        capture_file_end(&c->file);
+    for (int i = 0; i < c->file.count; i++)
+        if (c->sockets[i].fd >= 0)
+            close(c->sockets[i].fd);
     if (c->epoll >= 0)
         close(c->epoll);
     if (c->kick >= 0)
         close(c->kick);
-    if (c->secrets)
-        explicit_bzero(c->secrets, c->secrets_length);
-    free(c->secrets);
-    free(c->path);
+    capture_file_free(&c->file);
     free(c->buffers);
     free(c->cut);
     pthread_mutex_destroy(&c->lock);

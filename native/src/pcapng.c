@@ -3,8 +3,9 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BLOCK_SECTION = 0x0a0d0d0a, BLOCK_INTERFACE = 1, BLOCK_PACKET = 6, BLOCK_SECRETS = 10 };
+enum { BLOCK_SECTION = 0x0a0d0d0a, BLOCK_INTERFACE = 1, BLOCK_STATISTICS = 5, BLOCK_PACKET = 6, BLOCK_SECRETS = 10 };
 enum { OPTION_COMMENT = 1, OPTION_IF_NAME = 2, OPTION_EPB_FLAGS = 2, OPTION_USER_APPLICATION = 4, OPTION_TSRESOL = 9 };
+enum { OPTION_RECEIVED = 4, OPTION_DROPPED = 5, OPTION_DELIVERED = 8 };      /* isb_ifrecv, isb_ifdrop, isb_usrdeliv */
 #define BYTE_ORDER_MAGIC 0x1a2b3c4du
 #define TLS_KEY_LOG 0x544c534bu
 #define COMMENT_MAX 4096
@@ -95,15 +96,32 @@ void pcapng_interface(struct pcapng *p, uint16_t linktype, uint32_t snaplen, con
     put32(p, total);
 }
 
-void pcapng_secrets(struct pcapng *p, const char *keylog, size_t length)
+void pcapng_secrets(struct pcapng *p, const char *keylog, size_t length, size_t room)
 {
-    uint32_t total = (uint32_t)(12 + 8 + PADDED(length));
+    room = PADDED(room < length ? length : room);
+    uint32_t total = (uint32_t)(12 + 8 + room);
     put32(p, BLOCK_SECRETS);
     put32(p, total);
     put32(p, TLS_KEY_LOG);
-    put32(p, (uint32_t)length);
-    put_padded(p, keylog, length);
+    put32(p, (uint32_t)room);
+    put(p, keylog, length);
+    for (size_t at = length; at < room; at++)
+        put(p, "\n", 1);
     put32(p, total);
+}
+
+void pcapng_statistics(struct pcapng *p, const struct pcapng_statistics *s)
+{
+    put32(p, BLOCK_STATISTICS);
+    put32(p, PCAPNG_STATISTICS_SIZE);
+    put32(p, s->interface);
+    put32(p, (uint32_t)(s->time >> 32));
+    put32(p, (uint32_t)s->time);
+    put_option(p, OPTION_RECEIVED, &s->received, sizeof s->received);
+    put_option(p, OPTION_DROPPED, &s->dropped, sizeof s->dropped);
+    put_option(p, OPTION_DELIVERED, &s->written, sizeof s->written);
+    put32(p, 0);
+    put32(p, PCAPNG_STATISTICS_SIZE);
 }
 
 static size_t comment_length(const struct pcapng_packet *k)

@@ -24,12 +24,17 @@ struct pcapng_packet {
     int direction;
     const char *comment;                /* may be NULL */
 };
+struct pcapng_statistics { uint32_t interface; uint64_t time, received, dropped, written; };
 void pcapng_section(struct pcapng *p);
 void pcapng_interface(struct pcapng *p, uint16_t linktype, uint32_t snaplen, const char *name);
-void pcapng_secrets(struct pcapng *p, const char *keylog, size_t length);
+/* A Decryption Secrets Block. room: octets that its key log may grow to; what it does not fill is empty lines. */
+void pcapng_secrets(struct pcapng *p, const char *keylog, size_t length, size_t room);
+/* An Interface Statistics Block: packets of the interface, those of them that were lost before they were read, those in the file. */
+void pcapng_statistics(struct pcapng *p, const struct pcapng_statistics *s);
 size_t pcapng_packet_size(const struct pcapng_packet *k);
 void pcapng_packet(struct pcapng *p, const struct pcapng_packet *k);
 bool pcapng_flush(struct pcapng *p);
-/* Octets of a section header, before which nothing stands. */
-extern const size_t pcapng_section_size;
+extern const size_t pcapng_section_size;        /* octets of a section header, */
+#define PCAPNG_SECRETS_DATA 16                  /* of a Decryption Secrets Block before its key log, */
+#define PCAPNG_STATISTICS_SIZE 64               /* and of an Interface Statistics Block */
 #endif

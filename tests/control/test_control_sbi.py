@@ -324,3 +324,37 @@ def test_too_many_connections(tmp_path):
         await server.stop()
 
     run(main())
+
+
+def test_its_secrets_are_logged_only_where_that_was_asked_for(tmp_path, monkeypatch):
+    """Also not because the environment says so; from a running server and client, of what connects from then on."""
+    log, other = tmp_path / "keys.log", tmp_path / "environment.log"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(other))
+
+    async def main():
+        kit = Kit(tmp_path)
+        server = await kit.serve()
+        client = kit.client()
+        await client.call("POST", "/x", b"{}")
+        assert not log.exists() and not other.exists()
+        server.log_keys(log)
+        assert log.stat().st_mode & 0o777 == 0o600
+        await client.call("POST", "/x", b"{}")
+        assert b"SECRET" not in log.read_bytes()  # that connection was there before
+        await client.close()
+        client = kit.client()
+        client.log_keys(log)
+        await client.call("POST", "/x", b"{}")
+        lines = [line.split() for line in log.read_text().splitlines() if not line.startswith("#")]
+        assert {"CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0"} <= {label for label, _, _ in lines}
+        assert len({random for _, random, _ in lines}) == 1 and len(set(map(tuple, lines))) * 2 == len(lines)  # both ends agree
+        with pytest.raises(ConfigError, match="key log"):
+            server.log_keys(tmp_path / "no" / "such")
+        (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ConfigError, match="key log"):
+            server.log_keys(tmp_path / "link")
+        await client.close()
+        await server.stop()
+        assert not other.exists()
+
+    run(main())

@@ -130,7 +130,8 @@ def test_packet_numbers_of_each_path_and_direction_are_without_repetition(talk):
 def test_the_file_of_the_capture_engine_reads(tmp_path):
     """Written by native/src/pcapng.c, read by lab.pcapng: names, link types, comment, wall clock and the key log in front."""
     path = tmp_path / "c.pcapng"
-    capture = lib.capture_new(str(path).encode(), 0, 1 << 20)
+    name = ffi.new("char[]", str(path).encode())
+    capture = lib.capture_new(ffi.new("struct capture_options *", {"path": name, "max_bytes": 1 << 20, "secrets_room": 8}))
     assert capture != ffi.NULL
     try:
         number = check(lib.capture_virtual_add(capture, b"tunnel-inner", 101))
@@ -144,6 +145,7 @@ def test_the_file_of_the_capture_engine_reads(tmp_path):
         lib.capture_free(capture)
     reader = PcapngReader(io.BytesIO(path.read_bytes()))
     records = [(r.interface, r.time_ns, r.data, r.comment) for r in reader]
-    assert reader.problem == "" and reader.secrets == [b"LINE\n"]
+    assert reader.problem == "" and reader.secrets == [b"LINE\n\n\n\n"]
+    assert {n: (s.received, s.dropped, s.written) for n, s in reader.statistics.items()} == {0: (1, 0, 1), 1: (1, 0, 1)}
     assert [(i.linktype, i.name) for i in reader.interfaces] == [(101, "tunnel-inner"), (252, "n1-deciphered")]
     assert records == [(0, 1_790_000_000_123_456_789, b"\x45abc", "path 0 pn 1"), (1, 1_790_000_000_123_456_790, b"pdu", "")]

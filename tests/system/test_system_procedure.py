@@ -72,7 +72,7 @@ def test_steps_of_the_solution_are_events_in_order(demo: dict[str, Any]) -> None
 def test_no_secret_is_in_the_run_but_where_it_was_asked_for(demo: dict[str, Any]) -> None:
     """The key log and the NAS keys were asked for: nothing of them is in events, figures or node output."""
     run = Path(demo["run"])
-    secrets = [line.split()[2] for line in (run / "keys.log").read_text().splitlines()]
+    secrets = [line.split()[2] for line in (run / "keys.log").read_text().splitlines() if not line.startswith("#")]
     nas = [json.loads(line) for line in (run / "nas.keys").read_text().splitlines()]
     secrets += [keys[name] for keys in nas for name in ("k_nas_enc", "k_nas_int")]
     assert len(secrets) > 10
@@ -116,5 +116,7 @@ def test_tshark_reads_path_0_n4_and_nas(demo: dict[str, Any]) -> None:
     n4 = [row for row in rows if row[2]]
     assert {"50", "51", "52", "53", "56", "57"} <= {row[2] for row in n4}
     assert not [row for row in n4 if row[4]]
+    sbi = tshark(capture, "http2.headers.path", "http2.headers.path", "frame.interface_name")
+    assert any("mpquic-key" in row[0] for row in sbi) and {row[1] for row in sbi} == {"core/sbi"}
     nas = {message for row in rows for message in row[3].split(",") if message}
     assert {"0x41", "0x42", "0x56", "0x57", "0x5d", "0x5e", "0x67", "0x68"} <= nas
