@@ -20,7 +20,7 @@ VERBS = {
     "run": "run a scenario: up, traffic and steps, down, figures and verdict",
     "status": "what a running lab is doing",
     "exec": "run a command in a namespace of a lab",
-    "path": "cut, restore or shape an access path while traffic runs",
+    "path": "cut, restore, rebind or shape an access path while traffic runs",
     "rekey": "have a new key made, by the core or by the UE",
     "capture": "write what a running lab sends and gets into pcapng files, until Ctrl-C or a limit",
     "craft": "make a packet from the run's keys, wrong on purpose, and put it into a running lab",

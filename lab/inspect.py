@@ -31,8 +31,8 @@ EPILOG = """Without a target the newest run is shown. Numbers of packets are tho
 FILTER is of tcpdump's language: ip, ip6, tcp, udp, icmp, icmp6; [src|dst] host ADDRESS; [src|dst] net ADDRESS/LENGTH;
 [tcp|udp] [src|dst] port NUMBER; portrange FIRST-LAST; less N, greater N; joined by and, or, not and brackets.
 FLOW is such a filter of one flow, or names it: 'tcp 10.45.0.2:40000 10.99.0.2:5201'.
-A moment is step:KIND[-TARGET] (cut, restore, shape, rekey, kill), phase:NAME or event:NODE.NAME, each with #N for the N-th
-and +0.5s or -0.5s; or seconds of the run. The second moment is looked for after the first."""
+A moment is step:KIND[-TARGET] (cut, restore, rebind, shape, rekey, key_update, kill), phase:NAME or event:NODE.NAME, each with #N
+for the N-th and +0.5s or -0.5s; or seconds of the run. The second moment is looked for after the first."""
 
 
 def parser() -> argparse.ArgumentParser:

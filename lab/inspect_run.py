@@ -12,7 +12,7 @@ from lab.errors import Misuse
 
 EVENTS_NAME, METRICS_NAME, RESULT_NAME = "events.jsonl", "metrics.jsonl", "result.json"
 FILE_MAX = 64 << 20
-STEPS = ("cut", "restore", "shape", "rekey", "kill")
+STEPS = ("cut", "restore", "rebind", "shape", "rekey", "key_update", "kill")
 CAPTURE_EVENT = "capture_started"       # of the node `lab`: unix_ns, the wall clock of the capture at this event's t
 _MOMENT = re.compile(r"(step|phase|event):(.+?)(?:#([0-9]{1,6}))?([+-][0-9.]{1,12}s)?")
 

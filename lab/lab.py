@@ -22,7 +22,7 @@ from lab.process import Process
 from lab.scenario import Scenario
 from lab.state import MARK, start_time
 from lab.state import mark as state_mark
-from lab.topology import AMF, N1_PORTS, TAMPER_N1_OFFSET, TAMPER_N4, UPF_N4, AccessAddresses, Topology
+from lab.topology import AMF, N1_PORTS, PROXY_PORT, TAMPER_N1_OFFSET, TAMPER_N4, UPF_N4, AccessAddresses, Topology
 from lab.wires import DOWN, UP, Wires
 from node.errors import ControlError, NodeError, VerbError
 from node.handle import NodeHandle
@@ -36,6 +36,7 @@ KEY_REPAIR_S = 2.0
 INJECT_TIMEOUT = 5.0
 NEVER = 1 << 30  # messages, until the relay flips one
 LONGEST_STDERR = 4000
+NAT_PORTS = 20001, 60000
 WAKE_S = 0.5  # to see that a node ended, or that waiting has no point
 
 
@@ -57,6 +58,7 @@ class Lab:
         self.capture: Capture | None = None
         self.capture_stats: dict[str, Any] = {}
         self.captures = Captures(run_dir, run_dir / KEYLOG_NAME, keys or scenario.capture, self.now)
+        self._nat_port = 0
         self._ring_tail: KeyTail | None = None
         self._state_dir = state_dir
         self._configs: NodeConfigs | None = None
@@ -368,6 +370,22 @@ class Lab:
         self._links(name, up=True)
         self.topology.ue_access_route(self._numbers[name])
         self.event("lab", "restore", access=name)
+
+    def rebind(self, name: str) -> int:
+        """A NAT at the UE's end forgets its binding: the proxy sees the UE's packets come from another port, and the UE knows
+        nothing of it. Returns the port."""
+        first, last = NAT_PORTS
+        self._nat_port = first if not self._nat_port or self._nat_port >= last else self._nat_port + 1
+        self.wires.rebind(self.access(name), PROXY_PORT, self._nat_port)
+        self.event("lab", "rebind", access=name, port=self._nat_port)
+        return self._nat_port
+
+    async def key_update(self, by: str) -> None:
+        """QUIC's own key update (RFC 9001 §6): no new key from the core."""
+        if by != "ue":
+            raise Misuse(f"{by}: a key update is begun by ue")
+        self.event("lab", "key_update", by=by)
+        await self.ask("ue", "key_update")
 
     def _links(self, name: str, *, up: bool) -> None:
         self.topology.link("ue", AccessAddresses(self._numbers[name]).device, up)

@@ -225,6 +225,10 @@ class Runner:
                 lab.restore(step.target)
             case "rekey":
                 await lab.rekey(step.target)
+            case "rebind":
+                lab.rebind(step.target)
+            case "key_update":
+                await lab.key_update(step.target)
             case "shape":
                 lab.shape(step.target, step.wire)
             case "attack":

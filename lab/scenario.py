@@ -254,7 +254,7 @@ def check_wire(change: dict[str, Any]) -> None:
         raise Misuse(f"{'.'.join(map(str, where)) or 'wire'}: {text}")
 
 
-KINDS_OF_ACTION = ("cut", "restore", "rekey", "shape", "attack")
+KINDS_OF_ACTION = ("cut", "restore", "rebind", "rekey", "key_update", "shape", "attack")
 KINDS = {"object": "keys and values", "array": "a list", "string": "a text", "integer": "a whole number", "number": "a number",
          "boolean": "true or false"}
 
@@ -393,6 +393,6 @@ class _Builder:
             raise self.fail(where, "wire goes with shape, and shape with wire")
         if "canary" in d and kind != "attack":
             raise self.fail((*where, "canary"), "goes with attack")
-        if kind not in ("rekey", "attack") and d[kind] not in [a.name for a in accesses]:
+        if kind not in ("rekey", "key_update", "attack") and d[kind] not in [a.name for a in accesses]:
             raise self.fail((*where, kind), f"no access {d[kind]!r}; there are {', '.join(a.name for a in accesses)}")
         return Action(float(d["at"]), kind, d[kind], d.get("wire", {}), d.get("canary", False))

@@ -44,6 +44,7 @@ class LabServer:
             "cut": self._cut,
             "restore": self._restore,
             "shape": self._shape,
+            "rebind": self._rebind,
             "rekey": self._rekey,
             "craft": self._craft,
             "capture": self._capture,
@@ -152,6 +153,9 @@ class LabServer:
         check_wire(change)
         self._lab.shape(_text(args, "access"), change)
         return {"access": args["access"], "change": change}
+
+    async def _rebind(self, args: dict[str, Any]) -> Any:
+        return {"access": args.get("access"), "state": "rebound", "port": self._lab.rebind(_text(args, "access"))}
 
     async def _rekey(self, args: dict[str, Any]) -> Any:
         return await self._lab.rekey(_text(args, "by"))

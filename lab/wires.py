@@ -18,6 +18,7 @@ class Wire:
     number: int
     shapes: list[Shape]
     cut: list[bool] = field(default_factory=lambda: [False, False])
+    nat: tuple[int, int] | None = None
 
 
 class Wires:
@@ -43,6 +44,8 @@ class Wires:
         wire = old or Wire(number, [up, down])
         wire.number = number
         self._by_name[name] = wire
+        if wire.nat is not None:
+            self.rebind(name, *wire.nat)
         for direction in (UP, DOWN):
             self._set(wire, direction, wire.shapes[direction], wire.cut[direction])
 
@@ -57,6 +60,13 @@ class Wires:
         wire = self._named(name)
         for direction in directions:
             self._set(wire, direction, wire.shapes[direction], cut)
+
+    def rebind(self, name: str, server: int, outside: int) -> None:
+        """A NAT between the UE and this wire gives the UE's UDP flow to port `server` another port outside. The UE is not told."""
+        wire = self._named(name)
+        if lib.wire_nat(self._wires, wire.number, server, outside) < 0:
+            raise LabError("the wire refused this NAT")
+        wire.nat = (server, outside)
 
     def shape(self, name: str, direction: int, shape: Shape) -> None:
         wire = self._named(name)
@@ -101,6 +111,7 @@ class Wires:
                     "packets": value.packets, "bytes": value.bytes, "dropped_queue": value.dropped_queue,
                     "dropped_loss": value.dropped_loss, "dropped_cut": value.dropped_cut,
                     "late_max_ms": round(value.late_max_ns / 1e6, 3), "kernel_drops": value.kernel_drops,
+                    "dropped_nat": value.dropped_nat,
                 }
         return result
 

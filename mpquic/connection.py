@@ -538,6 +538,10 @@ class Connection:
         """PATH_STATUS_AVAILABLE or PATH_STATUS_BACKUP (RFC 10069 §4.3)."""
         self._engine.path_status_set(self.handle, path, available)
 
+    def key_update(self) -> None:
+        """New 1-RTT keys for all paths (RFC 9001 §6, RFC 10069 §2.5). EngineError: not yet."""
+        self._engine.key_update(self.handle)
+
     def paths(self) -> list[dict[str, Any]]:
         return [] if self.closed.done() else self._engine.paths(self.handle)
 

@@ -413,6 +413,12 @@ class MpquicClient:
             return {"access": self._links[link][0], "access_type": self._links[link][1]}
         return {}
 
+    def key_update(self) -> None:
+        """Of the connection that carries the session. UeError."""
+        if self._current is None:
+            raise UeError("no connection carries the session")
+        self._current.connection.key_update()
+
     def tunnel(self) -> dict[str, Any]:
         return {} if self._tunnel is None else self._tunnel.stats()
 

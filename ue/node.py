@@ -82,6 +82,7 @@ class Ue:
         channel.verb("paths", self._paths)
         channel.verb("tunnel", self._tunnel)
         channel.verb("rekey", self._rekey)
+        channel.verb("key_update", self._key_update)
         channel.verb("probe_spent_key", self._probe_spent_key)
         channel.verb("connect_with_key", self._connect_with_key)
         keylog_verb(channel, self._log_keys, already=config.keylog)
@@ -235,6 +236,14 @@ class Ue:
             raise VerbError("failed", f"no new key: {e}") from None
         status = client.status() or {}
         return {"generation": generation, "fingerprint": status.get("fingerprint")}
+
+    async def _key_update(self, args: dict[str, Any]) -> dict[str, Any]:
+        """QUIC's key update, which the UPF follows. The key from the core stays."""
+        try:
+            self._ready_client().key_update()
+        except UeError as e:
+            raise VerbError("failed", f"no key update: {e}") from None
+        return {}
 
     async def _paths(self, args: dict[str, Any]) -> list[dict[str, Any]]:
         return self._ready_client().paths()

@@ -55,6 +55,9 @@ class ConnectionPort(Protocol):
     def path_available(self, path: int, available: bool) -> None:
         """PATH_STATUS_AVAILABLE or _BACKUP"""
 
+    def key_update(self) -> None:
+        """QUIC's own, of all paths; nothing of 5G. UeError while the one before is not done."""
+
     async def goaway(self) -> None: ...
 
     async def close(self) -> None: ...

@@ -78,6 +78,12 @@ class QuicConnection:
         except EngineError as error:
             raise DatapathError(str(error)) from error
 
+    def key_update(self) -> None:
+        try:
+            self.connection.key_update()
+        except EngineError as error:
+            raise DatapathError(str(error)) from error
+
     async def goaway(self) -> None:
         try:
             await self.connection.goaway()

@@ -1,4 +1,4 @@
-"""`mpq path cut|restore|shape ACCESS`"""
+"""`mpq path cut|restore|rebind|shape ACCESS`"""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ VALUES = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    doing = parser.add_subparsers(dest="doing", metavar="cut|restore|shape", required=True)
+    doing = parser.add_subparsers(dest="doing", metavar="cut|restore|rebind|shape", required=True)
     cut = doing.add_parser("cut", help="drop everything, silently")
     cut.add_argument("--link-down", action="store_true", help="the other kind: the UE's link goes down and it is told")
     restore = doing.add_parser("restore", help="end a cut")
+    rebind = doing.add_parser("rebind", help="have a NAT at the UE's end take another port: the UE is not told")
     shape = doing.add_parser("shape", help="change rate, delay, loss … of the wire")
     for name, (kind, text) in VALUES.items():
         shape.add_argument(f"--{name}", type=kind, metavar="N", help=text)
     shape.add_argument("--direction", choices=("up", "down"), help="only this one (default: both)")
-    for one in (cut, restore, shape):
+    for one in (cut, restore, rebind, shape):
         one.add_argument("access", metavar="ACCESS", help="name of the access, e.g. wifi")
         lab_argument(one)
 

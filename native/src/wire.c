@@ -3,6 +3,7 @@
 #include "offload.h"
 #include "packet_socket.h"
 #include "wire_direction.h"
+#include "wire_nat.h"
 #include <errno.h>
 #include <linux/if_packet.h>
 #include <pthread.h>
@@ -26,7 +27,7 @@
 #define REALTIME_PRIORITY 10
 #define STOP UINT32_MAX
 
-struct wire { int fd[2]; struct direction way[2]; bool used; };
+struct wire { int fd[2]; struct direction way[2]; struct wire_nat nat; bool used; };
 
 struct wires {
     pthread_mutex_t lock;               /* held by the thread while it works; priority is inherited */
@@ -178,6 +179,18 @@ int wire_shape_set(wires *w, int number, int direction, const struct wire_shape 
     return x ? ENGINE_OK : -ENGINE_E_HANDLE;
 }
 
+int wire_nat(wires *w, int number, uint16_t server, uint16_t outside)
+{
+    pthread_mutex_lock(&w->lock);
+    struct wire *x = wire_get(w, number);
+    if (x) {
+        x->nat.server = server;
+        x->nat.outside = outside;
+    }
+    pthread_mutex_unlock(&w->lock);
+    return x ? ENGINE_OK : -ENGINE_E_HANDLE;
+}
+
 int wire_stats(wires *w, int number, int direction, struct wire_stats *out)
 {
     pthread_mutex_lock(&w->lock);
@@ -196,8 +209,9 @@ static size_t link_header(const uint8_t *frame, size_t length)
     return length >= 18 && frame[12] == 0x81 && frame[13] == 0 ? 18 : 14;
 }
 
-static void frame_in(struct wires *w, struct direction *d, const uint8_t *data, size_t length, uint64_t now)
+static void frame_in(struct wires *w, struct wire *x, uint32_t end, const uint8_t *data, size_t length, uint64_t now)
 {
+    struct direction *d = x->way + end;
     struct virtio_net_hdr header;
     struct cutter c;
     if (length <= sizeof header + 14)
@@ -220,6 +234,13 @@ static void frame_in(struct wires *w, struct direction *d, const uint8_t *data, 
             return;
         }
         f->length = (uint32_t)n;
+        if (end == 0) {
+            wire_nat_out(&x->nat, f->data, f->length);
+        } else if (!wire_nat_in(&x->nat, f->data, f->length)) {
+            d->stats.dropped_nat++;
+            wire_frame_put(&w->pool, f);
+            continue;
+        }
         direction_accept(d, &w->pool, f, now);
     }
 }
@@ -239,7 +260,7 @@ static void receive(struct wires *w, struct wire *x, uint32_t end)
         uint64_t now = monotonic_ns();
         for (int i = 0; i < n; i++)
             if (from[i].sll_pkttype != PACKET_OUTGOING)
-                frame_in(w, x->way + end, iov[i].iov_base, messages[i].msg_len, now);
+                frame_in(w, x, end, iov[i].iov_base, messages[i].msg_len, now);
         if (n < RECEIVE_BATCH)
             return;
     }

@@ -171,3 +171,49 @@ def test_refusals() -> None:
     assert lib.wire_remove(wires, 3) == -lib.ENGINE_E_HANDLE
     assert lib.wires_start(wires) == 0
     assert lib.wires_start(wires) == -lib.ENGINE_E_STATE
+
+
+def test_a_nat_rebinds_and_forgets_the_port_before() -> None:
+    """Ports change in both directions, checksums follow, and nothing else is touched."""
+    with wire() as w:
+        a, b = w.sockets()
+
+        def nat(outside: int) -> None:
+            assert lib.wire_nat(w.wires, w.number, 5000, outside) == 0
+
+        def there(text: bytes) -> int:
+            """The port that the far end sees."""
+            a.sendto(text, (ADDRESS[1], 5000))
+            got, (_, port) = b.recvfrom(100)
+            assert got == text
+            return int(port)
+
+        a.settimeout(5), b.settimeout(5)
+        assert there(b"without") == 5000
+        nat(20001)
+        b.sendto(b"nobody has sent yet", (ADDRESS[0], 20001))
+        for text in (b"x", b"odd", b"even", os.urandom(99)):
+            assert there(text) == 20001
+            b.sendto(text, (ADDRESS[0], 20001))
+            assert a.recvfrom(100) == (text, (ADDRESS[1], 5000))  # the kernel has checked the checksum
+        nat(20002)
+        for port in (20001, 5000):
+            b.sendto(b"to a port that is bound no more", (ADDRESS[0], port))
+        assert there(b"again") == 20002
+        b.sendto(b"back", (ADDRESS[0], 20002))
+        assert a.recv(100) == b"back"
+        assert w.stats(1).dropped_nat == 3 and w.stats(0).dropped_nat == 0
+        nat(0)
+        assert there(b"end") == 5000
+        assert lib.wire_nat(w.wires, 9, 5000, 1) == -lib.ENGINE_E_HANDLE
+        a.close(), b.close()
+
+
+def test_a_nat_leaves_other_servers_alone() -> None:
+    with wire() as w:
+        assert lib.wire_nat(w.wires, w.number, 4433, 20001) == 0
+        a, b = w.sockets()
+        b.settimeout(5)
+        a.sendto(b"x", (ADDRESS[1], 5000))
+        assert b.recvfrom(10) == (b"x", (ADDRESS[0], 5000))
+        a.close(), b.close()
