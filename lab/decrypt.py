@@ -33,6 +33,7 @@ NO_CID = "connection ID not announced in what was captured"
 NO_SECRETS = "key log has no secret of this client random"
 NO_HELLO = "ClientHello not captured: which secrets apply is not known"
 NOT_AUTHENTIC = "not authentic under the keys of this path"
+NO_FIRST = "no Initial keys: the client's first Initial was not captured, or this is not authentic"
 NO_EARLY = "0-RTT is not read"
 CUT = "captured with less octets than the packet had"
 OVERSIZE = "captured before segmentation (several packets in one frame)"
@@ -228,6 +229,8 @@ class Decryptor:
             self._process_retry(slot, header, connection)
             return
         opened = connection.open_long(header.kind, packet.up, slot.raw, header.pn_offset)
+        if opened is None and not fresh and packet.up and header.kind == "initial" and header.dcid not in connection.cids:
+            opened = self._after_a_retry(connection, slot, header)
         if opened is None:
             packet.connection = None if fresh else packet.connection
             if header.kind == "handshake" and not connection.level_keys("handshake", packet.up):
@@ -236,7 +239,7 @@ class Decryptor:
                 else:
                     self._wait(slot)
             else:
-                self._close(slot, NOT_AUTHENTIC)
+                self._close(slot, NO_FIRST if fresh else NOT_AUTHENTIC)
             return
         if fresh:
             if len(self.connections) >= CONNECTIONS_MAX:
@@ -246,6 +249,17 @@ class Decryptor:
             self._register(connection)
         self._announce(connection, packet.up, header.scid, 0)
         self._finish(slot, connection, 0, opened)
+
+    def _after_a_retry(self, connection: Connection, slot: _Slot, header: Header) -> Opened | None:
+        """A client's Initial to a connection ID that nobody gave: the Retry that gave it was not captured."""
+        before, connection.initial = connection.initial, initial_keys(header.dcid)
+        opened = connection.open_long(header.kind, True, slot.raw, header.pn_offset)
+        if opened is None:
+            connection.initial = before
+            return None
+        connection.initial_dcids.append(header.dcid)
+        self._by_initial[header.dcid] = connection
+        return opened
 
     def _register(self, connection: Connection) -> None:
         self.connections.append(connection)
