@@ -16,8 +16,7 @@ def hkdf_extract(hash_name: str, salt: bytes, ikm: bytes | bytearray) -> bytes:
     """RFC 5869 §2.2; an empty salt is a string of zeros."""
     length = _LENGTHS[hash_name]
     out = ffi.new(_OCTETS, length)
-    _check(lib.kdf_extract(length, salt, len(salt), ffi.from_buffer(ikm), len(ikm), out))
-    return _taken(out)
+    return _taken(out, lib.kdf_extract(length, salt, len(salt), ffi.from_buffer(ikm), len(ikm), out))
 
 
 def hkdf_expand_label(hash_name: str, secret: bytes, label: str, context: bytes, length: int) -> bytes:
@@ -26,16 +25,12 @@ def hkdf_expand_label(hash_name: str, secret: bytes, label: str, context: bytes,
     if len(secret) != hash_length:
         raise ValueError(f"a secret of {len(secret)} octets: {hash_name} has {hash_length}")
     out = ffi.new(_OCTETS, length)
-    _check(lib.kdf_expand_label(hash_length, secret, label.encode("ascii"), context, len(context), out, length))
-    return _taken(out)
+    return _taken(out, lib.kdf_expand_label(hash_length, secret, label.encode(), context, len(context), out, length))
 
 
-def _check(result: int) -> None:
+def _taken(out: Any, result: int) -> bytes:
     if result < 0:
         raise ValueError("a label or context is longer than 255 octets, or the output than 255 hashes")
-
-
-def _taken(out: Any) -> bytes:
     octets: bytes = ffi.buffer(out)[:]
     return octets
 
@@ -83,9 +78,11 @@ class KeySchedule:
 
     def finished(self, base: bytes, context: bytes | None = None) -> bytes:
         """verify_data of Finished, or a binder: HMAC under the *finished* key of `base` (RFC 8446 §4.4.4)."""
+        context = self.transcript() if context is None else context
+        if not len(base) == len(context) == self.hash_length:
+            raise ValueError(f"a secret of {len(base)} octets, a hash of {len(context)}: {self.hash_name} has {self.hash_length}")
         out = ffi.new(_OCTETS, self.hash_length)
-        _check(lib.kdf_finished(self.hash_length, base, self.transcript() if context is None else context, out))
-        return _taken(out)
+        return _taken(out, lib.kdf_finished(self.hash_length, base, context, out))
 
     def binder(self, label: str, truncated_client_hello: bytes) -> bytes:
         """PSK binder over Truncate(ClientHello) (RFC 8446 §4.2.11.2)."""

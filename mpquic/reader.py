@@ -19,23 +19,36 @@ class Reader:
     def left(self) -> int:
         return self._end - self.position
 
+    def _short(self, count: int) -> ReadError:
+        return ReadError(f"{count} octets wanted, {self.left} left")
+
     def octets(self, count: int) -> bytes:
         start = self.position
         end = start + count
         if end > self._end:
-            raise ReadError(f"{count} octets wanted, {self.left} left")
+            raise self._short(count)
         self.position = end
         return self._data[start:end]
 
     def uint(self, size: int) -> int:
-        return int.from_bytes(self.octets(size), "big")
+        start = self.position
+        end = start + size
+        if end > self._end:
+            raise self._short(size)
+        self.position = end
+        return int.from_bytes(self._data[start:end], "big")
 
     def vector(self, size: int, least: int = 0, most: int | None = None) -> bytes:
         """A TLS vector with a length field of `size` octets."""
-        length = int.from_bytes(self.octets(size), "big")
+        length = self.uint(size)
         if length < least or (most is not None and length > most):
             raise ReadError(f"vector of {length} octets: {least} to {most} allowed")
-        return self.octets(length)
+        start = self.position
+        end = start + length
+        if end > self._end:
+            raise self._short(length)
+        self.position = end
+        return self._data[start:end]
 
     def varint(self) -> int:
         """A QUIC variable-length integer (RFC 9000 §16)."""

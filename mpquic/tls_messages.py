@@ -269,7 +269,7 @@ def _uint_list(content: bytes) -> list[int]:
 def _extensions(block: bytes) -> dict[int, bytes]:
     reader = Reader(block)
     out: dict[int, bytes] = {}
-    while reader.left:
+    while reader.position < len(block):
         type_ = reader.uint(2)
         content = reader.vector(2)
         check_unique(type_, out)

@@ -102,6 +102,14 @@ def test_what_cannot_be_expanded(secret: bytes, label: str, context: bytes, leng
         hkdf_expand_label("sha256", secret, label, context, length)
 
 
+@pytest.mark.parametrize(("base", "context"), [(31, 32), (32, 31), (48, 48)])
+def test_finished_reads_nothing_beyond_its_octets(base: int, context: int) -> None:
+    """The engine takes both as long as the hash is."""
+    schedule = KeySchedule("sha256", bytes(32))
+    with pytest.raises(ValueError, match="octets"):
+        schedule.finished(bytes(base), bytes(context))
+
+
 # ---- RFC 8448 §3, without its certificate: what it covers is given as a hash
 
 CLIENT_HELLO = H(
