@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from rule_catalogue import load
 
 collect_ignore_glob = [] if os.environ.get("MPQ_SOAK") == "1" else ["soak/*"]
-SHOWS = {node: rule.id for rule in load() for node in rule.node_ids}
+SHOWS = {node: rule.id for rule in load() for node in rule.tests}
 
 
 @pytest.hookimpl(wrapper=True)

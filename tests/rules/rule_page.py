@@ -7,7 +7,7 @@ from rule_catalogue import LEVELS, ROOT, Rule, load, places
 PAGE = ROOT / "docs" / "conformance.md"
 TITLES = {
     "MP": "Multipath QUIC (RFC 10069)",
-    "Q": "QUIC, DATAGRAM, HTTP datagrams and CONNECT-IP (RFC 9000, 9001, 9221, 9297, 9484)",
+    "Q": "QUIC, its loss recovery, DATAGRAM, HTTP datagrams and CONNECT-IP (RFC 9000, 9001, 9002, 8899, 9221, 9297, 9484)",
     "R": "Attacks and faults",
     "PSK": "Failures of the handshake with an external PSK (RFC 9846, RFC 9001)",
 }
@@ -31,9 +31,6 @@ def _place(rule: Rule, found: dict[str, list[tuple[str, int]]]) -> str:
 
 
 def _test(test: str) -> str:
-    if test.startswith("scenario:"):
-        name = test.removeprefix("scenario:")
-        return f"scenario [{name}](../lab/scenarios/{name}.yaml)"
     path, _, name = test.partition("::")
     return f"[{name.replace('|', chr(92) + '|')}](../{path})"
 

@@ -67,3 +67,11 @@ def test_the_key_never_crosses_the_air_in_derived_mode(mpq: Mpq) -> None:
     payloads = "".join(json.dumps(packet) for packet in json.loads(listing.stdout))
     assert "010020" in payloads  # TLV 01, P0, 32 octets
     assert "020020" not in payloads  # TLV 02 would be the key
+
+
+@pytest.mark.parametrize("name", ["attack_quic", "attack_n1", "attack_n4"])
+def test_attacks_under_a_probe_are_seen_and_cost_nothing(mpq: Mpq, name: str) -> None:
+    """Every attack that leaves the connection alone, as it ships: each is counted by name, the probe sees no gap."""
+    result = run(mpq, name)
+    checks = {c["id"]: c["ok"] for c in result["checks"]}
+    assert checks["attacks.seen"] and checks["attacks.gap"]
