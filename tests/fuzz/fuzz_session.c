@@ -36,7 +36,7 @@ static void call(struct pair *p, int side, uint8_t which, const uint8_t *data, s
     case 8: tunnel_bind(e, p->tunnel[side], c, which >> 4); break;
     case 9: tunnel_admit(e, p->tunnel[side], c, which >> 4); break;
     case 10: conn_congestion_control_set(e, c, which >> 4 & 3); break;
-    case 11: conn_keys_discard(e, c, which >> 4 & 1); break;
+    case 11: if (which & 64) path_cid_rotate(e, c, path); else conn_keys_discard(e, c, which >> 4 & 1); break;
     }
 }
 

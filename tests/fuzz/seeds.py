@@ -122,8 +122,35 @@ SEGMENTS = {
 }
 
 
+def stranger() -> dict[str, bytes]:
+    """For fuzz_packet.c: what anybody can send to either end."""
+
+    def step(operation: int, data: bytes = b"") -> bytes:
+        unit = 6 if operation & 8 else 1
+        return bytes([operation, min(255, -(-len(data) // unit))]) + data + bytes(-len(data) % unit)
+
+    crypto, token = FRAMES["crypto"], bytes([40]) + bytes(range(40))
+    long = b"\xc3\0\0\0\1\x08" + bytes(8) + b"\x08" + bytes(8)
+    return {
+        "server-initial": b"\1" + step(1, b"\0" + crypto) + step(1, b"\0" + FRAMES["ack"]) + step(0x74, b"\xff"),
+        "server-retry": b"\3" + step(1, b"\0" + crypto) + step(1, token + crypto) + step(5, b"\1") + step(1, token + crypto),
+        "server-small": b"\1" + step(2, b"\0" + crypto),
+        "server-refuses": b"\1" + step(6) + step(1, b"\0" + crypto),
+        "server-version": b"\1" + step(8, b"\xc3\x1a\x2a\x3a\x4a" + long[5:] + bytes(1200)),
+        "server-coalesced": b"\1" + step(8, long + b"\0\x40\x20" + bytes(32) + long + b"\x40\x20" + bytes(1150)),
+        "server-zero-rtt": b"\1" + step(8, b"\xd3" + long[1:] + b"\x44\0" + bytes(1200)),
+        "server-short": b"\1" + step(0, b"\x43" + bytes(60)),
+        "client-initial": b"\0" + step(1, b"\0" + crypto) + step(1, b"\0" + FRAMES["ack"]) + step(1, b"\0" + FRAMES["close"]),
+        "client-token": b"\0" + step(1, token + crypto),
+        "client-retry": b"\0" + step(3, b"\x08" + bytes(8) + b"token") + step(3, b"\x08" + bytes(8) + b"again"),
+        "client-empty-retry": b"\0" + step(3, b"\x08" + bytes(8)),
+        "client-version": b"\0" + step(0, b"\x80\0\0\0\0\x08" + bytes(8) + b"\x08" + bytes(8) + b"\0\0\0\2"),
+        "both": b"\0" + step(1, b"\0" + crypto) + step(7) + step(1, b"\0" + crypto) + step(0x44, b"\xff"),
+    }
+
+
 def main() -> None:
-    inputs: dict[str, dict[str, bytes]] = {target: {} for target in ("session", "frame", "inner", "offload")}
+    inputs: dict[str, dict[str, bytes]] = {target: {} for target in ("session", "packet", "frame", "inner", "offload")}
     for name, body in FRAMES.items():
         inputs["frame"][name] = body
         for side in range(2):
@@ -145,6 +172,8 @@ def main() -> None:
     for name, packet in PACKETS.items():
         for side in range(2):
             inputs["inner"][f"{name}-{side}"] = bytes([side]) + (len(packet).to_bytes(2, "big") + packet) * 2
+    inputs["session"]["cid-rotate"] = b"\0" + record(9, bytes([71, 0])) + record(9, bytes([71, 1])) + record(0x10, FRAMES["ping"])
+    inputs["packet"] = stranger()
     inputs["offload"] = SEGMENTS
     for target, named in inputs.items():
         (CORPUS / target).mkdir(parents=True, exist_ok=True)
