@@ -107,6 +107,7 @@ class Scenario:
     key: dict[str, Any] = field(default_factory=dict)
     psk: Psk = Psk()
     congestion_control: str = "cubic"
+    ecn: bool = True
     rules: tuple[dict[str, Any], ...] = ()
     steps: tuple[Phase, ...] = ()
     checks: tuple[str, ...] = ()
@@ -314,6 +315,7 @@ class _Builder:
             key=d.get("key", {}),
             psk=Psk(psk.get("mode", "external"), tuple(psk.get("suites", ("TLS_AES_128_GCM_SHA256",)))),
             congestion_control=d.get("congestion_control", "cubic"),
+            ecn=d.get("ecn", True),
             rules=tuple(self.rules(d.get("rules", list(DEFAULT_RULES)))),
             steps=tuple(self.phase(p, ("steps", i), accesses) for i, p in enumerate(d.get("steps", []))),
             checks=tuple(d.get("checks", [])),

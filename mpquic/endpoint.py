@@ -69,6 +69,7 @@ class EndpointConfig:
     initial_max_data: int = 1 << 20
     key_update_packets: int = 0
     congestion_control: CongestionControl = "cubic"
+    ecn: bool = True  # mark packets where the path lets marks pass (RFC 9000 §13.4)
     handshake_timeout_s: float = 10.0
     reset_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     random_seed: int = 0
@@ -158,6 +159,7 @@ class Endpoint:
                 key_update_packets=config.key_update_packets,
                 close_after_packets=0,
                 congestion_control=CONGESTION_CONTROLLERS.index(config.congestion_control),
+                ecn_off=int(not config.ecn),
                 retry_half_open=config.retry_half_open if config.role == "server" else 0,
             )
         )

@@ -122,6 +122,7 @@ class EngineConfig:
     close_after_forgeries: int = 0
     retry_half_open: int = 0
     congestion_control: int = 0  # index in CONGESTION_CONTROLLERS
+    ecn_off: int = 0  # 1: packets are not marked; what comes marked is counted and told all the same
 
 
 @lru_cache(_ADDRESSES_KEPT)

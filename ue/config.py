@@ -94,6 +94,7 @@ class UeConfig:
     qlog: Path | None = None
     backend: str | None = None
     congestion_control: Literal["cubic", "newreno", "bbr", "lia"] = "cubic"
+    ecn: bool = True
     key: KeyConfig = field(default_factory=KeyConfig)
     nas_keys: Path | None = None
     probe_spent_key: bool = False

@@ -152,6 +152,7 @@ class QuicEndpoint:
                 name="ue",
                 backend=config.backend,
                 congestion_control=config.congestion_control,
+                ecn=config.ecn,
                 handshake_timeout_s=HANDSHAKE_LIMIT,
             )
         )

@@ -107,6 +107,7 @@ class UpfConfig:
     qlog: Path | None = None
     backend: str | None = None
     congestion_control: Literal["cubic", "newreno", "bbr", "lia"] = "cubic"
+    ecn: bool = True
     rekey: RekeyConfig = field(default_factory=RekeyConfig)
 
     def __post_init__(self) -> None:

@@ -150,6 +150,7 @@ class QuicEndpoint:
                 suites=[suite_named(name) for name in config.suites],
                 backend=config.backend,
                 congestion_control=config.congestion_control,
+                ecn=config.ecn,
                 max_connections=MAX_CONNECTIONS,
                 max_half_open=MAX_HALF_OPEN,
             )

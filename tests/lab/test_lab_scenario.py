@@ -63,6 +63,13 @@ def test_congestion_control_reaches_both_ends(name: str, tmp_path: Path) -> None
     assert node_config.load(configs.upf, UpfConfig).congestion_control == name
 
 
+@pytest.mark.parametrize("on", [True, False])
+def test_ecn_can_be_switched_off_at_both_ends(on: bool, tmp_path: Path) -> None:
+    text = GOOD if on else f"ecn: false\n{GOOD}"
+    configs = write_configs(parse(text.encode(), "file.yaml", "mine"), tmp_path, tmp_path)
+    assert node_config.load(configs.ue, UeConfig).ecn is node_config.load(configs.upf, UpfConfig).ecn is on
+
+
 WRONG = {
     "unknown key": ("    type: 3gpp\n", "    type: 3gpp\n    colour: red\n", 4, "accesses[0].colour: unknown key; allowed: name"),
     "wrong type": ("rate_mbps: 50", "rate_mbps: fast", 4, "must be a number"),

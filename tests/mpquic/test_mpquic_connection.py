@@ -158,3 +158,15 @@ def test_each_end_chooses_its_congestion_controller() -> None:
         assert all(path["pacing_rate"] > 0 and path["cwnd"] > 0 for path in client.paths())
 
     run(test)
+
+
+def test_ecn_can_be_switched_off_at_one_end() -> None:
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        line.server = Endpoint(replace(line.server.config, ecn=False))
+        await proxy.session()
+        (client,) = line.client.connections.values()
+        assert {path["ecn_failure"] for path in proxy.connections[0].paths()} == {"off"}
+        assert "off" not in {path["ecn_failure"] for path in client.paths()}
+
+    run(test)

@@ -89,6 +89,9 @@ def test_what_waited_in_a_process_that_ended_is_accounted_for(world: World) -> N
 @pytest.mark.parametrize("side", [0, 1])
 def test_paths_go_on_over_changes_of_connection_ids(world: World, side: int) -> None:
     """RFC 9000 §5.1.2, RFC 10069 §3.2.2: ten in a row under traffic, replaced each time, and nothing is lost for it."""
+    world.shape(0, delay=5 * MS)
+    world.shape(1, delay=60 * MS)  # RETIRE_CONNECTION_ID takes the faster one
+    world.wait(SECOND)
     world.traffic(5 * MS, 3 * SECOND, 300)
     for _ in range(10):
         for path in range(2):
