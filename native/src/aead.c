@@ -179,7 +179,7 @@ void aead_seal(struct aead_key *key, struct aead_packet *packets, size_t n)
         struct aead_packet *p = packets + i;
         uint8_t nonce[AEAD_NONCE_LENGTH], *text = p->data + p->header_length;
         nonce_make(key, p->path_id, p->packet_number, nonce);
-        bool ok = key->ops->seal(key, nonce, p->data, p->header_length, text, p->payload_length, text);
+        bool ok = key->ops->seal(key, nonce, p->data, p->header_length, p->text ? p->text : text, p->payload_length, text);
         p->status = ok ? 0 : -ENGINE_E_CRYPTO;
         if (!ok)                        /* whatever stands there must not leave */
             secret_wipe(text, p->payload_length + AEAD_TAG_LENGTH);

@@ -8,11 +8,13 @@
 #define AEAD_TAG_LENGTH 16
 #define AEAD_BATCH 64
 
-/* One packet in place. seal: data = header (header_length, its last pn_length octets are the packet number) ‖ payload
- * (payload_length) ‖ room for the tag. open: after aead_unmask has set header_length and pn_length; payload_length counts the
- * tag on entry and not on return. status: 0 or -ENGINE_E_CRYPTO (open only). */
+/* One packet. seal: data = header (header_length, its last pn_length octets are the packet number) ‖ payload (payload_length) ‖
+ * room for the tag; or the payload stands at text, and its ciphertext goes behind the header. open, in place: after aead_unmask
+ * has set header_length and pn_length; payload_length counts the tag on entry and not on return. status: 0 or
+ * -ENGINE_E_CRYPTO (open only). */
 struct aead_packet {
     uint8_t *data;
+    const uint8_t *text;        /* NULL: in place */
     uint32_t payload_length;
     uint16_t header_length;
     uint8_t pn_length;

@@ -17,11 +17,11 @@ static uint64_t spent(void)
 }
 
 /* As an I/O thread does it: what comes out of the sender lies in one buffer of the receiver. */
-struct wire { uint8_t *data; size_t used; uint32_t lengths[256]; uint32_t count; };
+struct wire { uint8_t *data, *batch; size_t used; uint32_t lengths[256]; uint32_t count; };
 
 static void collect(endpoint *from, struct wire *w, uint64_t now)
 {
-    struct tx_batch b;
+    struct tx_batch b = { .buffer = w->batch };
     w->used = w->count = 0;
     while (w->count + TX_BATCH <= 256 && endpoint_transmit(from, &b, now)) {
         for (uint32_t i = 0; i < b.count; i++) {
@@ -95,9 +95,10 @@ int engine_bench(endpoint *client, endpoint *server, const struct address *clien
     if (!client || !server || client->driven || server->driven || !inner || !length || length > 1400 || packets < BATCH || !r)
         return -ENGINE_E_ARGUMENT;
     packets -= packets % BATCH;
-    struct wire w = { .data = malloc(256 * PACKET_CAPACITY) };
+    struct wire w = { .data = malloc(256 * PACKET_CAPACITY + TX_BATCH_BYTES) };
     if (!w.data)
         return -ENGINE_E_MEMORY;
+    w.batch = w.data + 256 * PACKET_CAPACITY;
     memset(r, 0, sizeof *r);
     uint64_t send = 0, receive = 0;
     struct inner_sink sink = { &r->delivered, count_inner };

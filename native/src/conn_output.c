@@ -236,7 +236,7 @@ void batch_one(struct tx_batch *b, struct packet *k, uint32_t link, const struct
     b->ecn = 0;
     b->count = 1;
     b->segment_size = k->length;
-    b->packets[0] = k;
+    b->packet = k;
     b->iov[0] = (struct iovec){ k->buffer + k->offset, k->length };
 }
 
@@ -540,6 +540,16 @@ static bool close_transmit(struct conn *c, struct tx_batch *out, uint64_t now)
 
 /* ---- the next batch of a connection */
 
+static bool may_carry(const struct conn *c)
+{
+    return c->state == CONN_OPEN && c->keys[LEVEL_1RTT].send && c->handshake_complete;
+}
+
+bool path_transmit_full(struct path *p, struct tx_batch *b, uint64_t now)
+{
+    return may_carry(p->conn) && path_speaks(p) && path_transmit_tunnel(p, b, now);
+}
+
 bool conn_transmit(struct conn *c, struct tx_batch *out, uint64_t now)
 {
     if (c->state == CONN_OPEN && !c->handshake_confirmed) {
@@ -547,7 +557,7 @@ bool conn_transmit(struct conn *c, struct tx_batch *out, uint64_t now)
         if (p && early_transmit(c, p, out, now))
             return true;
     }
-    if (c->state == CONN_OPEN && c->keys[LEVEL_1RTT].send && c->handshake_complete) {
+    if (may_carry(c)) {
         struct path *best = conn_best_path(c);
         for (uint32_t i = 0; i < c->path_count && c->state == CONN_OPEN; i++) {
             struct path *p = c->paths[(c->path_cursor + i) % c->path_count];

@@ -370,6 +370,7 @@ struct endpoint {
     struct inner_sink sink; bool has_sink;
     struct packet *out_head, **out_tail; uint32_t out_count;    /* inner packets for tunnel_output */
     void (*wake)(void *context); void *wake_context;
+    struct path *full;                  /* its queue has grown to a whole batch; NULL */
     struct tx_batch pending; uint32_t pending_next;             /* for endpoint_output */
     uint64_t counters[COUNTER_COUNT];
     struct trace *trace;                /* NULL: nothing is traced */
@@ -574,6 +575,7 @@ bool conn_frames(struct conn *c, int level, struct path *p, const struct cid_ent
 /* conn_output.c, transmit.c */
 bool conn_transmit(struct conn *c, struct tx_batch *b, uint64_t now);
 bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now);
+bool path_transmit_full(struct path *p, struct tx_batch *b, uint64_t now);
 void batch_one(struct tx_batch *b, struct packet *k, uint32_t link, const struct address *remote);
 bool conn_seal_count(struct conn *c, uint32_t n, uint64_t now);     /* AEAD limits; starts key updates */
 

@@ -22,17 +22,19 @@ static bool memory_take(endpoint *e)
         e->table_bits++;
     size_t slots = (size_t)1 << e->table_bits;
     e->events.buffer = malloc(LIMIT_EVENT_BYTES);
+    e->pending.buffer = malloc(TX_BATCH_BYTES);
     e->heap = calloc(ENGINE_MAX_CONNS, sizeof *e->heap);
     e->cids = calloc(slots, sizeof *e->cids);
     e->tokens = calloc(slots, sizeof *e->tokens);
     e->table4 = calloc(slots, sizeof *e->table4);
     e->table6 = calloc(slots, sizeof *e->table6);
-    return e->events.buffer && e->heap && e->cids && e->tokens && e->table4 && e->table6;
+    return e->events.buffer && e->pending.buffer && e->heap && e->cids && e->tokens && e->table4 && e->table6;
 }
 
 static void memory_free(endpoint *e)
 {
     free(e->events.buffer);
+    free(e->pending.buffer);
     free(e->heap);
     free(e->cids);
     free(e->tokens);
@@ -493,10 +495,22 @@ bool endpoint_transmit(endpoint *e, struct tx_batch *b, uint64_t now)
     return false;
 }
 
+bool endpoint_transmit_full(endpoint *e, struct tx_batch *b, uint64_t now)
+{
+    struct path *p = e->full;
+    if (!p || p->queue_packets < TX_BATCH || !path_transmit_full(p, b, now)) {
+        e->full = NULL;
+        return false;
+    }
+    COUNT_N(e, udp_sent, b->count);
+    return true;
+}
+
 void endpoint_sent(endpoint *e, struct tx_batch *b)
 {
-    for (uint32_t i = 0; i < b->count; i++)
-        packet_put(e, b->packets[i]);
+    if (b->packet)
+        packet_put(e, b->packet);
+    b->packet = NULL;
     b->count = 0;
 }
 

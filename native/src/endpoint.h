@@ -6,8 +6,8 @@
 #include <sys/uio.h>
 #include "engine.h"
 
-/* One packet buffer: an inner IP packet is put at PACKET_HEADROOM, so that the QUIC header goes in front and the tag behind
- * and the datagram leaves without a further copy. */
+/* One packet buffer: an inner IP packet is put at PACKET_HEADROOM, so that what frames it goes in front and it is sealed without a
+ * further copy. */
 #define PACKET_HEADROOM 64
 #define PACKET_CAPACITY 2048
 struct packet {
@@ -45,16 +45,20 @@ void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *p, uint64_
 #define TX_BATCH 48
 #define TX_BATCH_BYTES 65000            /* below the largest UDP payload: the kernel takes a batch as one */
 struct tx_batch {
+    uint8_t *buffer;                /* TX_BATCH_BYTES of the caller's: packets of a tunnel are sealed into it, back to back */
     uint32_t link;
     struct address remote;
     uint8_t ecn;
     uint16_t segment_size;
     uint32_t count;
     struct iovec iov[TX_BATCH];
-    struct packet *packets[TX_BATCH];
+    struct packet *packet;          /* the datagram's own, of a batch of one; else NULL: all stand in buffer */
 };
 /* Fills the next batch; false when nothing may be sent now. After sending: endpoint_sent (returns buffers to the pool). */
 bool endpoint_transmit(endpoint *e, struct tx_batch *batch, uint64_t now);
+/* The same between endpoint_tunnel_packets, of a whole batch's worth only: what is less waits for more. A turn that sends as it reads
+ * works on few packets at a time, which stay in the cache. */
+bool endpoint_transmit_full(endpoint *e, struct tx_batch *batch, uint64_t now);
 void endpoint_sent(endpoint *e, struct tx_batch *batch);
 /* True while endpoint_event_next would return something. */
 bool endpoint_has_events(endpoint *e);

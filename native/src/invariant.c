@@ -139,7 +139,7 @@ int endpoint_check(endpoint *e, char *why, size_t capacity)
     if (packets_kept(&b, e->out_head) != e->out_count)
         WRONG(&b, "not %u inner packets wait to be taken", e->out_count);
     packets_kept(&b, e->pool);
-    b.packets += e->raw_count + e->pending.count;
+    b.packets += e->raw_count + (e->pending.packet != NULL);
     if (b.packets != e->pool_total)
         WRONG(&b, "%llu packet buffers are somewhere, %u were made", (unsigned long long)b.packets, e->pool_total);
     endpoint_unlock(e);

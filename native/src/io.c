@@ -65,8 +65,9 @@ io *io_new(endpoint *e)
     l->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     l->udp_buffer = malloc(IO_UDP_BUFFER);
     l->tun_buffer = malloc(OFFLOAD_BUFFER);
+    l->batch.buffer = malloc(TX_BATCH_BYTES);
     l->sink = (struct inner_sink){l, tun_sink};
-    if (l->epoll < 0 || l->kick < 0 || l->event < 0 || !l->udp_buffer || !l->tun_buffer ||
+    if (l->epoll < 0 || l->kick < 0 || l->event < 0 || !l->udp_buffer || !l->tun_buffer || !l->batch.buffer ||
         epoll_add(l, l->kick, SOURCE(SOURCE_KICK, 0)) < 0) {
         io_free(l);
         return NULL;
@@ -148,12 +149,10 @@ int io_tun_add(io *l, int fd)
 
 static bool transmit(struct io *l, uint64_t now)
 {
-    struct tx_batch batch;
     for (int i = 0; i < IO_TRANSMITS; i++) {
-        if (!endpoint_transmit(l->e, &batch, now))
+        if (!endpoint_transmit(l->e, &l->batch, now))
             return false;
-        udp_send(l, &batch);
-        endpoint_sent(l->e, &batch);
+        udp_send(l, &l->batch);
     }
     return true;                        /* there may be more */
 }
@@ -268,6 +267,7 @@ void io_free(io *l)
             close(*fd);
     free(l->udp_buffer);
     free(l->tun_buffer);
+    free(l->batch.buffer);
     free(l);
 }
 

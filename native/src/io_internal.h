@@ -36,13 +36,14 @@ struct io {
     _Atomic uint64_t cpu_ns;
     struct inner_sink sink;
     uint8_t *udp_buffer, *tun_buffer;
+    struct tx_batch batch;
 };
 
 /* io_udp.c */
 int udp_prepare(int fd, struct io_link *link, bool *gro);
 /* Reads what is there, within the turn's limit. */
 void udp_receive(struct io *l, uint32_t link, uint64_t now);
-void udp_send(struct io *l, struct tx_batch *batch);
+void udp_send(struct io *l, struct tx_batch *batch);    /* and gives its packets back */
 /* io_tun.c */
 void tun_receive(struct io *l, uint32_t tun, uint64_t now);
 void tun_sink(void *context, uint32_t tun, const uint8_t *data, size_t length);

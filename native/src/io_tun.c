@@ -45,6 +45,8 @@ void tun_receive(struct io *l, uint32_t tun, uint64_t now)
             l->stats.tun_packets_in++;
             endpoint_tunnel_packet(l->e, tun, p, now);
         }
+        while (endpoint_transmit_full(l->e, &l->batch, now))
+            udp_send(l, &l->batch);
     }
 }
 

@@ -1,4 +1,4 @@
-/* UDP sockets of the I/O thread: UDP_GRO reads into one buffer, UDP_SEGMENT sends of a batch as it lies in its packets. */
+/* UDP sockets of the I/O thread: UDP_GRO reads into one buffer, UDP_SEGMENT sends of a batch as it lies in its buffer. */
 #include "io_internal.h"
 #include "rules.h"
 #include <errno.h>
@@ -233,8 +233,11 @@ static bool send_together(struct io *l, struct io_link *link, struct iovec *iov,
                           const struct msghdr *like)
 {
     struct msghdr m = *like;
-    m.msg_iov = iov;
-    m.msg_iovlen = count;
+    struct iovec whole = {iov->iov_base, 0};    /* they stand back to back: one piece, which the kernel copies fastest */
+    for (unsigned i = 0; i < count; i++)
+        whole.iov_len += iov[i].iov_len;
+    m.msg_iov = &whole;
+    m.msg_iovlen = 1;
     if (count > 1)
         control_add(&m, IPPROTO_UDP, UDP_SEGMENT, &segment, sizeof segment);
     if (m.msg_controllen == 0)
@@ -251,7 +254,7 @@ static bool send_together(struct io *l, struct io_link *link, struct iovec *iov,
     return true;
 }
 
-void udp_send(struct io *l, struct tx_batch *b)
+static void batch_send(struct io *l, struct tx_batch *b)
 {
     struct io_link *link = b->link < ENGINE_MAX_LINKS ? l->links + b->link : NULL;
     struct sockaddr_storage to;
@@ -274,4 +277,10 @@ void udp_send(struct io *l, struct tx_batch *b)
         link->gso = send_together(l, link, b->iov, b->count, b->segment_size, &m);
     if (!link->gso)                     /* not even for these */
         send_singly(l, link, b->iov, b->count, &m);
+}
+
+void udp_send(struct io *l, struct tx_batch *b)
+{
+    batch_send(l, b);
+    endpoint_sent(l->e, b);
 }

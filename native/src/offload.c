@@ -145,6 +145,8 @@ int cutter_next(struct cutter *c, uint8_t *out, size_t capacity)
     c->done += n;
     if (c->headers + n > capacity)
         return -1;
+    /* of what is read, not of what is written: then the sum waits for no write, and the copy finds its source in the cache */
+    uint64_t payload_sum = checksum_add(c->packet + c->headers + at, n, 0);
     memcpy(out, c->packet, c->headers);
     memcpy(out + c->headers, c->packet + c->headers + at, n);
     uint8_t *ip = out + c->l2, *l4 = out + c->l4;
@@ -176,7 +178,7 @@ int cutter_next(struct cutter *c, uint8_t *out, size_t capacity)
         own += htons((uint16_t)l4_length);
         field = l4 + 6;
     }
-    uint16_t sum = (uint16_t)~checksum_fold(checksum_add(out + c->headers, n, own));
+    uint16_t sum = (uint16_t)~checksum_fold(own + payload_sum);
     store_sum(field, sum ? sum : 0xffff);
     return (int)(c->headers + n);
 }

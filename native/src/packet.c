@@ -36,6 +36,10 @@ struct packet *packet_get(endpoint *e)
     if (!p)
         return NULL;
     e->pool = p->next;
+    if (e->pool) {                      /* the next one's head, while this one is filled */
+        __builtin_prefetch(e->pool, 1);
+        __builtin_prefetch(e->pool->buffer + PACKET_HEADROOM, 1);
+    }
     p->next = NULL;
     p->tunnel = p->flow = 0;
     p->offset = PACKET_HEADROOM;

@@ -72,6 +72,8 @@ void paths_extend(struct conn *c)
 void path_free(struct path *p)
 {
     struct conn *c = p->conn;
+    if (c->e->full == p)
+        c->e->full = NULL;
     for (uint32_t i = 0; i < c->path_count; i++)
         if (c->paths[i] == p) {
             memmove(&c->paths[i], &c->paths[i + 1], (c->path_count - i - 1) * sizeof p);

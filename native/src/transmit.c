@@ -1,4 +1,4 @@
-/* Inner packets of a path's queue -> a batch of equal 1-RTT packets, each with one DATAGRAM frame, sealed in place
+/* Inner packets of a path's queue -> a batch of equal 1-RTT packets, each with one DATAGRAM frame, sealed into the batch's buffer
  * (RFC 9221 §5, RFC 9297 §2.1, RFC 9484 §6), within the path's window and pacing. */
 #include "core.h"
 
@@ -25,25 +25,29 @@ static struct packet *queue_pop(struct path *p)
 /* What stands between the short header and the inner packet: frame type, Quarter Stream ID, Context ID 0. */
 static size_t frame_head(uint64_t quarter_id) { return 1 + varint_size(quarter_id) + 1; }
 
-static void header_write(struct path *p, struct packet *k, uint64_t quarter_id, uint64_t pn)
+static void frame_write(struct packet *k, uint64_t quarter_id)
 {
-    const struct conn *c = p->conn;
-    size_t n = (size_t)1 + p->dcid->length + PN_LENGTH + frame_head(quarter_id);
+    size_t n = frame_head(quarter_id);
     k->offset = (uint16_t)(k->offset - n);
     k->length = (uint16_t)(k->length + n);
     uint8_t *q = k->buffer + k->offset;
-    *q++ = (uint8_t)(0x40 | (c->phase & 1) << 2 | (PN_LENGTH - 1));
-    if (p->dcid->length == ENGINE_CID_LENGTH)   /* our own ends: a copy of a known length is one move */
-        q = put_bytes(q, p->dcid->cid, ENGINE_CID_LENGTH);
-    else
-        q = put_bytes(q, p->dcid->cid, p->dcid->length);
-    q = put_be32(q, (uint32_t)pn);
     *q++ = F_DATAGRAM;
     q = put_varint(q, quarter_id);
     *q = 0;
 }
 
-struct batch_state { struct aead_packet sealed[TX_BATCH]; struct sent *last; size_t bytes; uint32_t n; };
+static void header_write(const struct path *p, uint8_t *q, uint64_t pn)
+{
+    const struct conn *c = p->conn;
+    *q++ = (uint8_t)(0x40 | (c->phase & 1) << 2 | (PN_LENGTH - 1));
+    if (p->dcid->length == ENGINE_CID_LENGTH)   /* our own ends: a copy of a known length is one move */
+        q = put_bytes(q, p->dcid->cid, ENGINE_CID_LENGTH);
+    else
+        q = put_bytes(q, p->dcid->cid, p->dcid->length);
+    put_be32(q, (uint32_t)pn);
+}
+
+struct batch_state { struct aead_packet sealed[TX_BATCH]; struct packet *packets[TX_BATCH]; size_t bytes; uint32_t n; };
 
 static void account(struct path *p, struct batch_state *s, struct tunnel *t, struct sent *r, size_t inner, size_t length, uint64_t now)
 {
@@ -102,19 +106,18 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
             break;
         queue_pop(p);
         uint64_t pn = p->space.next_pn - 1;
-        header_write(p, k, binding->quarter_id, pn);
-        size_t header = (size_t)1 + p->dcid->length + PN_LENGTH;
-        s.sealed[s.n] = (struct aead_packet){ .data = k->buffer + k->offset, .header_length = (uint16_t)header,
-            .pn_length = PN_LENGTH, .payload_length = (uint32_t)(k->length - header), .packet_number = pn,
+        uint8_t *out = b->buffer + s.bytes;
+        frame_write(k, binding->quarter_id);
+        header_write(p, out, pn);
+        s.sealed[s.n] = (struct aead_packet){ .data = out, .text = k->buffer + k->offset, .payload_length = k->length,
+            .header_length = (uint16_t)(1 + p->dcid->length + PN_LENGTH), .pn_length = PN_LENGTH, .packet_number = pn,
             .path_id = RULE(MP_14, c->multipath) ? p->id : 0 };
-        TRACE(e, trace_packet(p, TRACE_PACKET_SENT, LEVEL_1RTT, pn, length, k->buffer + k->offset + header, k->length - header, false));
-        k->length = (uint16_t)length;
-        b->packets[s.n] = k;
-        b->iov[s.n] = (struct iovec){ k->buffer + k->offset, length };
+        TRACE(e, trace_packet(p, TRACE_PACKET_SENT, LEVEL_1RTT, pn, length, k->buffer + k->offset, k->length, false));
+        s.packets[s.n] = k;
+        b->iov[s.n] = (struct iovec){ out, length };
         segment = s.n ? segment : length;
         account(p, &s, t, r, inner, length, now);
         ecn_sent(p, r, ecn);
-        s.last = r;
         s.n++;
         if (length < segment)
             break;
@@ -129,11 +132,14 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         for (uint32_t i = 0; i < s.n; i++)
             sent_get(&p->space, p->space.next_pn - 1 - i)->flags |= SENT_APP_LIMITED;
     aead_seal(c->keys[LEVEL_1RTT].send, s.sealed, s.n);
+    for (uint32_t i = 0; i < s.n; i++)
+        packet_put(e, s.packets[i]);    /* the next ones to be used: they are in the cache */
     c->packets_under_key += RULE(MP_92, s.n);
     b->link = p->link;
     b->remote = p->remote;
     b->ecn = ecn;
     b->count = s.n;
+    b->packet = NULL;
     b->segment_size = (uint16_t)segment;
     p->last_data = now;
     p->stats.packets_sent += s.n;

@@ -143,6 +143,8 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
     p->queue_tail = &k->next;
     p->queue_packets++;
     p->queue_bytes += k->length;
+    if (p->queue_packets >= TX_BATCH)
+        e->full = p;
     conn_ready(c);
 }
 

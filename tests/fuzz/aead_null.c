@@ -57,8 +57,11 @@ static void packet_tag(const struct aead_key *key, const struct aead_packet *k, 
 
 void aead_seal(struct aead_key *key, struct aead_packet *packets, size_t n)
 {
-    for (struct aead_packet *k = packets; k < packets + n; k++)
+    for (struct aead_packet *k = packets; k < packets + n; k++) {
+        if (k->text)
+            memcpy(k->data + k->header_length, k->text, k->payload_length);
         packet_tag(key, k, k->payload_length, k->data + k->header_length + k->payload_length);
+    }
 }
 
 int aead_unmask(struct aead_key *key, uint8_t *packet, size_t pn_offset, uint64_t *truncated_pn)
