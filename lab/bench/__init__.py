@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.bench.active import measure_active
 from lab.bench.aead import measure_aead
 from lab.bench.aims import AIMS, judge
 from lab.bench.engine import measure_engine
 from lab.bench.figure import Figure, rounded
 from lab.bench.handshake import measure_handshakes
+from lab.bench.inspect import measure_inspect
 from lab.bench.packages import Peer
-from lab.bench.sessions import measure_active, measure_idle, measure_memory
+from lab.bench.sessions import measure_idle, measure_memory
 from lab.bench.shaped import measure_sum
 from lab.bench.tunnel import measure_ciphers, measure_multipath, measure_tunnel
 from lab.bench.why import explain
@@ -59,32 +61,37 @@ class Plan:
     idle_sessions: int
     sum_seconds: int
     settle_seconds: int
+    inspect_packets: int
 
 
-FULL = Plan(3, 2, 2, 12_800, 200, 2_000, 10_000, 4, 2)
-QUICK = Plan(2, 1, 1, 1_600, 50, 200, 500, 3, 2)
+FULL = Plan(3, 2, 2, 12_800, 200, 2_000, 10_000, 4, 2, 40_000)
+QUICK = Plan(2, 1, 1, 1_600, 50, 200, 500, 3, 2, 10_000)
+Measure = Callable[[Plan, Callable[[str], None], list[Peer]], list[Figure]]
+PARTS: dict[str, Measure] = {  # what can be measured alone, in the order of the table
+    "aead": lambda plan, _progress, _peers: measure_aead(plan.others, plan.aead_packets),
+    "engine": lambda plan, _progress, _peers: measure_engine(plan.runs, 16_000),
+    "tunnel": lambda plan, progress, peers: measure_tunnel(plan.runs, plan.seconds, progress, peers=peers),
+    "ciphers": lambda plan, progress, peers: measure_ciphers(plan.others, plan.seconds, progress, peers),
+    "multipath": lambda plan, progress, _peers: measure_multipath(plan.runs, plan.seconds, progress),
+    "sum": lambda plan, progress, peers: measure_sum(plan.others, progress, peers, plan.sum_seconds, plan.settle_seconds),
+    "handshake": lambda plan, _progress, _peers: [measure_handshakes(plan.others, plan.handshakes)],
+    "session": lambda plan, _progress, _peers: [measure_memory(plan.memory_sessions), measure_idle(plan.idle_sessions)],
+    "sessions": lambda plan, progress, _peers: [measure_active(plan.others, plan.seconds, progress)],
+    "inspect": lambda plan, _progress, _peers: [measure_inspect(plan.others, plan.inspect_packets)],
+}
 
 
-def run_bench(plan: Plan, progress: Callable[[str], None], peers: list[Peer]) -> dict[str, Any]:
-    """All figures as the document of `mpq bench --json`. Needs root (namespaces, TUN) and iperf3, else BenchError. Peers that fail
-    are marked absent in `peers`."""
+def run_bench(
+    plan: Plan, progress: Callable[[str], None], peers: list[Peer], only: Sequence[str] = tuple(PARTS)
+) -> dict[str, Any]:
+    """The figures of these parts as the document of `mpq bench --json`. Needs root (namespaces, TUN) and iperf3, else BenchError.
+    Peers that fail are marked absent in `peers`."""
     about = machine()
     figures: list[Figure] = []
-    progress("AEAD")
-    figures += measure_aead(plan.others, plan.aead_packets)
-    progress("engine in memory")
-    figures += measure_engine(plan.runs, 16_000)
-    progress("tunnel")
-    figures += measure_tunnel(plan.runs, plan.seconds, progress, peers=peers)
-    figures += measure_ciphers(plan.others, plan.seconds, progress, peers)
-    figures += measure_multipath(plan.runs, plan.seconds, progress)
-    figures += measure_sum(plan.others, progress, peers, plan.sum_seconds, plan.settle_seconds)
-    progress("handshakes")
-    figures.append(measure_handshakes(plan.others, plan.handshakes))
-    progress("sessions")
-    figures.append(measure_memory(plan.memory_sessions))
-    figures.append(measure_idle(plan.idle_sessions))
-    figures.append(measure_active(plan.others, plan.seconds, progress))
+    for name, measure in PARTS.items():
+        if name in only:
+            progress(name)
+            figures += measure(plan, progress, peers)
     documents = [judge(figure.document()) for figure in figures]
     documents = explain(documents, progress, plan.seconds)
     problems = [
@@ -127,4 +134,4 @@ def markdown(document: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-__all__ = ["AIMS", "FULL", "QUICK", "Plan", "machine", "markdown", "run_bench"]
+__all__ = ["AIMS", "FULL", "PARTS", "QUICK", "Plan", "machine", "markdown", "run_bench"]

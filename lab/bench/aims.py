@@ -48,6 +48,7 @@ AIMS: dict[str, tuple[Aim, ...]] = {
     "session.memory": (Aim(100),),
     "session.idle_cpu": (Aim(2),),
     "sessions.100": (Aim(0.8, "one", True),),
+    "inspect.decrypt": (Aim(100_000, at_least=True),),
 }
 
 

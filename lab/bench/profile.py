@@ -1,4 +1,4 @@
-"""Where the CPU time of the tunnel goes: the shares of functions, by Linux perf where it is there."""
+"""Where the CPU time goes: the shares of functions, by Linux perf where it is there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,32 +19,37 @@ COUNT = 10
 LIMIT_S = 60
 
 
-def tunnel_profile(load: Load, seconds: int, suite: int = 0x1301) -> list[tuple[str, float]]:
-    """(function, percent of this process's CPU time), largest first, while both engines carry the load. Empty: perf is not
-    there, or may not."""
+def shares(work: Callable[[], object]) -> list[tuple[str, float]]:
+    """(function, percent of this process's CPU time), largest first, while `work` runs. Empty: perf is not there, or may not."""
     program = shutil.which("perf")
     if program is None:
         return []
-    with TemporaryDirectory(prefix="mpq-perf-") as folder, Line() as line:
+    with TemporaryDirectory(prefix="mpq-perf-") as folder:
         data = Path(folder) / "data"
-        pair = EnginePair(line, suite)
-        try:
-            with subprocess.Popen(
-                [*DIES_WITH_US, program, "record", "-q", "-F", FREQUENCY, "-p", str(os.getpid()), "-o", str(data)],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            ) as perf:
-                try:
-                    Iperf(line).run(load, seconds)
-                finally:
-                    perf.send_signal(signal.SIGINT)
-        finally:
-            pair.close()
+        with subprocess.Popen(
+            [*DIES_WITH_US, program, "record", "-q", "-F", FREQUENCY, "-p", str(os.getpid()), "-o", str(data)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as perf:
+            try:
+                work()
+            finally:
+                perf.send_signal(signal.SIGINT)
         report = subprocess.run(
             [program, "report", "-i", str(data), "--stdio", "-q", "--sort", "symbol", "--percent-limit", "1"],
             capture_output=True, text=True, timeout=LIMIT_S, check=False,
         )
         return parse(report.stdout.splitlines())
+
+
+def tunnel_profile(load: Load, seconds: int, suite: int = 0x1301) -> list[tuple[str, float]]:
+    """The same while both engines of a tunnel carry the load."""
+    with Line() as line:
+        pair = EnginePair(line, suite)
+        try:
+            return shares(lambda: Iperf(line).run(load, seconds))
+        finally:
+            pair.close()
 
 
 def parse(lines: Sequence[str]) -> list[tuple[str, float]]:

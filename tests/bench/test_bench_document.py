@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from needs import needs_tunnel
 
 import lab
-from lab.bench import Plan, markdown, run_bench
+from lab.bench import PARTS, Plan, markdown, run_bench
+from lab.bench import inspect as bench_inspect
 from lab.bench.aead import SUITES, measure_aead
 from lab.bench.aims import AIMS, judge
 from lab.bench.engine import measure_engine
@@ -23,14 +25,15 @@ from lab.bench.pair import BenchError, check
 from lab.bench.profile import parse
 from lab.bench.sessions import measure_idle, measure_memory
 from lab.bench.tunnel import LOADS
+from lab.verbs import bench as verb
 
 SCHEMA = json.loads((Path(lab.__file__).parent / "bench.schema.json").read_text())
 DESIGN_IDS = {
     "aead.aes_128_gcm", "aead.aes_256_gcm", "aead.chacha20_poly1305", "engine.memory", "tunnel.tcp.up", "tunnel.tcp.down",
     "tunnel.udp64", "tunnel.cpu", "multipath.cpu", "multipath.sum", "multipath.sum.unequal", "sessions.100", "handshake.psk",
-    "session.memory", "session.idle_cpu",
+    "session.memory", "session.idle_cpu", "inspect.decrypt",
 }
-TINY = Plan(1, 1, 1, 320, 3, 20, 5, 1, 1)
+TINY = Plan(1, 1, 1, 320, 3, 20, 5, 1, 1, 300)
 
 
 
@@ -81,6 +84,29 @@ def test_figures_in_memory() -> None:
     assert handshakes["value"] > 0 and handshakes["ratios"]["aioquic"] > 0
     assert measure_memory(20).values[0] >= 0
     assert measure_idle(5).values[0] > 0
+
+
+def test_parts_can_be_measured_alone() -> None:
+    assert tuple(PARTS) == verb.PARTS
+    document = run_bench(TINY, lambda _: None, [], ("inspect", "aead"))
+    assert [f["id"].split(".")[0] for f in document["figures"]] == 12 * ["aead"] + ["inspect"]
+    jsonschema.validate(document, SCHEMA)
+
+
+def test_a_capture_that_does_not_open_is_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = asyncio.run(bench_inspect.record(200))
+
+    async def keyless(_packets: int) -> tuple[bytes, bytes, int]:
+        return made[0], b"", made[2]
+
+    async def emptied(_packets: int) -> tuple[bytes, bytes, int]:
+        return made[0], made[1], made[2] + 1
+
+    assert made[2] >= 200
+    for instead in (keyless, emptied):
+        monkeypatch.setattr(bench_inspect, "record", instead)
+        with pytest.raises(BenchError, match="came in clear"):
+            bench_inspect.measure_inspect(1, 200)
 
 
 def test_errors_name_the_call() -> None:
