@@ -537,3 +537,16 @@ def q_161() -> None:
         return original(self, kind)
 
     Streams._open = open_any
+
+
+@removes
+def r_172() -> None:
+    """A connection ID that nobody announced stays unknown, the other byte order is not read, and no reason is told."""
+    from lab.decrypt import Decryptor
+    from lab.pcapng import PcapngReader
+
+    Decryptor._process_unannounced = lambda self, slot, last_chance: False
+    close, read_packet = Decryptor._close, PcapngReader._read_packet
+    Decryptor._close = lambda self, slot, reason: close(self, slot, "")
+    PcapngReader._read_packet = lambda self, body: read_packet(self, body) if self.little_endian else None
+    PcapngReader._cut = lambda self, where: None

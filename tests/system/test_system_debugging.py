@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ladders import alike, blocks, missing, order_of
 from mpq_kit import ROOT, Done, Mpq
 
 PAGE = ROOT / "docs" / "debugging.md"
@@ -84,6 +85,25 @@ def test_the_ladder_has_the_whole_procedure(answers: dict[str, Done]) -> None:
     assert places == sorted(places)
     rekey = answers["inspect --flow-graph --between step:rekey event:ue.connection_closed"].out
     assert "generation 2" in rekey and "REGISTRATION REQUEST" not in rekey
+
+
+CHAIN = [
+    "REGISTRATION REQUEST", "AUTHENTICATION REQUEST", "AUTHENTICATION RESPONSE", "SECURITY MODE COMMAND", "SECURITY MODE COMPLETE",
+    "PDU SESSION ESTABLISHMENT REQUEST", "[MPQUIC Key Request]", "POST MPQUIC key request, initial",
+    "derives K_MPQUIC generation 1", "KEY PROVISION generation 1", "KEY ACK generation 1", "Initial: ServerHello",
+    "HEADERS (CONNECT-IP)"]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", PAGE], ids=lambda page: page.name)
+def test_the_diagram_of_a_page_is_that_of_a_run(answers: dict[str, Done], page: Path) -> None:
+    """Who says what to whom, and in which order: as in this run. Times, numbers, and which access was faster are a run's own."""
+    run = answers["inspect --flow-graph"].out.splitlines()
+    (diagram,) = blocks(page)
+    assert len(alike(diagram)) >= 30 and missing(diagram, run) == []
+    assert order_of(diagram, CHAIN) == order_of(run, CHAIN) == CHAIN
+    turned = [line.replace("───────────>", "<───────────") if "AUTHENTICATION RESPONSE" in line else line for line in diagram]
+    assert len(missing(turned, run)) == 1                   # canary: an arrow that points the other way
+    assert order_of([*diagram[:1], *reversed(diagram[1:])], CHAIN) != CHAIN
 
 
 def test_files_are_written(answers: dict[str, Done]) -> None:
