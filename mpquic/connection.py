@@ -142,6 +142,7 @@ class Connection:
 
     def start_tls(self, handshake: tls.Tls) -> None:
         self._tls = handshake
+        self.closed.add_done_callback(lambda _: handshake.forget())
         if isinstance(handshake, ClientTls):
             handshake.start()
         if self._host.logs:

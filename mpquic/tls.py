@@ -164,11 +164,25 @@ class Tls:
         if not finished_matches(verify_data, body):
             raise WrongFinished("Finished does not verify")
 
+    def forget(self) -> None:
+        """The handshake is over, well or not. Drops the references to secrets (Python cannot overwrite its bytes objects), and to
+        whoever made us: both go at once then, not when the garbage collector comes by."""
+        self._on_peer_parameters, self._authorise = _no_parameters, _no_authority
+
     def _wipe(self) -> None:
-        """Drops the references to secrets (Python cannot overwrite its bytes objects), and what was to be sent."""
+        """And what was to be sent, what was not read yet."""
+        self.forget()
         self.actions = []
         for buffer in self._buffers.values():
             buffer.clear()
+
+
+def _no_parameters(_data: bytes) -> None:
+    raise UnexpectedMessage("transport parameters: the handshake is over")
+
+
+def _no_authority() -> None:
+    raise UnexpectedMessage("Finished: the handshake is over")
 
 
 def row_of(state: State, level: Level, type_: int) -> Row:

@@ -127,19 +127,16 @@ class ClientTls(Tls):
         self._install(Level.ONE_RTT, Direction.RECEIVE, suite, server)
         self._install(Level.ONE_RTT, Direction.SEND, suite, client)
         self.actions.append(HandshakeComplete())
-        self._forget()
+        self.forget()
 
     def _on_new_session_ticket(self, whole: bytes) -> None:
         self._tickets += 1
         if self._tickets > TICKETS_MOST:
             raise CryptoBufferExceeded(f"more than {TICKETS_MOST} session tickets")
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """The ephemeral key above all: with it, a recorded handshake would open for whoever reads our memory later."""
+        super().forget()
         self._schedule = self._private = None
         self._early = []
         self._client_secret = self._server_secret = b""
-
-    def _wipe(self) -> None:
-        super()._wipe()
-        self._forget()

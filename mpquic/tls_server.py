@@ -90,11 +90,8 @@ class ServerTls(Tls):
         self._authorise()
         self._install(Level.ONE_RTT, Direction.RECEIVE, suite, self._client_application)
         self.actions.append(HandshakeComplete())
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        super().forget()
         self._client_finished = self._client_application = b""
-
-    def _wipe(self) -> None:
-        super()._wipe()
-        self._forget()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import socket
+import weakref
 from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
-from line import IDENTITY, SERVER, psk
+from line import IDENTITY, SERVER, Line, make_line, psk
 from mpquic_rig import Proxy, run, tunnel
 
 from mpquic.connection import Connection
 from mpquic.endpoint import Endpoint, EndpointConfig
 from mpquic.errors import ConnectionClosed, HandshakeRefused, PathFailed
 from mpquic.psk import Psk
+from mpquic.tls import Tls
 from mpquic.tls_states import Level
 from mpquic.tunnel_request import ConnectIpReply
 
@@ -170,3 +173,37 @@ def test_ecn_can_be_switched_off_at_one_end() -> None:
         assert "off" not in {path["ecn_failure"] for path in client.paths()}
 
     run(test)
+
+
+def _kept_after_their_end() -> int:
+    """How many of a connection's two ends wait for the garbage collector."""
+    ends: list[weakref.ref[Connection]] = []
+
+    async def made(line: Line) -> None:
+        connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        ends.extend(weakref.ref(end) for end in (*line.client.connections.values(), *line.server.connections.values()))
+        connection.abort()
+
+    async def scenario() -> None:
+        line = make_line(EndpointConfig(role="server", psk_lookup=lambda _identity: psk()))
+        gc.collect()
+        gc.disable()
+        try:
+            await made(line)
+            await line.run(None, 5_000)
+            assert not line.client.connections and not line.server.connections
+        finally:
+            gc.enable()
+            await line.client.close()
+            await line.server.close()
+
+    asyncio.run(scenario())
+    assert len(ends) == 2
+    return sum(end() is not None for end in ends)
+
+
+def test_a_connection_that_is_over_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its keys: nothing of it waits for the garbage collector."""
+    assert _kept_after_their_end() == 0
+    monkeypatch.setattr(Tls, "forget", lambda self: None)  # the canary
+    assert _kept_after_their_end() > 0
