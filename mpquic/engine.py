@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, NamedTuple
 
 from mpquic.errors import EngineError
@@ -187,6 +187,11 @@ class Engine:
 
     def link_set(self, link: int, access: str) -> None:
         check("endpoint_link_set", lib.endpoint_link_set(self._endpoint, link, ACCESSES.index(access)))
+
+    def forbid(self, network: IPv4Network | IPv6Network) -> None:
+        """No inner packet goes to these addresses any more (a server's)."""
+        address = network.network_address.packed
+        check("endpoint_forbid", lib.endpoint_forbid(self._endpoint, network.version, address, network.prefixlen))
 
     def accept(self, enabled: bool) -> None:
         check("endpoint_accept", lib.endpoint_accept(self._endpoint, enabled))

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_interface,
+    ip_network,
+)
 from pathlib import Path
 from typing import Literal
 
@@ -52,10 +61,9 @@ class AccessConfig:
             if address is not None:
                 IPv6Interface(address)
 
-    def has(self, address: IPv4Address | IPv6Address | None) -> bool:
-        """Whether an address is on the outside of tunnels here (R-39)."""
-        networks = [IPv4Interface(self.upf_ipv4).network, None if self.upf_ipv6 is None else IPv6Interface(self.upf_ipv6).network]
-        return address is not None and any(n is not None and n.version == address.version and address in n for n in networks)
+    @property
+    def networks(self) -> list[IPv4Network | IPv6Network]:
+        return [ip_interface(text).network for text in (self.upf_ipv4, self.upf_ipv6) if text is not None]
 
     @property
     def ue_address(self) -> IPv4Address:
@@ -123,6 +131,12 @@ class UpfConfig:
             Psk(bytes(32), b"trial", PskMode(self.psk_mode), self.suites)
         except ValueError as error:
             raise ValueError(f"suites: {error}") from None
+
+    def outside(self) -> list[IPv4Network | IPv6Network]:
+        """Addresses of the tunnels' outer packets and of the control plane: nothing inside a tunnel goes there (R-39)."""
+        addresses = [self.n4.address, *self.n4.smf, self.proxy.ipv4, *filter(None, [self.proxy.ipv6])]
+        found: list[IPv4Network | IPv6Network] = [ip_network(address) for address in addresses]
+        return found + [network for access in self.accesses for network in access.networks]
 
     def access(self, name: str) -> AccessConfig | None:
         return next((a for a in self.accesses if a.name == name), None)

@@ -4,7 +4,7 @@ session has a route for its address there; towards `dn` the namespace routes by 
 from __future__ import annotations
 
 import contextlib
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from pyroute2 import NetlinkError
 
@@ -38,6 +38,12 @@ class N6:
         self._index = found[0]
         ipr.link("set", index=self._index, mtu=self.mtu, state="up")
         forwarding_enable()
+
+    def network_of(self, address: IPv4Address) -> IPv4Network:
+        """What is on the link of an address of this namespace; the address alone when no interface has it."""
+        found = self._netns.call_sync(lambda: list(self._netns.ipr.get_addr(address=str(address))))
+        prefix = found[0]["prefixlen"] if found else 32
+        return IPv4Network((address, prefix), strict=False)
 
     def route_add(self, ipv4: IPv4Address | None, ipv6: IPv6Address | None) -> None:
         """Routes of one session, both or none."""

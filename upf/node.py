@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ class Upf:
         self._endpoint = QuicEndpoint(self._config, self._proxy.psk_lookup, self._proxy.connected)
         self._n6 = N6(self._config.tun, self._config.tun_mtu)
         self._n6.up()
+        for network in (*self._config.outside(), self._n6.network_of(IPv4Address(self._config.n4.address))):
+            self._endpoint.forbid(network)
         self._proxy.attach(self._endpoint, self._n6, self._agent.keys, self._flush)
         self._endpoint.start()
         for access in self._config.accesses:

@@ -337,11 +337,9 @@ class PfcpAgent:
         address = rules.ue_address
         if address is None:
             return
-        n4, proxy = self._config.n4, self._config.proxy
-        if str(address.ipv4) in (n4.address, proxy.ipv4, *n4.smf):
-            raise RuleFailure("the UE address is one of the control plane or the proxy", ie=IeType.UE_IP_ADDRESS)
-        if any(access.has(address.ipv4) or access.has(address.ipv6) for access in self._config.accesses):
-            raise RuleFailure("the UE address is on an access: the tunnel would lead into itself", ie=IeType.UE_IP_ADDRESS)
+        both = [a for a in (address.ipv4, address.ipv6) if a is not None]
+        if any(a in network for network in self._config.outside() for a in both):
+            raise RuleFailure("the UE address is an access's, the proxy's or the control plane's", ie=IeType.UE_IP_ADDRESS)
         for other in self.sessions.values():
             theirs = other.rules.ue_address
             if other is own or theirs is None:

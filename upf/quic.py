@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -164,6 +165,10 @@ class QuicEndpoint:
             raise DatapathError(f"TUN {config.tun}: {error}") from error
         finally:
             os.close(fd)
+
+    def forbid(self, network: IPv4Network | IPv6Network) -> None:
+        """No UE reaches these addresses through its tunnel."""
+        self._endpoint.engine.forbid(network)
 
     def log_keys(self, path: Path) -> None:
         """Of connections that are made from now on. OSError."""

@@ -356,6 +356,8 @@ struct endpoint {
     uint16_t tunnel_generations[LIMIT_TUNNELS];
     uint32_t tunnel_count;
     struct tunnel *holding;             /* tunnels whose hold queue is not empty */
+    struct forbidden { int version; uint32_t prefix; uint8_t address[16]; } forbidden[ENGINE_MAX_FORBIDDEN];
+    uint32_t forbidden_count;
     struct tunnel *tunnel_last;         /* that took the last inner packet: packets come in bursts of one flow */
     struct packet *pool; void *pool_chunks; uint32_t pool_total;
     struct frame *frames; void *frame_chunks;

@@ -38,6 +38,7 @@
     X(inner_malformed, 1, "inner packet is not a well-formed IP packet") \
     X(ingress_filter, 1, "inner packet whose source address is not the session's") \
     X(inner_destination, 1, "inner packet whose destination is not the session's") \
+    X(inner_forbidden, 1, "inner packet to an address outside of the tunnels, or of the control plane") \
     X(inner_mtu, 1, "inner packet larger than the tunnel's MTU") \
     X(datagram_no_tunnel, 1, "HTTP datagram for no tunnel, and Python's queue is full") \
     X(datagram_context, 1, "HTTP datagram with an unknown context ID") \

@@ -30,6 +30,15 @@ static bool has_address(const struct tunnel *t, int version, const uint8_t *addr
                         : t->config.has_ipv6 && prefix_equal(t->config.ipv6, address, t->config.ipv6_prefix);
 }
 
+/* RFC 9484 §4.7.1, §7.1: no way from inside back into the tunnels' own addresses. */
+static bool is_forbidden(const endpoint *e, int version, const uint8_t *target)
+{
+    for (uint32_t i = 0; i < e->forbidden_count; i++)
+        if (e->forbidden[i].version == version && prefix_equal(e->forbidden[i].address, target, e->forbidden[i].prefix))
+            return true;
+    return false;
+}
+
 static struct tunnel *tunnel_by_address(endpoint *e, uint32_t tun, int version, const uint8_t *address)
 {
     struct tunnel *t = e->tunnel_last;
@@ -160,6 +169,8 @@ void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *k, uint64_
     }
     const uint8_t *source = source_of(p, version), *target = target_of(p, version);
     struct tunnel *t = tunnel_by_address(e, tun, version, e->server ? target : source);
+    if (!RULE(R_39, true) && !t && !e->server)
+        t = e->tunnel_last;             /* the mistake: whatever the routes lead here goes in, our own packets too */
     if (!t) {
         bool noise = is_local(e->server ? target : source, version);
         drop(e, NULL, k, e->server ? noise ? COUNTER_inner_destination : COUNTER_tunnel_none
@@ -240,6 +251,7 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
     int version = ip_version(packet, n);
     int refused = !version ? COUNTER_inner_malformed
                   : RULE(Q_89, e->server && !has_address(t, version, source_of(packet, version))) ? COUNTER_ingress_filter
+                  : RULE(R_39, e->server && is_forbidden(e, version, target_of(packet, version))) ? COUNTER_inner_forbidden
                   : !e->server && !has_address(t, version, target_of(packet, version)) ? COUNTER_inner_destination : -1;
     if (refused >= 0) {
         t->stats.dropped++;
@@ -336,6 +348,21 @@ void tunnels_leave(struct conn *c)
 }
 
 /* ---- public calls */
+
+int endpoint_forbid(endpoint *e, int version, const uint8_t *address, uint32_t prefix)
+{
+    if (!e || !e->server || (version != 4 && version != 6) || !address || prefix > (version == 4 ? 32 : 128))
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    bool room = e->forbidden_count < ENGINE_MAX_FORBIDDEN;
+    if (room) {
+        struct forbidden *f = &e->forbidden[e->forbidden_count++];
+        *f = (struct forbidden){ .version = version, .prefix = prefix };
+        memcpy(f->address, address, version == 4 ? 4 : 16);
+    }
+    endpoint_unlock(e);
+    return room ? 0 : -ENGINE_E_LIMIT;
+}
 
 int64_t tunnel_new(endpoint *e, const struct tunnel_config *g)
 {

@@ -64,6 +64,26 @@ def test_foreign_source_is_dropped_at_both_ends(sim: Simulator) -> None:
     assert sim.client.drops() == {"ingress_filter": 1, "inner_destination": 1}
 
 
+def test_nothing_goes_to_forbidden_addresses(sim: Simulator) -> None:
+    """R-39: a server's own addresses outside of its tunnels; the neighbours of a prefix are none of it."""
+    server = sim.server.endpoint
+    check(lib.endpoint_forbid(server, 4, bytes([10, 90, 0, 0]), 24))
+    check(lib.endpoint_forbid(server, 6, bytes.fromhex("fd64" + "0" * 27 + "1"), 128))
+    conn, peer = sim.connect()
+    _client, tunnel = sim.tunnel(conn, peer, [BALANCED])
+    right = [udp4(100, dn="10.90.1.0"), udp4(100, dn="10.89.255.255"), udp6(UE6, "fd64" + "0" * 27 + "2")]
+    for packet in (udp4(100, dn="10.90.0.0"), udp4(100, dn="10.90.0.255"), udp6(UE6, "fd64" + "0" * 27 + "1"), *right):
+        sim.inner(sim.client, packet)
+    sim.run(SECOND)
+    assert [p for _, _, p in sim.server.inner] == right
+    assert sim.server.drops() == {"inner_forbidden": 3} and stats(sim, sim.server, tunnel).dropped == 3
+    for version, prefix in ((4, 33), (6, 129), (5, 0)):
+        assert lib.endpoint_forbid(server, version, bytes(16), prefix) == -lib.ENGINE_E_ARGUMENT
+    assert lib.endpoint_forbid(sim.client.endpoint, 4, bytes(4), 32) == -lib.ENGINE_E_ARGUMENT
+    taken = [lib.endpoint_forbid(server, 4, bytes([10, 1, 1, n]), 32) for n in range(lib.ENGINE_MAX_FORBIDDEN)]
+    assert taken[-3:] == [0, -lib.ENGINE_E_LIMIT, -lib.ENGINE_E_LIMIT]
+
+
 def test_noise_of_the_tun_is_not_sent(sim: Simulator) -> None:
     conn, peer = sim.connect()
     sim.tunnel(conn, peer, [BALANCED])

@@ -224,6 +224,39 @@ def r_16() -> None:
     psk_11()
 
 
+# ---- attacks and faults
+
+
+@removes
+def r_39() -> None:
+    """Python's share: any address may be a session's."""
+    from upf.config import UpfConfig
+
+    UpfConfig.outside = lambda self: []
+
+
+@removes
+def r_111() -> None:
+    """A message counts in whatever state it comes, and none is repeated."""
+    from control.amf import registration
+    from control.amf.registration_table import TABLE, Action, Event
+
+    anywhere = {event: result for (_, event), result in TABLE.items()}
+
+    def step(state, event):
+        return (state, Action.IGNORE) if event is Event.TIMER else anywhere.get(event, (state, Action.IGNORE))
+
+    registration.step = step
+
+
+@removes
+def r_126() -> None:
+    """A procedure that failed leaves its session without a key in force."""
+    from control.smf.key_procedure import KeyProcedure
+
+    KeyProcedure._settle = lambda self: None
+
+
 # ---- QUIC, HTTP datagrams and CONNECT-IP: what Python enforces
 
 

@@ -56,6 +56,7 @@ PROXY = ("10.100.0.1", 4433)
 UE4, UE6 = IPv4Address("10.45.0.2"), IPv6Address("fd45:0:0:2::1")
 DN = {socket.AF_INET: "10.99.0.2", socket.AF_INET6: "fd99::2"}
 NODAD = 0x02
+IP_RECVTTL = 12
 SECOND = bytes(range(1, 33))
 
 
@@ -178,6 +179,11 @@ class Lab:
         self.ue.call_sync(plug)
         os.close(fd)
         self._plugged[name].set_result(None)
+
+    def proxy_routes(self, *ways: dict[str, Any]) -> None:
+        """Where the UE's packets to the proxy go, by access."""
+        for table, way in enumerate(ways, 101):
+            self.ue.ipr.route("replace", dst="10.100.0.1/32", table=table, **way)
 
     @staticmethod
     def _ue_socket(source: str) -> socket.socket:
@@ -326,6 +332,64 @@ def test_from_key_to_packets_and_through_a_rekey(tmp_path: Path) -> None:
         secrets = [KEY.hex(), SECOND.hex()]
         assert not any(s in json.dumps(lab.events) for s in secrets)
         assert not any(s in (tmp_path / "keys.log").read_text() for s in secrets)
+
+    run(tmp_path, work)
+
+
+def test_the_tunnel_does_not_lead_into_itself(tmp_path: Path) -> None:
+    """R-39: an application sends to the outside of the tunnels and to the control plane; what is forwarded into the tunnel has one
+    hop less to live; and the UE's routes to the proxy lead into the tunnel."""
+
+    async def work(lab: Lab) -> None:
+        await lab.establish()
+        await lab.deliver(KEY, 1)
+        await lab.connect(KEY)
+        assert await lab.echo(socket.AF_INET) == 20
+
+        outside = [("10.1.0.1", 9), ("10.2.0.1", 9), PROXY, ("10.90.0.20", 8805), ("10.90.0.11", 8805)]
+        inside = lab.ue.call_sync(_bound, socket.AF_INET, str(UE4), 0)
+        index = lab.ue.call_sync(lambda: int(lab.ue.ipr.link_lookup(ifname="mpq0")[0]))
+        strangers = (await lab.node.request("metrics"))["pfcp"].get("requests_received", 0)
+        with inside:
+            lab.ue.call_sync(lambda: lab.ue.ipr.rule("add", table=200, src=str(UE4), src_len=32, priority=1))
+            lab.ue.call_sync(lambda: lab.ue.ipr.route("add", dst="0.0.0.0/0", oif=index, table=200))
+            for target in outside:
+                inside.sendto(b"x", target)
+            async with asyncio.timeout(5):
+                while (await lab.node.request("metrics"))["engine"].get("inner_forbidden", 0) < len(outside):
+                    pass
+        assert (await lab.node.request("metrics"))["pfcp"].get("requests_received", 0) == strangers
+
+        receiver = lab.ue.call_sync(_bound, socket.AF_INET, str(UE4), 5000)
+        sender = lab.dn.call_sync(_bound, socket.AF_INET, DN[socket.AF_INET], 0)
+        with receiver, sender:
+            receiver.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
+            for ttl in (1, 2, 64):
+                sender.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+                sender.sendto(bytes([ttl]), (str(UE4), 5000))
+            seen = {}
+            async with asyncio.timeout(5):
+                while len(seen) < 2:
+                    await asyncio.sleep(0)
+                    try:
+                        data, extra, *_ = receiver.recvmsg(10, 100)
+                    except BlockingIOError:
+                        continue
+                    seen[data[0]] = int.from_bytes(extra[0][2], sys.byteorder)
+            assert seen == {2: 1, 64: 63}
+
+        filtered = lab.client.all_counters()["ingress_filter"]
+        before = lab.client.all_counters()["udp_sent"]
+        lab.ue.call_sync(lambda: lab.proxy_routes({"oif": index}, {"oif": index}))
+        assert await lab.echo(socket.AF_INET, 5) == 0
+        looped = lab.client.all_counters()["ingress_filter"] - filtered
+        sent_since = lab.client.all_counters()["udp_sent"] - before
+        assert 0 < looped <= sent_since < 200  # each packet once, and nothing of them in another
+
+        lab.ue.call_sync(lambda: lab.proxy_routes({"gateway": "10.1.0.1"}, {"gateway": "10.2.0.1"}))
+        async with asyncio.timeout(20):
+            while await lab.echo(socket.AF_INET, 5) < 5:
+                pass
 
     run(tmp_path, work)
 
