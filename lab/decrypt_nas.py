@@ -18,6 +18,7 @@ from lab.packets.nas_plain import EPD_5GMM, EPD_5GSM
 PORTS = {38412: "3gpp", 38413: "non-3gpp"}
 BEARER = {"3gpp": 1, "non-3gpp": 2}
 CIPHERED, INTEGRITY_ONLY = (2, 4), (1, 3)
+PLAIN_HEADER = bytes((EPD_5GMM, 0))     # with it every protected message begins inside (TS 24.501 §4.4.4)
 STREAMS_MAX, BUFFER_MAX, CHUNKS_MAX = 256, 1 << 17, 256
 OVERFLOWS_AHEAD = 8
 NAS_KEYS_MAX = 1 << 20          # octets of nas.keys that are read
@@ -185,7 +186,9 @@ class NasReader:
                     keys.counts[pdu.access, pdu.uplink] = max(last, count)
                     pdu.plain = inner
                     if security in CIPHERED:
-                        pdu.plain = nea2(keys.encryption, count, bearer, pdu.uplink, inner)
+                        clear = nea2(keys.encryption, count, bearer, pdu.uplink, inner)
+                        null_cipher = inner[:2] == PLAIN_HEADER != clear[:2]    # NEA0 has this header type, too
+                        pdu.plain = inner if null_cipher else clear
                     return
         if security in INTEGRITY_ONLY:
             pdu.plain = inner
