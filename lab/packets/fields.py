@@ -15,11 +15,8 @@ from lab.packets.varint import read_varint, write_varint
 VARINT = 0                      # as the width of a length
 
 
-class Layer(Packet):  # type: ignore[misc]
-    """Base of our layers: what is not understood stays visible as Raw, and nothing is taken for padding."""
-
-    def extract_padding(self, s: bytes) -> tuple[bytes, bytes]:
-        return s, b""
+class CutOff(Packet):  # type: ignore[misc]
+    """A layer that may end inside a field: what was whole stays, and nothing falls over."""
 
     def do_dissect(self, s: bytes) -> bytes:
         try:
@@ -41,6 +38,13 @@ class Layer(Packet):  # type: ignore[misc]
         self.raw_packet_cache = s[:len(s) - len(whole)]
         self.explicit = 1
         return whole
+
+
+class Layer(CutOff):
+    """Base of our layers: what is not understood stays visible as Raw, and nothing is taken for padding."""
+
+    def extract_padding(self, s: bytes) -> tuple[bytes, bytes]:
+        return s, b""
 
 
 class Leaf(Layer):

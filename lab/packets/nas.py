@@ -62,14 +62,26 @@ class NasEnvelope(Layer):
         return Nas
 
     def extract_padding(self, s: bytes) -> tuple[bytes, bytes]:
-        return s[:self.length], s[self.length:]
+        return (s, b"") if self.length is None else (s[:self.length], s[self.length:])
+
+
+class EnvelopesField(PacketListField):  # type: ignore[misc]
+    """Whole envelopes; the beginning of one whose rest is in the next segment stays Raw."""
+
+    def getfield(self, pkt: Any, s: bytes) -> tuple[bytes, list[Any]]:
+        out: list[Any] = []
+        while s:
+            end = 2 + int.from_bytes(s[:2], "big")
+            out.append(NasEnvelope(s[:end]) if 2 < end <= len(s) else Raw(s))
+            s = s[end:] if 2 < end <= len(s) else b""
+        return b"", out
 
 
 class NasEnvelopes(Layer):
     """What a TCP segment of N1 carries: usually one PDU, sometimes several."""
 
     name = "NAS envelopes"
-    fields_desc = [PacketListField("pdus", [], NasEnvelope)]
+    fields_desc = [EnvelopesField("pdus", [], None)]
 
 
 for _port in N1_PORTS:

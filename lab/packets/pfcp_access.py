@@ -23,7 +23,7 @@ from scapy.fields import (
     ShortField,
 )
 
-from lab.packets.fields import BytesField, SizedIntegerField
+from lab.packets.fields import BytesField, CutOff, SizedIntegerField
 
 FUNCTIONALITIES = {0: "ATSSS-LL", 1: "MPTCP", 2: "MPQUIC-UDP", 3: "MPQUIC-IP", 4: "MPQUIC-E"}
 MODES = {0: "active-standby", 1: "smallest delay", 2: "load balancing", 3: "priority-based", 4: "redundant"}
@@ -113,7 +113,7 @@ def _bit_octets(packet: Any) -> int:
 def _layer(kind: int, name: str, words: str, base: Any, fields: list[Any]) -> Any:
     more = [*fields, BytesField("more", b"", _size_of_more)] if fields else []
     make: Any = type(IE_Base)
-    return make(f"IE_{name}", (base,), {"name": f"IE {words}", "ie_type": kind, "fields_desc": base.fields_desc + more,
+    return make(f"IE_{name}", (CutOff, base), {"name": f"IE {words}", "ie_type": kind, "fields_desc": base.fields_desc + more,
                                         "__module__": __name__, "__doc__": words})
 
 

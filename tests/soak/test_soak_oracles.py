@@ -17,7 +17,7 @@ import test_oracle_pfcp
 import test_oracle_quic_aioquic
 import test_oracle_quic_tshark
 
-MORE = 10
+MORE = 4
 WITH_FILES = [test_oracle_http3.test_any_frames_by_tshark, test_oracle_nas.test_any_elements, test_oracle_pfcp.test_any_elements,
               test_oracle_quic_tshark.test_packets_of_any_frames]
 WITHOUT = [test_oracle_http3.test_any_frames_by_aioquic, test_oracle_quic_aioquic.test_any_frames,
