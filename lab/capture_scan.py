@@ -25,7 +25,7 @@ SERVER_PORT = 4433
 INNER_INTERFACE, NAS_INTERFACE = "tunnel-inner", "n1-deciphered"        # of a composed capture: no outer packets
 WINDOW = 1 << 20                # octets of the file that are looked at at once; grows to one block where that is larger
 ROWS = 4096                     # packets that one call gives
-ROW = struct.Struct("=4Q12I")
+ROW = struct.Struct("=4Q14I")
 SLACK = 64                      # behind the last packet: vector code may look there
 PROGRESS_OCTETS = 32 << 20
 
@@ -115,8 +115,27 @@ class CaptureDecryptor:
         self._clear = _ClearReader(port, self.decryptor) if native else None
 
     def packets(self) -> Iterator[ClearPacket]:
+        """As steps(), without what was captured."""
+        if self._lean and self._clear is not None:
+            yield from self._packets(self._clear)
+            return
         for step in self.steps():
             yield from step.packets
+
+    def _packets(self, clear: _ClearReader) -> Iterator[ClearPacket]:
+        records, decryptor = iter(self.reader), self.decryptor
+        while True:
+            if self.reader.little_endian:
+                for packet, _, _ in self._opened(clear):
+                    if decryptor.waits:
+                        yield from decryptor.feed_clear(packet)
+                    else:
+                        yield packet
+            record = next(records, None)
+            if record is None:
+                break
+            yield from self._step(record).packets
+        yield from decryptor.flush()
 
     def steps(self) -> Iterator[Step]:
         records = iter(self.reader)
@@ -161,7 +180,20 @@ class CaptureDecryptor:
 
     def _run(self, clear: _ClearReader) -> Iterator[Step]:
         """As many plain packets as there are in a row."""
-        reader, window, decryptor = self.reader, self._window, self.decryptor
+        reader = self.reader
+        for packet, first, last in self._opened(clear):
+            packets = self.decryptor.feed_clear(packet)
+            record: Record | None = None
+            flow: Flow | None = None
+            if not self._lean:
+                record = reader.packet(bytes(memoryview(self._window.data)[first:last]), packet.record)
+                flow = read_link(reader.interfaces[packet.interface].linktype, record.data) if record is not None else None
+            yield Step(record, flow, True, packets)
+
+    def _opened(self, clear: _ClearReader) -> Iterator[tuple[ClearPacket, int, int]]:
+        """As many plain packets as there are in a row, each with the bounds of its block's body in the window. This is where
+        most of the time goes: what is the same for many packets is looked up once."""
+        reader, window = self.reader, self._window
         while True:
             window.fill(WINDOW // 4)
             if self._progress is not None and window.read_octets - self._told >= PROGRESS_OCTETS:
@@ -174,28 +206,24 @@ class CaptureDecryptor:
                 return
             reader.advance(octets, number)
             window.start += octets
-            text, data, spaces, interfaces = memoryview(clear.text), memoryview(window.data), clear.spaces, reader.interfaces
+            section, rates = reader.section, [one.ticks_per_second for one in reader.interfaces]
+            if rows:
+                ticks, interface = rows[-1][0], rows[-1][4] + section
+                clear.count(rows, ticks * NANOSECONDS // rates[interface])
+            self.by_clear_reader += len(rows)
+            text, spaces = bytes(memoryview(clear.text)[:octets]), clear.spaces
+            generations = {space: clear.generation(*spaces[space][:2]) for space in {row[5] for row in rows}}
             for (ticks, packet_number, bits, record_number, interface, space, block, block_size, at, size, header,
-                 length, datagrams, inner_count, inner_offset, inner_length) in rows:
-                connection, up, path, numbers = spaces[space]
-                interface += reader.section
-                rate = interfaces[interface].ticks_per_second
-                time_ns = ticks if rate == NANOSECONDS else ticks * NANOSECONDS // rate
+                 length, _, inner_count, inner_offset, inner_length, acks, ack_offset) in rows:
+                connection, up, path, _ = spaces[space]
+                interface += section
+                rate = rates[interface]
                 body = at + header
-                packet = ClearPacket(
-                    record_number, time_ns, interface, up, "1rtt", size, bytes(text[at + 1:at + 9]), b"", connection.index,
-                    path, packet_number, clear.generation(connection, up), bytes(text[at:body]),
-                    bytes(text[body:body + length]), "", (inner_count, inner_offset, inner_length), bits)
-                if packet_number > numbers.largest:
-                    numbers.largest = packet_number
-                packets = decryptor.feed_clear(packet, connection, path, datagrams)
-                self.by_clear_reader += 1
-                record: Record | None = None
-                flow: Flow | None = None
-                if not self._lean:
-                    record = reader.packet(bytes(data[start + block + 8:start + block + block_size - 4]), record_number)
-                    flow = read_link(interfaces[interface].linktype, record.data) if record is not None else None
-                yield Step(record, flow, True, packets)
+                yield ClearPacket(
+                    record_number, ticks if rate == NANOSECONDS else ticks * NANOSECONDS // rate, interface, up, "1rtt", size,
+                    text[at + 1:at + 9], b"", connection.index, path, packet_number, generations[space],
+                    text[at:body], text[body:body + length], "", (inner_count, inner_offset, inner_length), bits,
+                    ack_offset if acks == 1 else -1), start + block + 8, start + block + block_size - 4
 
 
 class _ClearReader:
@@ -228,18 +256,35 @@ class _ClearReader:
     def generation(self, connection: Connection, up: bool) -> int:
         return self._streams[connection.index, up][1]
 
-    def scan(self, window: Window, number: int) -> tuple[Iterator[Any], int, int]:
+    def count(self, rows: list[Any], last_ns: int) -> None:
+        """What these rows teach: how many packets of each space, the largest number of each."""
+        spaces: dict[int, list[int]] = {}
+        for row in rows:
+            known = spaces.get(row[5])
+            if known is None:
+                spaces[row[5]] = [row[1], row[1], 1, row[12]]
+                continue
+            if row[1] > known[1]:
+                known[1] = row[1]
+            known[2] += 1
+            known[3] += row[12]
+        for number, (first, largest, packets, datagrams) in spaces.items():
+            connection, up, path, space = self.spaces[number]
+            space.largest = max(space.largest, largest)
+            self._decryptor.count_clear(connection, up, path, first, last_ns, packets, datagrams)
+
+    def scan(self, window: Window, number: int) -> tuple[list[Any], int, int]:
         """Rows, octets done, packets so far."""
         if len(self.text) < len(window.data):
             self.text = bytearray(len(window.data) + SLACK)
         size = window.end - window.start
         if not size:
-            return iter(()), 0, number
+            return [], 0, number
         self._records[0] = number
         source = ffi.from_buffer("uint8_t[]", window.data)
         got = lib.clear_reader_scan(self._reader, source + window.start, size, ffi.from_buffer("uint8_t[]", self.text), self._rows,
                                     ROWS, self._consumed, self._records)
-        return ROW.iter_unpack(ffi.buffer(self._rows, got * ROW.size)), self._consumed[0], self._records[0]
+        return list(ROW.iter_unpack(ffi.buffer(self._rows, got * ROW.size))), self._consumed[0], self._records[0]
 
     def learn(self) -> None:
         """After a packet that Python opened."""

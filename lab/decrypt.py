@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from lab.decrypt_connection import MODEST, NARROW, WIDE, Connection, ConnectionSummary, Opened
 from lab.decrypt_keys import KeyLog, initial_keys, retry_is_authentic
 from lab.packets.errors import PacketError
-from lab.packets.frames import Crypto, Datagram, Frame, NewConnectionId, PathNewConnectionId, read_frames
+from lab.packets.frames import Ack, Crypto, Datagram, Frame, NewConnectionId, PathNewConnectionId, read_frame, read_frames
 from lab.packets.headers import CID_LENGTH, Header, read_header
 from lab.packets.masque import inner_packet
 from lab.packets.tls import CLIENT_HELLO, RETRY_RANDOM, SERVER_HELLO, CryptoStream, read_hello
@@ -40,6 +40,7 @@ OVERSIZE = "captured before segmentation (several packets in one frame)"
 RESET = "stateless reset"
 PADDING_BEHIND = "octets behind the last packet of a datagram"
 UDP_PAYLOAD_MAX = 2048
+ACK_BITS = 1 << 0x02 | 1 << 0x03 | 1 << 0x3E | 1 << 0x3F
 
 
 @dataclass(slots=True)
@@ -65,7 +66,9 @@ class ClearPacket:
     inner: tuple[int, int, int] | None = field(default=None, repr=False)
     """IP packets, and where in the payload the last of them stands: known already when the clear reader opened it"""
     frame_bits: int = 0             # bit n: a frame of type n; 0: not looked at
+    ack_at: int = -1                # where in the payload its one ACK or PATH_ACK begins, when the clear reader saw one and no more
     _frames: list[Frame] | None = field(default=None, repr=False)
+    _acks: list[Ack] | None = field(default=None, repr=False)
 
     @property
     def frames(self) -> list[Frame]:
@@ -76,7 +79,18 @@ class ClearPacket:
 
     @frames.setter
     def frames(self, frames: list[Frame]) -> None:
-        self._frames = frames
+        self._frames, self._acks = frames, None
+
+    @property
+    def acks(self) -> list[Ack]:
+        """ACK and PATH_ACK frames."""
+        if self._acks is None:
+            if self.frame_bits and not self.frame_bits & ACK_BITS:
+                self._acks = []
+            else:
+                frames = [read_frame(self.payload, self.ack_at)[0]] if self.ack_at >= 0 else self.frames
+                self._acks = [frame for frame in frames if isinstance(frame, Ack)]
+        return self._acks
 
     @property
     def inner_count(self) -> int:
@@ -171,6 +185,11 @@ class Decryptor:
             out += self._ready()
         return out
 
+    @property
+    def waits(self) -> bool:
+        """Whether a packet waits, so that later ones must not overtake it."""
+        return bool(self._order)
+
     def oldest_waiting(self) -> int | None:
         """The captured frame whose packets are not all out yet; None when nothing waits."""
         return self._order[0].packet.record if self._order else None
@@ -187,15 +206,19 @@ class Decryptor:
             out.append(order.popleft().packet)
         return out
 
-    def feed_clear(self, packet: ClearPacket, connection: Connection, path: int, datagrams: int) -> list[ClearPacket]:
-        """A 1-RTT packet that the engine's clear reader has opened."""
-        assert packet.number is not None
-        connection.last_seen = packet.time_ns
-        connection.confirm(packet.up, path, packet.number)
+    def count_clear(
+        self, connection: Connection, up: bool, path: int, first: int, last_ns: int, packets: int, datagrams: int
+    ) -> None:
+        """1-RTT packets of a path that the engine's clear reader has opened, from number `first` on."""
+        connection.last_seen = max(connection.last_seen, last_ns)
+        connection.confirm(up, path, first)
         summary = self.summaries[connection.index]
-        summary.packets[path] = summary.packets.get(path, 0) + 1
+        summary.packets[path] = summary.packets.get(path, 0) + packets
         if datagrams:
             summary.datagrams[path] = summary.datagrams.get(path, 0) + datagrams
+
+    def feed_clear(self, packet: ClearPacket) -> list[ClearPacket]:
+        """One of those, in its turn."""
         if not self._order:
             return [packet]
         self._order.append(_Slot(packet, b"", done=True))

@@ -7,16 +7,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.decrypt import ClearPacket
+from lab.decrypt import ACK_BITS, ClearPacket
 from lab.decrypt_connection import Connection
 from lab.inspect_run import RunRecord
 from lab.inspect_track import Tracker, lost_by_space
 from lab.packets.errors import PacketError
-from lab.packets.frames import Ack, PathAck, Stream
+from lab.packets.frames import PathAck, Stream
 from lab.packets.varint import read_varint
 
 STEP = 1.03                     # a figure of a distribution is right to 1.5 %
 STREAM_BITS = sum(1 << kind for kind in range(0x08, 0x10))
+TOLD_BITS = ACK_BITS | STREAM_BITS
 ACK_DELAY_EXPONENT = 0x0A       # transport parameter (RFC 9000 §18.2); 3 where it is not sent
 STREAMS_MAX = 4096
 
@@ -69,22 +70,25 @@ class PathStats:
         if packet.kind != "1rtt" or packet.number is None or packet.path is None or packet.connection is None:
             return
         self.tracker.add(packet, access)
+        bits = packet.frame_bits
+        if bits and not bits & TOLD_BITS:
+            return
         for sent, path, delay in self.tracker.newly:
             held_ns = (delay << self._exponent(packet.connection, packet.up)) * 1000
             rtt = (packet.time_ns - sent.time_ns - held_ns) / 1e6
             if rtt > 0:
                 self._path(path).round_trip.add(rtt)
-        if packet.frame_bits == 0 or packet.frame_bits & ~(1 | 1 << 0x30 | 1 << 0x31):
+        for ack in packet.acks:
+            path = ack.path if isinstance(ack, PathAck) else 0
+            delay_ms = (ack.delay << self._exponent(packet.connection, packet.up)) / 1e3
+            self._path(path).ack_delay[packet.up].add(delay_ms)
+        if not bits or bits & STREAM_BITS:
             for frame in packet.frames:
-                if isinstance(frame, Ack):
-                    path = frame.path if isinstance(frame, PathAck) else 0
-                    delay_ms = (frame.delay << self._exponent(packet.connection, packet.up)) / 1e3
-                    self._path(path).ack_delay[packet.up].add(delay_ms)
-                elif isinstance(frame, Stream):
+                if isinstance(frame, Stream):
                     self._stream(packet, frame)
 
     def _path(self, path: int) -> PathFigures:
-        return self.paths.setdefault(path, PathFigures())
+        return self.paths.get(path) or self.paths.setdefault(path, PathFigures())
 
     def _exponent(self, connection: int, up: bool) -> int:
         """Of the end that sends the acknowledgement."""

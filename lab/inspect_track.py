@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from lab.decrypt import ClearPacket
+from lab.decrypt import ACK_BITS, ClearPacket
 from lab.inspect_run import RunRecord, Span
 from lab.packets.frames import Ack, PathAck
 
@@ -20,8 +20,7 @@ OPEN_MAX = 16384                # packets of a space whose fate is not known: th
 GAP_MAX = 4096                  # more numbers missing at once are a gap of the capture
 PACKET_THRESHOLD = 3            # RFC 9002 §6.1.1
 LOSSES_MAX = 1_000_000          # that are told one by one
-RECENT_MAX = 16384              # numbers of a space that are remembered, to see one twice
-ACK_BITS = 1 << 0x02 | 1 << 0x03 | 1 << 0x3E | 1 << 0x3F
+RECENT_MAX = 16384              # numbers of a space, the largest, that are remembered at least, to see one twice
 
 
 @dataclass(slots=True, eq=False)
@@ -70,7 +69,7 @@ class Space:
     largest_ns: int = 0
     numbers: list[int] = field(default_factory=list, repr=False)            # open, ascending
     open: dict[int, Sent] = field(default_factory=dict, repr=False)
-    recent: OrderedDict[int, None] = field(default_factory=OrderedDict, repr=False)
+    recent: set[int] = field(default_factory=set, repr=False)
     missing: OrderedDict[int, tuple[int, int]] = field(default_factory=OrderedDict, repr=False)
     doubted_to: int = -1                    # open numbers up to here have been doubted already
 
@@ -100,10 +99,7 @@ class Tracker:
     def space(self, packet: ClearPacket) -> Space:
         assert packet.connection is not None and packet.path is not None
         key = (packet.connection, packet.path, packet.up)
-        space = self.spaces.get(key)
-        if space is None:
-            space = self.spaces[key] = Space(*key)
-        return space
+        return self.spaces.get(key) or self.spaces.setdefault(key, Space(*key))
 
     def add(self, packet: ClearPacket, access: str) -> Sent | None:
         """The entry of an uplink packet. Duplicates on the wire have none of their own."""
@@ -113,17 +109,18 @@ class Tracker:
         space.access = access
         space.packets += 1
         space.octets += packet.size
-        self.newly.clear()
+        if self.newly:
+            self.newly.clear()
         if packet.frame_bits == 0 or packet.frame_bits & ACK_BITS:
-            for frame in packet.frames:
-                if isinstance(frame, Ack):
-                    self._acknowledge(packet, frame)
-        if number in space.recent:
+            for frame in packet.acks:
+                self._acknowledge(packet, frame)
+        recent = space.recent
+        if number in recent:
             space.duplicates += 1
             return None
-        space.recent[number] = None
-        if len(space.recent) > RECENT_MAX:
-            space.recent.popitem(last=False)
+        recent.add(number)
+        if len(recent) > 2 * RECENT_MAX:
+            recent.difference_update(sorted(recent)[:RECENT_MAX])
         if not packet.up:
             self._arrive(space, packet, number)
             return None

@@ -250,6 +250,8 @@ class Runner:
             metrics = await lab.ask(node, "metrics")
             for name, value in drops_of(metrics).items():
                 record.drops[f"{node}.{name}"] = value
+            counters = metrics.get("tunnel") or {}
+            lab.event("lab", "tunnel_counters", of=node, **{k: v for k, v in counters.items() if isinstance(v, int)})
 
     def _ue_address(self) -> str:
         for event in reversed(self.lab.events):

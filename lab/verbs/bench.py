@@ -10,7 +10,7 @@ import sys
 from lab import rootless
 
 # lab.bench's own, which is not imported before it is used: it takes a while
-PARTS = ("aead", "engine", "tunnel", "ciphers", "multipath", "sum", "handshake", "session", "sessions", "inspect")
+PARTS = ("aead", "engine", "tunnel", "ciphers", "multipath", "sum", "handshake", "session", "sessions", "capture", "inspect")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -192,10 +192,11 @@ static bool frames_plain(const uint8_t *payload, uint32_t length, struct clear_r
             break;
         case 0x01:
             break;
-        case 0x3e: case 0x3f:
-            read_varint(&r);
-            /* fall through */
-        case 0x02: case 0x03: {
+        case 0x02: case 0x03: case 0x3e: case 0x3f: {
+            row->acks++;
+            row->ack_offset = (uint32_t)(r.p - 1 - payload);
+            if (type >= 0x3e)
+                read_varint(&r);
             uint64_t low = read_varint(&r);
             read_varint(&r);
             uint64_t ranges = read_varint(&r), span = read_varint(&r);
