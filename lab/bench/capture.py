@@ -74,8 +74,8 @@ def _turn(line: Line, load: Load, seconds: int, captured: contextlib.AbstractCon
 
 
 def measure_capture(runs: int, seconds: int, progress: Callable[[str], None]) -> list[Figure]:
-    """Ratio `without`: to the same without a capture, in turns. `capture.cost*`: the demo's wires; `capture.gbit*`: one link without
-    a wire, as fast as it goes."""
+    """Ratio `without`: to the same without a capture, in turns. `capture.cost*`: the demo's wires; `capture.gbit*`: one link
+    without a wire, as fast as it goes."""
     figures = []
     load = Load("capture", ("-C", "cubic", "-R", "-P", "4", "-O", str(SETTLE_S)))
     cases: tuple[tuple[str, bool, Callable[[], Line]], ...] = (

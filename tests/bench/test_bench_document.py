@@ -17,6 +17,8 @@ from lab.bench import PARTS, Plan, markdown, run_bench
 from lab.bench import inspect as bench_inspect
 from lab.bench.aead import SUITES, measure_aead
 from lab.bench.aims import AIMS, judge
+from lab.bench.capture import measure_capture, measure_stats
+from lab.bench.capture_file import write_capture
 from lab.bench.engine import measure_engine
 from lab.bench.figure import Figure
 from lab.bench.handshake import DERIVATION, ENGINE, PYTHON, X25519, handshake_parts, measure_handshakes
@@ -25,6 +27,7 @@ from lab.bench.pair import BenchError, check
 from lab.bench.profile import parse
 from lab.bench.sessions import measure_idle, measure_memory
 from lab.bench.tunnel import LOADS
+from lab.inspect_stats import inspect_stats
 from lab.verbs import bench as verb
 
 SCHEMA = json.loads((Path(lab.__file__).parent / "bench.schema.json").read_text())
@@ -89,7 +92,7 @@ def test_figures_in_memory() -> None:
 def test_parts_can_be_measured_alone() -> None:
     assert tuple(PARTS) == verb.PARTS
     document = run_bench(TINY, lambda _: None, [], ("inspect", "aead"))
-    assert [f["id"].split(".")[0] for f in document["figures"]] == 12 * ["aead"] + ["inspect"]
+    assert [f["id"].split(".")[0] for f in document["figures"]] == 12 * ["aead"] + 2 * ["inspect"]
     jsonschema.validate(document, SCHEMA)
 
 
@@ -107,6 +110,22 @@ def test_a_capture_that_does_not_open_is_no_figure(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(bench_inspect, "record", instead)
         with pytest.raises(BenchError, match="came in clear"):
             bench_inspect.measure_inspect(1, 200)
+
+
+def test_inspect_reads_the_capture_that_it_is_measured_with(tmp_path: Path) -> None:
+    figure = measure_stats(1, 1_500).document()
+    assert figure["id"] == "inspect.stats" and figure["value"] > 0
+    assert write_capture(tmp_path / "c.pcapng", 300) == (tmp_path / "c.pcapng").stat().st_size
+    stats = inspect_stats(tmp_path / "c.pcapng")
+    assert stats["packets"] == stats["decrypted"] == stats["inner_packets"] == 300 and set(stats["paths"]) == {"0", "1"}
+
+
+@needs_tunnel
+def test_a_capture_is_measured_beside_none() -> None:
+    documents = {d["id"]: d for d in (figure.document() for figure in measure_capture(1, 1, lambda text: None))}
+    assert set(documents) == {name + part for name in ("capture.cost", "capture.cost.all", "capture.gbit", "capture.gbit.all")
+                              for part in ("", ".cpu", ".lost")}
+    assert all(d["ratios"]["without"] > 0 for name, d in documents.items() if not name.endswith(".lost"))
 
 
 def test_errors_name_the_call() -> None:
