@@ -3,7 +3,8 @@
   capture.raw.pcapng   written by the engine's capture thread during the run
   keys.log             SSLKEYLOGFILE of both roles
   nas.keys             JSON lines {"ue", "k_nas_enc", "k_nas_int"}, only when the run asked for captures
-  capture.pcapng       the key log first (Decryption Secrets Block); every outer packet with a comment in words; the
+  capture.pcapng       the key log first (Decryption Secrets Block); every outer packet with a comment in words, which
+                       begins with `mark:` where a step of the scenario concerns it (lab.capture_marks); the
                        session's IP packets on `tunnel-inner` (raw IP); NAS without its protection on `n1-deciphered`
                        (exported PDU nas-5gs)
 """
@@ -15,10 +16,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.capture_marks import PREFIX, Marker, steps_of
 from lab.capture_scan import INNER_INTERFACE, NAS_INTERFACE, CaptureDecryptor, Step, load_keylog, read_secrets
 from lab.decrypt import ClearPacket
 from lab.decrypt_keys import keylog_lines
 from lab.decrypt_nas import PORTS, NasPdu, NasReader, load_nas_keys
+from lab.inspect_run import read_run
 from lab.packets.errors import PacketError
 from lab.packets.link import LINK_EXPORTED_PDU, LINK_RAW, TCP, address_text
 from lab.packets.nas_plain import nas_words, without_key
@@ -26,6 +29,7 @@ from lab.pcapng import INBOUND, OUTBOUND, PcapngWriter, Record
 
 RAW_NAME, CAPTURE_NAME, KEYLOG_NAME, NAS_KEYS_NAME = "capture.raw.pcapng", "capture.pcapng", "keys.log", "nas.keys"
 COMMENT_MAX = 600
+KEY_CONTAINER = "KEY PROVISION"
 TAG_DISSECTOR, TAG_IPV4_SOURCE, TAG_IPV4_DESTINATION = 12, 20, 21      # of Wireshark's exported PDUs
 TAG_IPV6_SOURCE, TAG_IPV6_DESTINATION = 22, 23
 
@@ -71,7 +75,13 @@ def nas_comment(pdu: NasPdu) -> tuple[bytes, str]:
 
 
 class _Composer:
-    def __init__(self, writer: PcapngWriter, nas: NasReader, inner_interface: int, nas_interface: int) -> None:
+    def __init__(
+        self, writer: PcapngWriter, nas: NasReader, inner_interface: int, nas_interface: int, marker: Marker, accesses: list[str]
+    ) -> None:
+        """`accesses`: by interface; empty for one that is not a UE's end."""
+        self._marker = marker
+        self._accesses = accesses
+        self._keys: dict[int, str] = {}         # captured packet -> the key container in it, in words
         self.result = ComposeResult()
         self._writer = writer
         self._nas = nas
@@ -99,6 +109,8 @@ class _Composer:
             self.result.nas += 1
             self.result.nas_plain += pdu.plain is not None
             data, words = nas_comment(pdu)
+            if KEY_CONTAINER in words:
+                self._keys[step.record.number] = f"carries the key container: {words.partition(KEY_CONTAINER)[2].strip()}"
             flags = OUTBOUND if pdu.uplink else INBOUND
             self._pending.append((Record(step.record.number, -1, pdu.time_ns, exported_pdu(
                 "nas-5gs", pdu.source, pdu.destination, data), 0, words, flags), False))
@@ -110,13 +122,19 @@ class _Composer:
         result = self.result
         result.packets += 1
         comment, flags = record.comment, record.flags
+        access = self._accesses[record.interface]
+        marks = self._marker.marks(record.time_ns, access, packets) if access else []
+        if (key := self._keys.pop(record.number, None)) is not None:
+            marks.append(key)
+        if marks:
+            comment = PREFIX + "; ".join(marks) + (f" | {comment}" if comment else "")
         if quic:
             words = " | ".join(packet.words() for packet in packets)
             comment = (f"{comment} | {words}" if comment else words)
-            if len(comment) > COMMENT_MAX:
-                comment = comment[:COMMENT_MAX - 1] + "…"
-            if packets:
-                flags = OUTBOUND if packets[0].up else INBOUND
+        if len(comment) > COMMENT_MAX:
+            comment = comment[:COMMENT_MAX - 1] + "…"
+        if quic and packets:
+            flags = OUTBOUND if packets[0].up else INBOUND
         self._writer.packet(record.interface, record.time_ns, record.data, comment, flags, record.length)
         for packet in packets:
             result.quic += 1
@@ -152,7 +170,8 @@ def compose(run_dir: Path, raw: str = RAW_NAME) -> ComposeResult:
                 nas_interface = writer.interface(LINK_EXPORTED_PDU, NAS_INTERFACE)
                 if lines:
                     writer.secrets(keylog_lines(lines))
-                composer = _Composer(writer, nas, inner_interface, nas_interface)
+                accesses = [name.removeprefix("ue/") if name.startswith("ue/") else "" for name in (i.name for i in interfaces)]
+                composer = _Composer(writer, nas, inner_interface, nas_interface, Marker(steps_of(read_run(source))), accesses)
                 for step in capture.steps():
                     composer.step(step, capture.decryptor.oldest_waiting())
                 composer.result.problem = capture.reader.problem

@@ -247,6 +247,7 @@ def test_composed_capture(run):
     inner = [r for name, r in found if name == "tunnel-inner"]
     assert len(inner) == 20 and all(r.data[0] == 0x45 for r in inner)
     assert {r.comment.split(" pn")[0] for r in inner} == {"path 0", "path 1"}
+    assert [name for name, r in found if "carries the key container: generation" in r.comment] == ["ue/3gpp"]
     outer = [r for name, r in found if name.startswith("ue/") and "pn" in r.comment]
     assert outer[0].comment == "initial path 0 pn 0: CRYPTO 0+223; PADDING 929" and outer[0].flags == 2
     assert [r.time_ns for _, r in found] == sorted(r.time_ns for _, r in found)

@@ -21,6 +21,8 @@ from mpq_kit import Mpq
 from lab.inspect_stats import verify_ring
 from lab.pcapng import PcapngReader
 
+pytestmark = pytest.mark.system
+
 PATIENCE_S = 20.0
 
 # `count` datagrams of `size` octets from the UE to a closed port of `dn`.

@@ -17,6 +17,8 @@ import jsonschema
 import pytest
 from mpq_kit import ROOT, Mpq
 
+from lab.pcapng import PcapngReader
+
 pytestmark = pytest.mark.system
 
 REQUIRED = [
@@ -81,6 +83,15 @@ def test_no_secret_is_in_the_run_but_where_it_was_asked_for(demo: dict[str, Any]
     text = "".join(p.read_text(errors="replace") for p in open_files)
     assert [s for s in secrets if s in text] == []
     assert "client_random" in text  # the search would see what is there
+
+
+def test_packets_that_a_step_concerns_are_marked(demo: dict[str, Any]) -> None:
+    with (Path(demo["run"]) / "capture.pcapng").open("rb") as stream:
+        text = "\n".join(record.comment for record in PcapngReader(stream) if record.comment.startswith("mark: "))
+    for mark in ("first packet after step cut-wifi", "first packet after step restore-wifi", "first packet after step rekey-core",
+                 "first packet after step rekey-ue", "first IP packet on the key of connection"):
+        assert mark in text, text
+    assert text.count("carries the key container: generation") == 3
 
 
 def test_an_independent_decryptor_agrees(demo: dict[str, Any]) -> None:

@@ -20,6 +20,9 @@ from lab.decrypt import ClearPacket
 from lab.inspect_run import read_run
 
 
+pytestmark = pytest.mark.system
+
+
 @pytest.fixture(scope="module")
 def renewal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     mpq = Mpq(tmp_path_factory.mktemp("renewal"))
