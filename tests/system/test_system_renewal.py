@@ -19,7 +19,6 @@ from lab.capture_scan import CaptureDecryptor, load_keylog
 from lab.decrypt import ClearPacket
 from lab.inspect_run import read_run
 
-
 pytestmark = pytest.mark.system
 
 
