@@ -414,7 +414,7 @@ static int receive_packets(endpoint *e, uint32_t link, const struct address *rem
             return at ? -1 : COUNTER_fixed_bit;     /* zeros behind a packet are padding of the datagram */
         }
         size_t n = receive_long(e, link, remote, p, length - at, length, &before, &h, ecn, now);
-        if (!n)
+        if (!n || !RULE(Q_162, true))
             return -1;
         if (!before.dcid) {             /* the headers of other packets are compared with the first */
             memcpy(dcid, h.dcid, h.dcid_length);

@@ -405,3 +405,22 @@ def test_an_idle_peer_and_a_busy_one_see_few_gaps(role: Role) -> None:
         assert len(set(range(max(got))) - got) <= 12
         peer.run(SECOND)
         assert peer.error is None
+
+
+@both
+def test_packets_of_a_datagram_are_processed_each_by_itself(role: Role) -> None:
+    """RFC 9000 §12.2: one that does not open hides none of those behind it, and each is acknowledged in its space."""
+    with RawPeer(role) as peer:
+        if role == "client":
+            peer.start_client()
+            peer.deliver(peer.seal_long(INITIAL, f.ack(0) + peer.crypto(b"server hello")))
+        else:
+            peer.start_server()
+        before, at = received(peer), peer.mark()
+        broken = bytearray(peer.seal_long(INITIAL, PING.ljust(400, b"\0")))
+        broken[-1] ^= 1
+        pns = {level: peer.spaces[level, 0].next_pn for level in (INITIAL, HANDSHAKE)}
+        peer.deliver(bytes(broken) + peer.seal_long(INITIAL, PING.ljust(700, b"\0")) + peer.seal_long(HANDSHAKE, PING))
+        assert received(peer) == before + 2 and peer.counter("auth_failed") == 1
+        acked = {p.level: x.acked for p, x in peer.found(f.ACK, since=at)}
+        assert all(pns[level] in acked.get(level, ()) for level in pns if level == HANDSHAKE or role == "client")

@@ -79,7 +79,7 @@ WRONG = {
     "step in the past": ("{at: 3, restore: wifi}", "{at: 0.5, restore: wifi}", 16, "is before the action above it"),
     "step after the end": ("at: 3", "at: 5", 16, "must be before the end of the phase (5 s)"),
     "no such access": ("cut: wifi", "cut: wlan", 15, "no access 'wlan'; there are 3gpp, wifi"),
-    "two actions in one": ("cut: wifi", "cut: wifi, rekey: ue", 15, "exactly one of cut, restore, rekey, shape"),
+    "two actions in one": ("cut: wifi", "cut: wifi, rekey: ue", 15, "exactly one of cut, restore, rebind, rekey, key_update"),
     "same name twice": ("- name: wifi", "- name: 3gpp", 5, "another access has this name"),
     "same type twice": ("type: non-3gpp", "type: 3gpp", 6, "one access of each type"),
     "key twice": ("    traffic: tcp\n", "    traffic: tcp\n    traffic: udp\n", 13, "traffic: stands twice"),

@@ -156,6 +156,34 @@ def test_a_stopped_and_reset_stream_gives_all_its_credit_back() -> None:
     assert not server._streams and server.idle
 
 
+def sent_octets(streams: Streams) -> int:
+    """Of STREAM frames with offset and length that are to go out now."""
+    total = 0
+    for frame, _ in streams.pending():
+        if 0x08 <= frame[0] <= 0x0F:
+            head = 1 + len(varint(0))
+            for _ in range(frame[0] >> 2 & 1):
+                head += 1 << (frame[head] >> 6)
+            head += 1 << (frame[head] >> 6) if frame[0] & 2 else 0
+            total += len(frame) - head
+    return total
+
+
+def test_no_octets_beyond_the_peers_limits_and_none_of_them_falls() -> None:
+    """RFC 9000 §4.1: of the stream, then of the connection; a limit that raises nothing is ignored."""
+    streams = Streams(True, LIMITS, LIMITS)
+    ids = [streams.open_uni() for _ in range(3)]
+    streams.receive_frame(b"\x10" + varint(10_000))
+    streams.receive_frame(b"\x11" + varint(ids[0]) + varint(7_000))
+    for stream in ids:
+        streams.send(stream, bytes(50_000), False)
+    assert sent_octets(streams) == 20_000  # the connection's, of 3 x 8,000
+    streams.receive_frame(b"\x10" + varint(100_000))
+    assert sent_octets(streams) == 4_000  # each stream's 8,000
+    streams.receive_frame(b"\x11" + varint(ids[0]) + varint(9_000))
+    assert sent_octets(streams) == 1_000
+
+
 def test_no_stream_beyond_the_peers_limit() -> None:
     streams = Streams(True, LIMITS, LIMITS)
     for _ in range(4):

@@ -19,7 +19,7 @@ RULES = ROOT / "docs" / "rules.toml"
 ENGINE = ROOT / "native" / "src"
 
 # Every id that must have a row. A family is added here, its rows in docs/rules.toml.
-FAMILIES: dict[str, int] = {"MP": 92, "PSK": 16, "Q": 161}
+FAMILIES: dict[str, int] = {"MP": 92, "PSK": 16, "Q": 164}
 EXPECTED = [f"{family}-{number:02d}" for family, most in FAMILIES.items() for number in range(1, most + 1)]
 
 LEVELS = {"M": "MUST", "S": "SHOULD", "Y": "MAY", "I": "stated"}

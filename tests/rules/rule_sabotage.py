@@ -583,3 +583,30 @@ def r_172() -> None:
     Decryptor._close = lambda self, slot, reason: close(self, slot, "")
     PcapngReader._read_packet = lambda self, body: read_packet(self, body) if self.little_endian else None
     PcapngReader._cut = lambda self, where: None
+
+
+@removes
+def q_163() -> None:
+    """The peer allows everything."""
+    from mpquic.streams import Streams
+
+    original = Streams._open
+
+    def open_unlimited(self, kind):
+        stream_id = original(self, kind)
+        self._send_limit = self._streams[stream_id].sender.limit = 1 << 62
+        return stream_id
+
+    Streams._open = open_unlimited
+
+
+@removes
+def q_164() -> None:
+    """A limit falls if the peer says so."""
+    from mpquic import streams
+
+    def lowers(self, kind, values):
+        self._send_limit = values[0]
+        return []
+
+    streams._HANDLERS[0x10] = (1, lowers)
