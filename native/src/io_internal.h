@@ -12,7 +12,8 @@
 #define IO_UDP_READ 65536
 #define IO_UDP_BUFFER (4 * IO_UDP_READ)
 #define IO_UDP_READS 48                 /* per socket and turn, so that timers and TUNs are served */
-#define IO_TUN_READS 6                  /* up to 48 packets each */
+#define IO_TUN_READS 48                 /* per TUN and turn, of one packet or of some fifty, */
+#define IO_TUN_PACKETS 256              /* and not beyond so many packets */
 #define IO_TRANSMITS 96                 /* batches a turn */
 #define IO_SOCKET_BUFFER (8 << 20)
 

@@ -8,7 +8,8 @@
 
 void tun_receive(struct io *l, uint32_t tun, uint64_t now)
 {
-    for (int i = 0; i < IO_TUN_READS; i++) {
+    uint64_t until = l->stats.tun_packets_in + IO_TUN_PACKETS;
+    for (int i = 0; i < IO_TUN_READS && l->stats.tun_packets_in < until; i++) {
         ssize_t n;
         do
             n = read(l->tuns[tun], l->tun_buffer, OFFLOAD_BUFFER);
