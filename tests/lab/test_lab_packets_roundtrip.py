@@ -53,7 +53,7 @@ def check(packet: Any, values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_what_is_built_is_dissected_and_built_again(name: str) -> None:
-    @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(values_of(name))
     def round_trip(values: dict[str, Any]) -> None:
         check(layer_of(name)(**values), values)
@@ -99,7 +99,7 @@ def test_every_code_point_of_the_standards_has_a_layer() -> None:
 
 @pytest.mark.parametrize(("kind", "layer", "table"), MESSAGES, ids=[layer.__name__ for _, layer, _ in MESSAGES])
 def test_optional_elements_of_a_message(kind: int, layer: Any, table: Any) -> None:
-    @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.permutations(sorted(table)).flatmap(lambda tags: st.tuples(*[element(tag, table[tag]) for tag in tags])))
     def round_trip(elements: tuple[Any, ...]) -> None:
         message = layer(ies=list(elements))
@@ -120,7 +120,7 @@ def test_an_element_of_no_table_is_skipped_as_ts_24_007_says() -> None:
 
 
 @given(st.binary(max_size=40), st.sampled_from(sorted({**nas_messages.MM, **nas_messages.SM})))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_hostile_elements_never_fall_over(data: bytes, kind: int) -> None:
     """Whatever follows a header becomes elements, or Raw where one is cut off; nothing is lost."""
     head = bytes((0x7E, 0, kind)) if kind in nas_messages.MM else bytes((0x2E, 5, 1, kind))
@@ -144,7 +144,7 @@ def test_hostile_octets_stay_what_they_are(name: str) -> None:
 def test_grouped_elements_of_pfcp(kind: int) -> None:
     singles = st.sampled_from(sorted(pfcp_access.SINGLE)).map(lambda n: pfcp_access.ACCESS_LAYERS[n].__name__)
 
-    @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(singles.flatmap(built), max_size=4))
     def round_trip(elements: list[Any]) -> None:
         group = pfcp_access.ACCESS_LAYERS[kind](IE_list=elements)

@@ -23,6 +23,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
     one = Mpq(tmp_path_factory.mktemp("oracle"))
     try:
         done = one("run", str(HERE / "recorded.yaml"), "--json")
+        if done.code:                           # other tests had the processors, perhaps: once more
+            done = one("run", str(HERE / "recorded.yaml"), "--json")
         assert done.code in (0, 1), done.err
         run = Recorded(Path(done.document["run"]))
         assert run.capture.is_file(), done.err
