@@ -129,7 +129,7 @@ void conn_free(struct conn *c)
 
 bool conn_queue(struct conn *c, int level, uint32_t path, const uint8_t *bytes, size_t length, int flags)
 {
-    struct frame *f = c->queue[level].count < LIMIT_FRAMES_QUEUED ? frame_get(c->e) : NULL;
+    struct frame *f = RULE(R_22, c->queue[level].count >= LIMIT_FRAMES_QUEUED) ? NULL : frame_get(c->e);
     struct frame_ref *r = f ? ref_get(c->e, f) : NULL;
     if (!r) {
         if (f)

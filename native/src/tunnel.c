@@ -249,7 +249,7 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
     const uint8_t *packet = r.p;
     size_t n = (size_t)(r.end - r.p);
     int version = ip_version(packet, n);
-    int refused = !version ? COUNTER_inner_malformed
+    int refused = RULE(R_37, !version) ? COUNTER_inner_malformed
                   : RULE(Q_89, e->server && !has_address(t, version, source_of(packet, version))) ? COUNTER_ingress_filter
                   : RULE(R_39, e->server && is_forbidden(e, version, target_of(packet, version))) ? COUNTER_inner_forbidden
                   : !e->server && !has_address(t, version, target_of(packet, version)) ? COUNTER_inner_destination : -1;

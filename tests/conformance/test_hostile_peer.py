@@ -16,6 +16,8 @@ SETTLED = 200  # cycles until pools and tables have the size that they keep
 SPARE = 16 << 10
 """octets that come and go with what happens to be under way; one path alone is 10 KiB"""
 SLOTS = 32  # LIMIT_PATH_SLOTS
+FRAMES = 1024  # LIMIT_FRAMES_QUEUED
+INTERNAL_ERROR = 0x01
 INITIAL_LIMIT = 3
 
 
@@ -32,6 +34,30 @@ class Growth:
             self._base = heap_in_use()
         elif self._left < 0:
             self.most = max(self.most, heap_in_use() - self._base)
+
+
+def test_retirements_that_cannot_be_sent_are_bounded() -> None:
+    """R-22: each new CID retires the one before it, and nothing is ever acknowledged: what the window does not let out waits, up to
+    the limit of the queue. Then the connection ends by name, and all of it is given back."""
+    with RawPeer("server") as peer:
+        peer.connect()
+        peer.answers = False
+        gc.collect()
+        before = heap_in_use()
+        for number in range(10, 10 + 3 * FRAMES):
+            peer.send(0, peer.cid_frame(0, number, number))
+            peer.cids.clear()
+            peer.cids.update({peer.cid_of(0, n): (0, n) for n in range(max(0, number - 2), number + 1)})
+            peer.packets.clear()
+            if peer.error is not None:
+                break
+        assert peer.error == INTERNAL_ERROR and peer.counter("frame_queue_full") == 1
+        assert FRAMES / 2 < number < 3 * FRAMES
+        peer.run(30 * SECOND)
+        assert peer.node.connections() == []
+        peer.node.events.clear()
+        gc.collect()
+        assert heap_in_use() < before + 128 * SPARE  # the pool keeps its thousand frames of 1 KiB
 
 
 def paths_come_and_go(cycles: int) -> int:

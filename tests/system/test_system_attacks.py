@@ -81,6 +81,13 @@ def test_every_attack_ships_in_a_scenario() -> None:
     assert shipped == {a.name for a in ATTACKS.values() if not a.ends_connection}
 
 
+def test_every_attack_stands_in_the_docs() -> None:
+    page = (ROOT / "docs" / "interfaces.md").read_text()
+    for a in ATTACKS.values():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{a.name}` |")]
+        assert a.about in row and all(r in row for r in a.rows) and all(f"`{c}` {n}" in row for c, n in a.counters.items())
+
+
 def test_a_scenario_with_a_canary_fails(mpq: Mpq, tmp_path: Path) -> None:
     document = yaml.safe_load((ROOT / "lab" / "scenarios" / "attack_n4.yaml").read_text())
     phase = document["steps"][0]
