@@ -76,7 +76,7 @@ PARTS: dict[str, Measure] = {  # what can be measured alone, in the order of the
     "multipath": lambda plan, progress, _peers: measure_multipath(plan.runs, plan.seconds, progress),
     "sum": lambda plan, progress, peers: measure_sum(plan.others, progress, peers, plan.sum_seconds, plan.settle_seconds),
     "handshake": lambda plan, _progress, _peers: [measure_handshakes(plan.others, plan.handshakes)],
-    "session": lambda plan, _progress, _peers: [measure_memory(plan.memory_sessions), measure_idle(plan.idle_sessions)],
+    "session": lambda plan, _progress, _peers: [*measure_memory(plan.memory_sessions), measure_idle(plan.idle_sessions)],
     "sessions": lambda plan, progress, _peers: [measure_active(plan.others, plan.seconds, progress)],
     "capture": lambda plan, progress, _peers: measure_capture(plan.others, plan.sum_seconds, progress),
     "inspect": lambda plan, _progress, _peers: [

@@ -85,7 +85,8 @@ def test_figures_in_memory() -> None:
     assert documents["engine.memory.send"]["value"] > documents["engine.own.send"]["value"] > 0
     handshakes = measure_handshakes(1, 3).document()
     assert handshakes["value"] > 0 and handshakes["ratios"]["aioquic"] > 0
-    assert measure_memory(20).values[0] >= 0
+    idle, active = measure_memory(40)
+    assert idle.values[0] >= 0 and active.values[0] >= 0  # of so few, the allocator may have had the room already
     assert measure_idle(5).values[0] > 0
 
 
@@ -176,7 +177,8 @@ def test_the_whole_document() -> None:
     document = run_bench(TINY, lambda _: None, found)
     jsonschema.validate(document, SCHEMA)
     figures = {f["id"]: f for f in document["figures"]}
-    assert set(figures) >= DESIGN_IDS | {load.id for load in LOADS} | {"forwarder.cpu", "tunnel.chacha20_poly1305.cpu"}
+    others = {"forwarder.cpu", "tunnel.chacha20_poly1305.cpu", "session.memory.active"}
+    assert set(figures) >= DESIGN_IDS | {load.id for load in LOADS} | others
     assert all(figures[load.id]["value"] > 0 and figures[load.id]["ratios"]["forwarder"] > 0 for load in LOADS)
     assert figures["tunnel.cpu"]["runs"] == 2  # up and down
     beside = {"multipath.cpu": "single", "multipath.sum": "sum", "multipath.sum.unequal": "sum", "sessions.100": "one"}
