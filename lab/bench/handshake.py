@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import cProfile
 import pstats
+import statistics
 import subprocess
 import sys
 import time
@@ -105,7 +106,7 @@ def handshake_parts(count: int = 100, most: int = 6) -> tuple[dict[str, float], 
     """us of one end's handshake: by part, and of Python's part the `most` expensive modules. Functions of C are timed one by one;
     Python is the rest of what a handshake takes without a profile."""
     asyncio.run(_psk(AT_A_TIME))
-    whole = asyncio.run(_psk(count)) * 1e6
+    whole = statistics.median(asyncio.run(_psk(count)) for _ in range(3)) * 1e6
     profile = cProfile.Profile(time.thread_time)
     profile.enable()
     asyncio.run(_psk(count))
