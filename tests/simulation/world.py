@@ -326,8 +326,9 @@ class World:
 
     def _closed(self, side: int, event: Event) -> None:
         view = self.views[side][event.conn]
-        if event.a == NO_VIABLE_PATH and not event.level and view.abandoned:  # both gave up, each another one
-            pass
+        gave_up = view.abandoned or any(other.abandoned for other in self.views[1 - side].values())
+        if event.a == NO_VIABLE_PATH and not event.level and gave_up:
+            pass  # both gave up, each another one; or one end the only path that it has a CID of the peer for
         elif event.token == lib.CLOSE_ERROR:
             raise Broken(f"{SIDES[side]}: closed for {event.a:#x}, frame {event.b:#x}: {event.data.decode(errors='replace')}")
         elif event.a == INVALID_TOKEN and any(w.corrupted for w in self.sim.wires.values()):
