@@ -133,6 +133,7 @@ def write_configs(scenario: Scenario, directory: Path, run_dir: Path, *, keys: b
             "ecn": scenario.ecn,
             "keylog": keylog,
             "qlog": str(run_dir / "upf.sqlog"),
+            "qlog_detail": scenario.qlog,
             "backend": None,
         },
         "ue": {
@@ -160,6 +161,7 @@ def write_configs(scenario: Scenario, directory: Path, run_dir: Path, *, keys: b
             "ecn": scenario.ecn,
             "keylog": keylog,
             "qlog": str(run_dir / "ue.sqlog"),
+            "qlog_detail": scenario.qlog,
             "key": derivation,
             "nas_keys": str(run_dir / "nas.keys") if keys else None,
             "probe_spent_key": "oldkey.refused" in scenario.checks,

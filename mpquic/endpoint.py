@@ -28,6 +28,7 @@ from mpquic.tls_errors import SpentKey
 from mpquic.tls_server import ServerTls
 from mpquic.tls_states import Role
 from mpquic.token_store import TokenStore
+from mpquic.trace import DETAILS, Trace
 from mpquic.transport_parameters import TransportParameters
 from native import lib
 
@@ -46,14 +47,15 @@ CongestionControl = Literal["cubic", "newreno", "bbr", "lia"]
 class EndpointConfig:
     """`psk_lookup` (server): identity -> Psk, None, or PskSpent. `on_connection` (server): after the client's Finished is
     verified. `keylog` gets SSLKEYLOGFILE lines, `qlog` whole JSON-SEQ records from a thread of its own, `qlog_octets_most` at most
-    (and an eighth more for rare events)."""
+    (and an eighth more for rare events); what the sink gets is good for the call. `qlog_detail`: one of mpquic.trace.DETAILS."""
 
     role: Literal["client", "server"]
     psk_lookup: PskLookup | None = None
     on_connection: Callable[[Connection], None] | None = None
     keylog: Callable[[str], object] | None = None
-    qlog: Callable[[bytes], object] | None = None
+    qlog: Callable[[bytes | memoryview], object] | None = None
     qlog_octets_most: int = OCTETS_MOST
+    qlog_detail: str = DETAILS[-1]
     name: str = "mpquic"
     suites: Sequence[Suite] = field(default_factory=lambda: tuple(SUITES.values()))
     backend: str | None = None
@@ -171,7 +173,10 @@ class Endpoint:
         self._qlog: Qlog | None = None
         if config.qlog is not None:
             wall_clock = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            self._qlog = Qlog(self.engine, config.qlog, config.name, config.role, wall_clock, config.qlog_octets_most)
+            self._qlog = Qlog(
+                Trace(self.engine.endpoint), config.qlog, config.name, config.role, wall_clock, config.qlog_octets_most,
+                config.qlog_detail,
+            )
 
     # ---- sockets, TUN, thread
 

@@ -26,8 +26,6 @@ _ERRORS = {
     8: "the I/O thread drives this endpoint",
 }
 E_HANDLE = 2
-TRACE_TEXT = 1 << 18  # octets of one read
-TRACE_READS = 1024  # of one turn: what comes meanwhile is for the next
 E_STATE = 3
 E_LIMIT = 4
 PATH_STATES = ("unused", "validating", "active", "standby", "suspect", "failed", "abandoned")
@@ -282,28 +280,10 @@ class Engine:
         check("io_stats", lib.io_stats(self._io, out))
         return _fields(out, "struct io_stats")
 
-    # ---- trace
-
-    def trace(self, octets: int) -> None:
-        """From now on, through a ring of so many octets. Before the I/O thread starts."""
-        check("endpoint_trace", lib.endpoint_trace(self._endpoint, octets))
-        self._trace_text = ffi.new("char[]", TRACE_TEXT)
-
-    def trace_note(self, odcid: bytes, text: bytes) -> None:
-        """An event of ours among the engine's: `"name":...,"data":{...}`."""
-        check("endpoint_trace_note", lib.endpoint_trace_note(self._endpoint, odcid, len(odcid), text, len(text)))
-
-    def trace_packets(self, enabled: bool) -> None:
-        """Whether packets and recovery are told, or only what happens to connections, paths and keys."""
-        check("endpoint_trace_packets", lib.endpoint_trace_packets(self._endpoint, enabled))
-
-    def trace_read(self) -> Iterator[bytes]:
-        """JSON-SEQ text of all that was traced. In one thread at a time, which need not be that of other calls."""
-        for _ in range(TRACE_READS):
-            n = check("endpoint_trace_read", lib.endpoint_trace_read(self._endpoint, self._trace_text, TRACE_TEXT))
-            if n == 0:
-                return
-            yield bytes(ffi.buffer(self._trace_text, n))
+    @property
+    def endpoint(self) -> Any:
+        """The native endpoint, for mpquic.trace."""
+        return self._endpoint
 
     # ---- connection
 

@@ -13,44 +13,45 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from mpquic.engine import Engine
 from mpquic.errors import EngineError
+from mpquic.trace import DETAILS, Trace
 
 SCHEMAS = ("urn:ietf:params:qlog:events:quic-13", "urn:ietf:params:qlog:events:http3-13")
 OWN_SCHEMA = "urn:mpquic-upf:qlog:multipath-2"  # path_id, multipath frames, counters, `mpquic:` events: the drafts have none
-RING = 1 << 22  # octets: a quarter of a second at 150,000 records a second
 OCTETS_MOST = 128 << 20  # of a log; then packets are told no more, only what happens to connections and paths
 REST = 8  # an eighth more for those
-INTERVAL_S = 0.05
+INTERVAL_S = 0.1  # half of what the ring holds at the rates that we know; seldom, because waking costs more than a few records
 NICENESS = 10
 
 
 class Qlog:
-    """`sink` takes whole records (0x1E, JSON, 0x0A; RFC 7464), many at a time, in one thread at a time."""
+    """`sink` takes whole records (0x1E, JSON, 0x0A; RFC 7464), many at a time, in one thread at a time; what it gets is good for
+    the call. `detail`: as of Trace.detail."""
 
     def __init__(
         self,
-        engine: Engine,
-        sink: Callable[[bytes], object],
+        trace: Trace,
+        sink: Callable[[bytes | memoryview], object],
         name: str,
         role: str,
         wall_clock: str,
         octets_most: int = OCTETS_MOST,
+        detail: str = DETAILS[-1],
     ) -> None:
-        self._engine = engine
+        self._trace = trace
         self._sink = sink
         self._most = self._left = octets_most
         self._full = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        engine.trace(RING)
+        trace.detail(detail)
         self._write(_record(_first(name, role, wall_clock)))
 
     def event(self, group: bytes, name: str, data: dict[str, Any]) -> None:
         """Now. `group` is the connection's original DCID. What the ring has no room for is counted in the log."""
         text = f'"name":{json.dumps(name)},"data":{json.dumps(data, separators=(",", ":"))}'
         with contextlib.suppress(EngineError):
-            self._engine.trace_note(group, text.encode())
+            self._trace.note(group, text.encode())
 
     def start(self) -> None:
         """The writing thread; without it, `pump` is the caller's to call."""
@@ -76,17 +77,17 @@ class Qlog:
             self.pump()
 
     def pump(self) -> None:
-        for text in self._engine.trace_read():
+        for text in self._trace.read():
             self._write(text)
 
-    def _write(self, text: bytes) -> None:
+    def _write(self, text: bytes | memoryview) -> None:
         """R-187: a log never fills a disk, and the run never dies of it."""
         if len(text) > self._left:
             if self._full:
                 return  # what is left was for rare events, and somebody makes them often
             self._full = True
             self._left += self._most // REST
-            self._engine.trace_packets(False)
+            self._trace.detail("events")
             self.event(b"", "mpquic:log_full", {"octets": self._most})
             if len(text) > self._left:
                 return

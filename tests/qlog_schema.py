@@ -65,7 +65,7 @@ TRANSPORT_ERROR: Schema = {
 }
 HEADER = group(
     {"packet_type": one_of("initial", "handshake", "0RTT", "1RTT", "retry", "version_negotiation", "stateless_reset", "unknown")},
-    {"packet_number": UINT, "key_phase": UINT, "scid": HEX, "dcid": HEX} | PATH,
+    {"packet_number": UINT, "key_phase": UINT, "scid": HEX, "dcid": HEX, "token": TOKEN} | PATH,
 )
 SPACE = one_of("initial", "handshake", "application_data")
 DIRECTION = one_of("unidirectional", "bidirectional")
@@ -138,7 +138,12 @@ def _choice(key: str, table: dict[str, tuple[dict[str, Schema], dict[str, Schema
 
 
 FRAME = _choice("frame_type", FRAMES)
-PACKET = {"frames": array(FRAME), "raw": RAW, "frames_omitted": BOOL}
+PACKET = {
+    "frames": array(FRAME),
+    "raw": RAW,
+    "supported_versions": array(HEX | {"minLength": 8, "maxLength": 8}, 1),
+    "frames_omitted": BOOL,  # our extension
+}
 KEY_TYPE = one_of(*(f"{side}_{level}_secret" for side in ("server", "client") for level in ("initial", "handshake", "1rtt")))
 KEY = ({"key_type": KEY_TYPE}, {"key_phase": UINT, "trigger": one_of("tls", "remote_update", "local_update")})
 PARAMETERS = words(

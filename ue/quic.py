@@ -148,7 +148,8 @@ class QuicEndpoint:
             EndpointConfig(
                 role="client",
                 keylog=self._text_sink(config.keylog),
-                qlog=self._sink(config.qlog),
+                qlog=self._sink(None if config.qlog_detail == "off" else config.qlog),
+                qlog_detail=config.qlog_detail,
                 name="ue",
                 backend=config.backend,
                 congestion_control=config.congestion_control,
@@ -168,7 +169,7 @@ class QuicEndpoint:
         sink = self._sink(path)
         return None if sink is None else lambda text: sink(text.encode())
 
-    def _sink(self, path: Path | None) -> Callable[[bytes], object] | None:
+    def _sink(self, path: Path | None) -> Callable[[bytes | memoryview], object] | None:
         """Appends whole records: the key log is one file for both ends."""
         if path is None:
             return None

@@ -113,6 +113,7 @@ class UpfConfig:
     suites: tuple[str, ...] = ("TLS_AES_128_GCM_SHA256",)
     keylog: Path | None = None
     qlog: Path | None = None
+    qlog_detail: Literal["off", "events", "headers", "packets"] = "packets"
     backend: str | None = None
     congestion_control: Literal["cubic", "newreno", "bbr", "lia"] = "cubic"
     ecn: bool = True

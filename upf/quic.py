@@ -39,7 +39,7 @@ class TextFile:
     def write(self, text: str) -> None:
         self._file.write(text.encode())
 
-    def write_octets(self, octets: bytes) -> None:
+    def write_octets(self, octets: bytes | memoryview) -> None:
         self._file.write(octets)
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ class QuicEndpoint:
 
     def __init__(self, config: UpfConfig, psk_lookup: PskLookup, connected: Callable[[ConnectionPort], None]) -> None:
         self._keylog = None if config.keylog is None else TextFile(config.keylog)
-        self._qlog = None if config.qlog is None else TextFile(config.qlog)
+        self._qlog = None if config.qlog is None or config.qlog_detail == "off" else TextFile(config.qlog)
         self._endpoint = Endpoint(
             EndpointConfig(
                 role="server",
@@ -148,6 +148,7 @@ class QuicEndpoint:
                 on_connection=lambda connection: connected(QuicConnection(connection)),
                 keylog=None if self._keylog is None else self._keylog.write,
                 qlog=None if self._qlog is None else self._qlog.write_octets,
+                qlog_detail=config.qlog_detail,
                 suites=[suite_named(name) for name in config.suites],
                 backend=config.backend,
                 congestion_control=config.congestion_control,

@@ -22,6 +22,7 @@ from lab.bench.figure import Figure, rounded
 from lab.bench.handshake import measure_handshakes
 from lab.bench.inspect import measure_inspect
 from lab.bench.packages import Peer
+from lab.bench.qlog import measure_qlog
 from lab.bench.sessions import measure_idle, measure_memory
 from lab.bench.shaped import measure_sum
 from lab.bench.tunnel import measure_ciphers, measure_multipath, measure_tunnel
@@ -75,6 +76,7 @@ PARTS: dict[str, Measure] = {  # what can be measured alone, in the order of the
     "ciphers": lambda plan, progress, peers: measure_ciphers(plan.others, plan.seconds, progress, peers),
     "multipath": lambda plan, progress, _peers: measure_multipath(plan.runs, plan.seconds, progress),
     "sum": lambda plan, progress, peers: measure_sum(plan.others, progress, peers, plan.sum_seconds, plan.settle_seconds),
+    "qlog": lambda plan, progress, _peers: measure_qlog(plan.runs, plan.seconds, progress),
     "handshake": lambda plan, _progress, _peers: [measure_handshakes(plan.others, plan.handshakes)],
     "session": lambda plan, _progress, _peers: [*measure_memory(plan.memory_sessions), measure_idle(plan.idle_sessions)],
     "sessions": lambda plan, progress, _peers: [measure_active(plan.others, plan.seconds, progress)],

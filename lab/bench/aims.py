@@ -41,6 +41,7 @@ AIMS: dict[str, tuple[Aim, ...]] = {
     ),
     "tunnel.tcp.down": (Aim(0.55, "forwarder", True),),
     "tunnel.udp64": (Aim(0.7, "forwarder", True),),
+    "qlog.cost": (Aim(1.10, "off"),),
     "multipath.cpu": (Aim(1.10, "single"),),
     "multipath.sum": (Aim(0.97, "sum", True),),
     "multipath.sum.unequal": (Aim(0.90, "sum", True),),

@@ -294,9 +294,12 @@ def balanced(*percent: int) -> dict[str, Any]:
 
 class EnginePair:
     """Client and server on a line, connected with fixed secrets, a tunnel bound; as many sessions as wanted. `rule`: how flows
-    are steered; without one, half of them over each link."""
+    are steered; without one, half of them over each link. `before_start` is called with each end before its I/O thread runs."""
 
-    def __init__(self, line: Line, suite: int, sessions: int = 1, rule: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, line: Line, suite: int, sessions: int = 1, rule: dict[str, Any] | None = None,
+        before_start: Callable[[EngineSide], None] | None = None,
+    ) -> None:
         self.sides: list[EngineSide] = []
         self.rule = rule or (only(0) if line.links == 1 else balanced(50, 50))
         try:
@@ -304,6 +307,8 @@ class EnginePair:
                 self.sides.append(EngineSide(role, line.sockets[role], line.tuns[role]))
             self.links = line.links
             for side in self.sides:
+                if before_start is not None:
+                    before_start(side)
                 side.start()
             for session in range(sessions):
                 self._connect(suite, session)

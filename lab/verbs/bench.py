@@ -10,7 +10,9 @@ import sys
 from lab import rootless
 
 # lab.bench's own, which is not imported before it is used: it takes a while
-PARTS = ("aead", "engine", "tunnel", "ciphers", "multipath", "sum", "handshake", "session", "sessions", "capture", "inspect")
+PARTS = (
+    "aead", "engine", "tunnel", "ciphers", "multipath", "sum", "qlog", "handshake", "session", "sessions", "capture", "inspect",
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -185,6 +185,7 @@ static void version_negotiation(endpoint *e, uint32_t link, const struct address
     q = put_be32(q, 1);
     q = put_be32(q, (grease & 0xf0f0f0f0) | 0x0a0a0a0a);    /* reserved, so that clients learn to read over it: RFC 9000 §6.3 */
     k->length = (uint16_t)(q - start);
+    TRACE(e, trace_bare(e, NULL, TRACE_BARE_SENT, BARE_VERSION_NEGOTIATION, k->length, h->scid, h->scid_length, q - 8, 8));
 }
 
 #define SHORT_LEAST (1 + ENGINE_CID_LENGTH + 4 + AEAD_TAG_LENGTH)      /* a short packet that header protection can be taken off */
@@ -209,6 +210,7 @@ static void stateless_reset(endpoint *e, uint32_t link, const struct address *re
     k->length = (uint16_t)n;
     if (reset_token_make(e->config.reset_key, packet + 1, ENGINE_CID_LENGTH, p + n - 16)) {
         COUNT(e, reset_sent);
+        TRACE(e, trace_bare(e, NULL, TRACE_BARE_SENT, BARE_STATELESS_RESET, n, NULL, 0, NULL, 0));
         return;
     }
     raw_cancel(e);
@@ -301,6 +303,7 @@ static void version_negotiation_received(endpoint *e, const struct long_header *
     struct cid_entry *entry = h->dcid_length == ENGINE_CID_LENGTH ? cid_find(e, h->dcid, h->dcid_length) : NULL;
     struct conn *c = entry ? entry->conn : NULL;
     bool ours = false;
+    const uint8_t *versions = p;
     for (; end - p >= 4; p += 4)
         ours |= !memcmp(p, "\0\0\0\1", 4);
     if (!c || c->server || RULE(Q_03, c->have_peer_cid || c->retry_cid_length) || RULE(Q_04, ours) || c->state != CONN_OPEN ||
@@ -309,6 +312,8 @@ static void version_negotiation_received(endpoint *e, const struct long_header *
         COUNT(e, version_negotiation_ignored);
         return;
     }
+    TRACE(e, trace_bare(e, c, TRACE_BARE_RECEIVED, BARE_VERSION_NEGOTIATION, 0, h->dcid, h->dcid_length, versions,
+                        (size_t)(p - versions)));
     conn_close_begin(c, CLOSE_VERSION, false, 0x11, 0, NULL, 0, true, e->now);
 }
 
@@ -381,6 +386,7 @@ static bool reset_received(endpoint *e, const struct address *remote, const uint
     if (!c)
         return false;
     COUNT(e, stateless_reset);
+    TRACE(e, trace_bare(e, c, TRACE_BARE_RECEIVED, BARE_STATELESS_RESET, 0, NULL, 0, NULL, 0));
     conn_close_begin(c, CLOSE_RESET, false, NO_ERROR, 0, NULL, 0, true, e->now);
     return true;
 }

@@ -43,10 +43,12 @@ void retry_send(endpoint *e, uint32_t link, const struct address *remote, const 
     size_t n = token_retry_make(e, remote, scid, h->dcid, h->dcid_length, token);
     uint8_t *start = k->buffer + k->offset, *q = long_start(start, 0xf0, h, scid);
     q = put_bytes(q, token, n);
-    if (n && integrity_tag(h->dcid, h->dcid_length, start, (size_t)(q - start), q))
-        k->length = (uint16_t)(q + AEAD_TAG_LENGTH - start);
-    else
+    if (!n || !integrity_tag(h->dcid, h->dcid_length, start, (size_t)(q - start), q)) {
         raw_cancel(e);
+        return;
+    }
+    k->length = (uint16_t)(q + AEAD_TAG_LENGTH - start);
+    TRACE(e, trace_bare(e, NULL, TRACE_BARE_SENT, BARE_RETRY, k->length, h->scid, h->scid_length, NULL, n));
 }
 
 /* A CONNECTION_CLOSE in an Initial of nobody: the client need not wait until it gives up (RFC 9000 §8.1.3). */
@@ -153,6 +155,7 @@ void retry_received(endpoint *e, const struct long_header *h, const uint8_t *pac
     struct path *p = path_find(c, 0);
     struct space *s = &c->early[LEVEL_INITIAL];
     COUNT(e, retry_accepted);
+    TRACE(e, trace_bare(e, c, TRACE_BARE_RECEIVED, BARE_RETRY, length, h->dcid, h->dcid_length, NULL, left - AEAD_TAG_LENGTH));
     if (!conn_token_keep(c, token, left - AEAD_TAG_LENGTH))
         return;
     memcpy(c->retry_cid, h->scid, h->scid_length);

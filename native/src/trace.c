@@ -5,7 +5,6 @@
 #include "core.h"
 #include "trace_ring.h"
 
-#define ROUND8(n) (((n) + 7) & ~(size_t)7)
 #define DATAGRAM_HEAD 48                /* first byte, version, both connection IDs */
 
 int endpoint_trace(endpoint *e, uint32_t octets)
@@ -13,18 +12,26 @@ int endpoint_trace(endpoint *e, uint32_t octets)
     if (!e || octets < 1u << 16 || octets > 1u << 28 || octets & (octets - 1))
         return -ENGINE_E_ARGUMENT;
     struct trace *t = aligned_alloc(_Alignof(struct trace), sizeof *t);
-    uint8_t *ring = malloc(octets);
+    uint8_t *ring = aligned_alloc(64, octets);
+    uint64_t *named = calloc(ENGINE_MAX_CONNS, sizeof *named);             /* pages of slots that are never used cost nothing */
+    struct trace_name *names = calloc(ENGINE_MAX_CONNS, sizeof *names);
     endpoint_lock(e);
-    int result = !t || !ring ? -ENGINE_E_MEMORY : e->trace ? -ENGINE_E_STATE : 0;
+    int result = !t || !ring || !named || !names ? -ENGINE_E_MEMORY : e->trace ? -ENGINE_E_STATE : 0;
     if (result == 0) {
         memset(t, 0, sizeof *t);
         t->ring = ring;
         t->capacity = octets;
+        t->named = named;
+        t->names = names;
+        t->detail = TRACE_DETAIL_PACKETS;
+        t->ms = NONE;
         e->trace = t;
     }
     endpoint_unlock(e);
     if (result) {
         free(ring);
+        free(named);
+        free(names);
         free(t);
     }
     return result;
@@ -35,6 +42,8 @@ void trace_free(endpoint *e)
     if (!e->trace)
         return;
     free(e->trace->ring);
+    free(e->trace->named);
+    free(e->trace->names);
     free(e->trace);
     e->trace = NULL;
 }
@@ -46,52 +55,77 @@ void trace_free(endpoint *e)
 static struct trace_record *begin(endpoint *e, int kind, size_t body)
 {
     struct trace *t = e->trace;
-    if (t->rare_only && kind < TRACE_MTU)
+    if (t->detail == TRACE_DETAIL_EVENTS && kind < TRACE_MTU)
         return NULL;
     uint64_t tail = atomic_load_explicit(&t->tail, memory_order_relaxed);
-    uint64_t head = atomic_load_explicit(&t->head, memory_order_acquire);
     size_t size = sizeof(struct trace_record) + ROUND8(body), at = tail & (t->capacity - 1), left = t->capacity - at;
     size_t pad = left < size ? left : 0;
-    if (t->capacity - (tail - head) < pad + size) {
-        atomic_fetch_add_explicit(&t->lost, 1, memory_order_relaxed);
-        return NULL;
+    if (t->capacity - (tail - t->head_seen) < pad + size) {
+        t->head_seen = atomic_load_explicit(&t->head, memory_order_acquire);    /* the reader's line is looked at when it must be */
+        if (t->capacity - (tail - t->head_seen) < pad + size) {
+            atomic_fetch_add_explicit(&t->lost, 1, memory_order_relaxed);
+            return NULL;
+        }
     }
     if (pad) {
-        uint32_t *mark = (uint32_t *)(void *)(t->ring + at);
-        mark[0] = (uint32_t)pad;        /* at least 8 octets: everything is a multiple of 8 */
-        mark[1] = TRACE_PAD;
+        struct { uint16_t skip; uint8_t kind; } *mark = (void *)(t->ring + at);
+        mark->skip = (uint16_t)pad;     /* less than a record: 65535 at most */
+        mark->kind = TRACE_PAD;
         tail += pad;
         at = 0;
     }
     struct trace_record *r = (struct trace_record *)(void *)(t->ring + at);
-    memset(r, 0, sizeof *r);
-    r->size = (uint32_t)size;
-    r->kind = (uint8_t)kind;
-    r->time = e->now;
+    *r = (struct trace_record){ .kind = (uint8_t)kind, .time = e->now };
     t->written = tail;
     return r;
 }
 
 static void commit(struct trace *t, struct trace_record *r)
 {
-    r->size = (uint32_t)(sizeof *r + ROUND8(r->body));      /* the body may have become shorter than its room */
+    size_t size = sizeof *r + ROUND8(r->body);          /* the body may have become shorter than its room */
     t->records++;
-    atomic_store_explicit(&t->tail, t->written + r->size, memory_order_release);
+    atomic_store_explicit(&t->tail, t->written + size, memory_order_release);
+    __builtin_prefetch((uint8_t *)r + size + 64, 1);    /* where the next ones go; the reader's core has these lines */
 }
 
-static void of_conn(struct trace_record *r, const struct conn *c)
+/* The first record of a connection is preceded by its name, so that no other carries it. Room for both, or neither. */
+static bool name_tell(struct conn *c)
 {
-    r->odcid_length = c->odcid_length;
-    memcpy(r->odcid, c->odcid, sizeof r->odcid);
-    r->flags |= c->server ? TRACE_SERVER : 0;
+    struct trace *t = c->e->trace;
+    struct trace_record *r = begin(c->e, TRACE_CONN, c->odcid_length);
+    if (!r)
+        return false;
+    r->a = c->slot;
+    r->body = c->odcid_length;
+    memcpy(r + 1, c->odcid, c->odcid_length);
+    commit(t, r);
+    t->named[c->slot] = (uint64_t)c->handle + 1;
+    return true;
 }
 
-static void of_path(struct trace_record *r, const struct path *p)
+static struct trace_record *begin_of(struct conn *c, int kind, size_t body)
 {
-    of_conn(r, p->conn);
-    r->path = p->id;
-    r->tuple = p->trace.tuple;
-    r->flags |= TRACE_HAS_PATH | (p->trace.tuple_told ? TRACE_HAS_TUPLE : 0);
+    struct trace *t = c->e->trace;
+    if (t->detail == TRACE_DETAIL_EVENTS && kind < TRACE_MTU)
+        return NULL;
+    bool named = t->named[c->slot] == (uint64_t)c->handle + 1 || (c->odcid_length && name_tell(c));
+    if (!named && c->odcid_length)
+        return NULL;                    /* counted by the name that found no room */
+    struct trace_record *r = begin(c->e, kind, body);
+    if (r)
+        r->conn = named ? c->slot + 1 : 0;
+    return r;
+}
+
+static struct trace_record *begin_on(struct path *p, int kind, size_t body)
+{
+    struct trace_record *r = begin_of(p->conn, kind, body);
+    if (r) {
+        r->path = p->id;
+        r->tuple = p->trace.tuple;
+        r->flags = TRACE_HAS_PATH | (p->trace.tuple_told ? TRACE_HAS_TUPLE : 0);
+    }
+    return r;
 }
 
 static uint8_t *body(struct trace_record *r) { return (uint8_t *)(r + 1); }
@@ -103,12 +137,11 @@ static int level_of(const struct path *p, const struct space *s)
 }
 
 /* Most records: no body. */
-static void simple(struct path *p, int kind, int level, int detail, uint64_t a, uint64_t b)
+static void simple(struct path *p, int kind, int level, int detail, uint64_t a, uint32_t b)
 {
-    struct trace_record *r = begin(p->conn->e, kind, 0);
+    struct trace_record *r = begin_on(p, kind, 0);
     if (!r)
         return;
-    of_path(r, p);
     r->level = (uint8_t)level;
     r->detail = (uint8_t)detail;
     r->a = a;
@@ -121,11 +154,10 @@ static void simple(struct path *p, int kind, int level, int detail, uint64_t a, 
 /* The 4-tuple of a path is told before the first packet on it. */
 static void tuple_tell(struct path *p)
 {
-    struct trace_record *r = begin(p->conn->e, TRACE_TUPLE, sizeof p->remote);
+    struct trace_record *r = begin_on(p, TRACE_TUPLE, sizeof p->remote);
     if (!r)
         return;
     p->trace.tuple_told = true;
-    of_path(r, p);
     r->a = p->link;
     r->body = sizeof p->remote;
     memcpy(body(r), &p->remote, sizeof p->remote);
@@ -138,35 +170,15 @@ void trace_tuple_new(struct path *p)
     p->trace.tuple_told = false;
 }
 
-void trace_packet(struct path *p, int kind, int level, uint64_t pn, size_t length, const uint8_t *payload, size_t payload_length,
-                  bool probe)
+static void frames_put(struct trace_record *r, const uint8_t *end, const uint8_t *payload, size_t length, unsigned ack_delay_exponent)
 {
-    struct conn *c = p->conn;
-    if (!p->trace.tuple_told && p->state != PATH_UNUSED)
-        tuple_tell(p);
-    struct trace_record *r = begin(c->e, kind, payload_length < TRACE_BODY / 2 ? 2 * payload_length + 128 : TRACE_BODY);
-    if (!r)
-        return;
-    of_path(r, p);
-    r->level = (uint8_t)level;
-    r->a = pn;
-    r->b = level == LEVEL_1RTT ? c->phase : 0;
-    r->length = (uint32_t)length;
-    r->flags |= probe ? TRACE_PROBE : 0;
-    unsigned exponent = kind == TRACE_PACKET_SENT ? c->e->config.ack_delay_exponent : c->params.ack_delay_exponent;
-    uint8_t *q = body(r), *end = (uint8_t *)r + r->size;
-    size_t at = 0;
-    if (payload_length && payload[0] == F_DATAGRAM && level == LEVEL_1RTT) {    /* most packets: what frame_parse would say, sooner */
-        q = trace_frame_put(q, end, &(struct frame_in){ .type = F_DATAGRAM, .length = payload_length, .data_length = payload_length - 1 }, 0);
-        r->frames = 1;
-        at = payload_length;
-    }
-    while (at < payload_length) {
+    uint8_t *q = body(r);
+    for (size_t at = 0; at < length;) {
         struct frame_in f;
-        bool ok = !frame_parse(payload + at, payload_length - at, level, true, &f);
+        bool ok = !frame_parse(payload + at, length - at, r->level, true, &f);
         if (!ok)
-            f = (struct frame_in){ .type = NONE, .start = payload + at, .length = payload_length - at };
-        uint8_t *next = r->frames < TRACE_FRAMES ? trace_frame_put(q, end, &f, exponent) : NULL;
+            f = (struct frame_in){ .type = NONE, .start = payload + at, .length = length - at };
+        uint8_t *next = r->frames < TRACE_FRAMES ? trace_frame_put(q, end, &f, ack_delay_exponent) : NULL;
         if (!next) {
             r->flags |= TRACE_OMITTED;
             break;
@@ -176,18 +188,75 @@ void trace_packet(struct path *p, int kind, int level, uint64_t pn, size_t lengt
         at += f.length;
     }
     r->body = (uint16_t)(q - body(r));
+}
+
+void trace_packet(struct path *p, int kind, int level, uint64_t pn, size_t length, const uint8_t *payload, size_t payload_length,
+                  bool probe)
+{
+    struct conn *c = p->conn;
+    if (!p->trace.tuple_told && p->state != PATH_UNUSED)
+        tuple_tell(p);
+    bool told = c->e->trace->detail == TRACE_DETAIL_PACKETS;
+    bool one = payload_length && payload[0] == F_DATAGRAM && level == LEVEL_1RTT;       /* most packets: no body, soon done */
+    size_t room = one || !told ? 0 : payload_length < TRACE_BODY / 2 ? 2 * payload_length + 128 : TRACE_BODY;
+    struct trace_record *r = begin_on(p, kind, room);
+    if (!r)
+        return;
+    r->level = (uint8_t)level;
+    r->a = pn;
+    r->b = level == LEVEL_1RTT ? (uint32_t)c->phase : 0;
+    r->length = (uint16_t)length;
+    r->flags |= (probe ? TRACE_PROBE : 0) | (one ? TRACE_DATAGRAM : 0) | (told ? TRACE_FRAMED : 0);
+    if (!one && told)
+        frames_put(r, (uint8_t *)(r + 1) + ROUND8(room), payload, payload_length, kind == TRACE_PACKET_SENT
+                   ? c->e->config.ack_delay_exponent : c->params.ack_delay_exponent);
     commit(c->e->trace, r);
 }
 
 void trace_buffered(struct conn *c, int level, size_t length)
 {
-    struct trace_record *r = begin(c->e, TRACE_PACKET_BUFFERED, 0);
+    struct trace_record *r = begin_of(c, TRACE_PACKET_BUFFERED, 0);
     if (!r)
         return;
-    of_conn(r, c);
     r->level = (uint8_t)level;
-    r->length = (uint32_t)length;
+    r->length = (uint16_t)length;
     commit(c->e->trace, r);
+}
+
+static bool may_be_told(endpoint *e)
+{
+    struct trace *t = e->trace;
+    if (e->now - t->drop_window >= 1000000000ull) {
+        t->drop_window = e->now;
+        t->drops = 0;
+    }
+    if (t->drops < TRACE_DROPS_PER_SECOND) {
+        t->drops++;
+        return true;
+    }
+    return false;
+}
+
+/* Nothing that a stranger makes us say is without a bound. */
+void trace_bare(endpoint *e, struct conn *c, int kind, int type, size_t length, const uint8_t *dcid, size_t n, const uint8_t *rest,
+                size_t rest_length)
+{
+    if (!c && !may_be_told(e))
+        return;
+    size_t kept = type == BARE_VERSION_NEGOTIATION ? rest_length < 64 ? rest_length : 64 : 0;
+    struct trace_record *r = c ? begin_of(c, kind, n + kept) : begin(e, kind, n + kept);
+    if (!r)
+        return;
+    r->level = (uint8_t)type;
+    r->detail = (uint8_t)n;
+    r->length = (uint16_t)(length ? length : e->trace->datagram);
+    r->a = rest_length;
+    r->body = (uint16_t)(n + kept);
+    if (n)
+        memcpy(body(r), dcid, n);
+    if (kept)
+        memcpy(body(r) + n, rest, kept);
+    commit(e->trace, r);
 }
 
 void trace_lost(struct path *p, const struct space *s, const struct sent *sent, uint64_t pn)
@@ -209,23 +278,9 @@ void trace_datagram(endpoint *e, uint32_t link, const uint8_t *data, size_t leng
         memcpy(t->datagram_head, data, t->head_length);
 }
 
-static bool drop_may_be_told(endpoint *e)
-{
-    struct trace *t = e->trace;
-    if (e->now - t->drop_window >= 1000000000ull) {
-        t->drop_window = e->now;
-        t->drops = 0;
-    }
-    if (t->drops < TRACE_DROPS_PER_SECOND) {
-        t->drops++;
-        return true;
-    }
-    t->drops_untold++;
-    return false;
-}
-
-/* What the datagram's first packet says: its level is 0 to 3 as in a long header, 4 short, 5 another version. */
-static void header_read(endpoint *e, struct trace_record *r)
+/* What the datagram's first packet says: its level is 0 to 3 as in a long header, 4 short, 5 another version. The record is of the
+ * connection that its connection ID belongs to, if of any. */
+static struct trace_record *header_read(endpoint *e)
 {
     const struct trace *t = e->trace;
     struct reader in = { t->datagram_head, t->datagram_head + t->head_length, false };
@@ -238,32 +293,37 @@ static void header_read(endpoint *e, struct trace_record *r)
         length = n ? *n : 0;
     }
     const uint8_t *dcid = read_bytes(&in, length);
+    bool known = dcid && length <= 20;
+    const struct cid_entry *entry = known ? cid_find(e, dcid, (size_t)length) : NULL;
+    struct trace_record *r = entry ? begin_of(entry->conn, TRACE_PACKET_DROPPED, 24) : begin(e, TRACE_PACKET_DROPPED, 24);
+    if (!r)
+        return NULL;
     r->level = !first ? 5 : !is_long ? 4 : version && !memcmp(version, "\0\0\0\1", 4) ? *first >> 4 & 3 : 5;
-    if (!dcid || length > 20)
-        return;
-    const struct cid_entry *entry = cid_find(e, dcid, (size_t)length);
+    r->length = (uint16_t)t->datagram;
     if (entry) {
-        of_conn(r, entry->conn);
         r->path = entry->path;
         r->flags |= TRACE_HAS_PATH;
     }
-    r->body = (uint16_t)length;
-    memcpy(body(r), dcid, (size_t)length);
+    if (known && length) {
+        r->body = (uint16_t)length;
+        memcpy(body(r), dcid, (size_t)length);
+    }
+    return r;
 }
 
 void trace_drop(endpoint *e, int counter)
 {
     struct trace *t = e->trace;
     bool inner = trace_drop_trigger(counter) == NULL;
-    struct trace_record *r = drop_may_be_told(e) ? begin(e, inner ? TRACE_INNER_DROPPED : TRACE_PACKET_DROPPED, 24) : NULL;
+    if (!may_be_told(e)) {
+        t->drops_untold++;
+        return;
+    }
+    struct trace_record *r = !inner && t->datagram ? header_read(e) : begin(e, inner ? TRACE_INNER_DROPPED : TRACE_PACKET_DROPPED, 0);
     if (!r)
         return;
-    if (!inner && t->datagram) {
-        header_read(e, r);
-        r->length = t->datagram;
-    }
     r->a = (uint64_t)counter;
-    r->b = t->drops_untold;
+    r->b = t->drops_untold < UINT32_MAX ? (uint32_t)t->drops_untold : UINT32_MAX;
     t->drops_untold = 0;
     commit(t, r);
 }
@@ -274,11 +334,10 @@ void trace_acked_flush(struct path *p, const struct space *s)
 {
     struct trace *t = p->conn->e->trace;
     uint32_t count = t->acked_count;
-    struct trace_record *r = count ? begin(p->conn->e, TRACE_PACKETS_ACKED, count * sizeof *t->acked) : NULL;
+    struct trace_record *r = count ? begin_on(p, TRACE_PACKETS_ACKED, count * sizeof *t->acked) : NULL;
     t->acked_count = t->acked_numbers = 0;
     if (!r)
         return;
-    of_path(r, p);
     r->level = (uint8_t)level_of(p, s);
     r->body = (uint16_t)(count * sizeof *t->acked);
     memcpy(body(r), t->acked, r->body);
@@ -314,17 +373,16 @@ void trace_recovery(struct path *p, const struct space *s)
     int state = congestion_of(p, s), before = p->trace.congestion;
     if (state != before) {
         p->trace.congestion = (uint8_t)state;
-        simple(p, TRACE_CONGESTION, LEVEL_1RTT, state, (uint64_t)before, (uint64_t)congestion_which(&p->cc));
+        simple(p, TRACE_CONGESTION, LEVEL_1RTT, state, (uint64_t)before, (uint32_t)congestion_which(&p->cc));
     } else if (p->rec.pto_count == p->trace.pto_count && e->now - p->trace.metrics_at < TRACE_METRICS_NS) {
         return;
     }
     const struct recovery *m = &p->rec;
-    struct trace_record *r = begin(e, TRACE_METRICS, METRICS * sizeof(uint64_t));
+    struct trace_record *r = begin_on(p, TRACE_METRICS, METRICS * sizeof(uint64_t));
     if (!r)
         return;
     p->trace.metrics_at = e->now;
     p->trace.pto_count = m->pto_count;
-    of_path(r, p);
     r->detail = m->sampled;
     r->body = METRICS * sizeof(uint64_t);
     uint64_t values[METRICS] = {
@@ -362,48 +420,48 @@ void trace_migration(struct path *p, int state)
 void trace_key(struct conn *c, int kind, int level, int direction, int by)
 {
     for (int d = DIRECTION_SEND; d <= DIRECTION_RECEIVE; d++) {
-        struct trace_record *r = direction < 0 || direction == d ? begin(c->e, kind, 0) : NULL;
+        struct trace_record *r = direction < 0 || direction == d ? begin_of(c, kind, 0) : NULL;
         if (!r)
             continue;
-        of_conn(r, c);
         r->level = (uint8_t)level;
         r->detail = (uint8_t)by;
         r->a = c->server == (d == DIRECTION_SEND);
-        r->b = c->phase;
+        r->b = (uint32_t)c->phase;
         commit(c->e->trace, r);
     }
 }
 
 /* ---- notes of Python's */
 
+/* They carry their connection's name themselves: the connection may be gone, or not be yet. */
 int endpoint_trace_note(endpoint *e, const uint8_t *odcid, size_t odcid_length, const char *text, size_t length)
 {
     if (!e || (odcid_length && !odcid) || odcid_length > 20 || !text || !length || length > TRACE_NOTE)
         return -ENGINE_E_ARGUMENT;
     endpoint_lock(e);
     e->now = endpoint_now(e);
-    struct trace_record *r = e->trace ? begin(e, TRACE_NOTED, length) : NULL;
+    struct trace_record *r = e->trace ? begin(e, TRACE_NOTED, odcid_length + length) : NULL;
     int result = r ? 0 : e->trace ? -ENGINE_E_LIMIT : -ENGINE_E_STATE;
     if (r) {
-        r->odcid_length = (uint8_t)odcid_length;
+        r->detail = (uint8_t)odcid_length;
+        r->body = (uint16_t)(odcid_length + length);
         if (odcid_length)
-            memcpy(r->odcid, odcid, odcid_length);
-        r->body = (uint16_t)length;
-        memcpy(body(r), text, length);
+            memcpy(body(r), odcid, odcid_length);
+        memcpy(body(r) + odcid_length, text, length);
         commit(e->trace, r);
     }
     endpoint_unlock(e);
     return result;
 }
 
-int endpoint_trace_packets(endpoint *e, int enabled)
+int endpoint_trace_detail(endpoint *e, int detail)
 {
-    if (!e)
+    if (!e || detail < TRACE_DETAIL_EVENTS || detail > TRACE_DETAIL_PACKETS)
         return -ENGINE_E_ARGUMENT;
     endpoint_lock(e);
     int result = e->trace ? 0 : -ENGINE_E_STATE;
     if (e->trace)
-        e->trace->rare_only = !enabled;
+        e->trace->detail = detail;
     endpoint_unlock(e);
     return result;
 }

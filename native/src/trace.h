@@ -29,8 +29,9 @@ struct trace;
 enum trace_kind {                       /* before MTU: what there may be of for every packet */
     TRACE_PAD, TRACE_PACKET_SENT, TRACE_PACKET_RECEIVED, TRACE_PACKET_BUFFERED, TRACE_PACKET_DROPPED, TRACE_INNER_DROPPED,
     TRACE_PACKET_LOST, TRACE_PACKETS_ACKED, TRACE_METRICS, TRACE_CONGESTION, TRACE_MTU, TRACE_ECN, TRACE_KEY_UPDATED,
-    TRACE_KEY_DISCARDED, TRACE_MIGRATION, TRACE_TUPLE, TRACE_NOTED, TRACE_KINDS
+    TRACE_KEY_DISCARDED, TRACE_MIGRATION, TRACE_TUPLE, TRACE_NOTED, TRACE_CONN, TRACE_BARE_SENT, TRACE_BARE_RECEIVED, TRACE_KINDS
 };
+enum trace_bare { BARE_RETRY, BARE_VERSION_NEGOTIATION, BARE_STATELESS_RESET };    /* packets without a number, that nothing protects */
 enum trace_migration {
     PROBING_STARTED, PROBING_ABANDONED, PROBING_SUCCESSFUL, MIGRATION_STARTED, MIGRATION_ABANDONED, MIGRATION_COMPLETE
 };
@@ -38,19 +39,19 @@ enum trace_loss { LOSS_REORDERING, LOSS_TIME, LOSS_OTHER };
 enum trace_congestion { CONGESTION_NONE, SLOW_START, CONGESTION_AVOIDANCE, RECOVERY };
 enum { TRACE_KEY_TLS, TRACE_KEY_REMOTE, TRACE_KEY_LOCAL };
 
-struct trace_record {
-    uint32_t size;                      /* with its body, a multiple of 8 */
-    uint8_t kind, level, odcid_length, detail;      /* detail: what the kind says */
-    uint8_t odcid[20];                  /* of the connection: qlog's group_id */
-    uint32_t path;
+struct trace_record {                   /* short: a data packet is one of these and nothing behind it */
+    uint16_t body;                      /* octets behind it; with them the record is a multiple of 8. Of a PAD: octets to skip */
+    uint8_t kind, level, detail, flags; /* detail: what the kind says; flags: enum trace_flag */
+    uint16_t tuple;
     uint64_t time;
-    uint64_t a, b;                      /* by kind; of packets: packet number, key phase */
-    uint32_t length;                    /* of packets: octets on the wire */
-    uint16_t tuple, body;               /* octets of the body */
-    uint32_t frames;                    /* of packets: how many the body tells */
-    uint32_t flags;                     /* of packets: enum trace_flag */
+    uint64_t a;                         /* by kind; of packets: packet number */
+    uint32_t b;                         /* by kind; of packets: key phase */
+    uint32_t conn;                      /* 0: of no connection; else 1 + its slot, whose name a TRACE_CONN before it said */
+    uint32_t path;
+    uint16_t length, frames;            /* of packets: octets on the wire; how many frames the body tells */
 };
-enum trace_flag { TRACE_PROBE = 1, TRACE_OMITTED = 2, TRACE_HAS_PATH = 4, TRACE_SERVER = 8, TRACE_HAS_TUPLE = 16 };
+enum trace_flag { TRACE_PROBE = 1, TRACE_OMITTED = 2, TRACE_HAS_PATH = 4, TRACE_HAS_TUPLE = 8, TRACE_DATAGRAM = 16, TRACE_FRAMED = 32 };
+/* DATAGRAM: it carries one DATAGRAM and nothing else, which is not in the body; FRAMED: its frames are told */
 enum trace_metric {
     METRIC_MIN_RTT, METRIC_SMOOTHED, METRIC_LATEST, METRIC_VARIANCE, METRIC_PTO, METRIC_CWND, METRIC_IN_FLIGHT, METRIC_SSTHRESH,
     METRIC_PACING, METRICS
@@ -77,6 +78,9 @@ void trace_ecn(struct path *p, int before);
 void trace_key(struct conn *c, int kind, int level, int direction, int by);    /* direction -1: both */
 void trace_migration(struct path *p, int state);
 void trace_tuple_new(struct path *p);
+/* length 0: the datagram that is being read. `dcid` of it, n octets; `rest`: a Retry's token is `rest_length` octets, a Version Negotiation's versions are these. */
+void trace_bare(struct endpoint *e, struct conn *c, int kind, int type, size_t length, const uint8_t *dcid, size_t n,
+                const uint8_t *rest, size_t rest_length);
 
 /* trace_frames.c: one frame of a record's body. Returns where it ends, or NULL when it does not fit. */
 uint8_t *trace_frame_put(uint8_t *p, const uint8_t *end, const struct frame_in *f, unsigned ack_delay_exponent);

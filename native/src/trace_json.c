@@ -3,6 +3,8 @@
 #include "trace_ring.h"
 
 #define TEXT_MOST (1u << 18)            /* of one record */
+#define TEXT_CALL (1u << 16)            /* made in one call, about: it is still in the cache when it is written */
+#define DATA_TAIL 128                   /* of a data packet behind its template: a number, a length, literals */
 
 const char *trace_drop_trigger(int counter)
 {
@@ -22,14 +24,33 @@ const char *trace_drop_trigger(int counter)
 
 /* ---- text */
 
-void text_number(struct trace_text *t, uint64_t v)
+static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960"
+                            "616263646566676869707172737475767778798081828384858687888990919293949596979899";
+
+/* The digits of v at p; where they end. */
+static inline char *digits_put(char *p, uint64_t v)
 {
     char digits[20];
     size_t n = sizeof digits;
-    do
-        digits[--n] = (char)('0' + v % 10);
-    while (v /= 10);
-    text_octets(t, digits + n, sizeof digits - n);
+    while (v >= 100) {
+        n -= 2;
+        memcpy(digits + n, pairs + 2 * (v % 100), 2);
+        v /= 100;
+    }
+    if (v >= 10) {
+        n -= 2;
+        memcpy(digits + n, pairs + 2 * v, 2);
+    } else {
+        digits[--n] = (char)('0' + v);
+    }
+    memcpy(p, digits + n, sizeof digits - n);
+    return p + (sizeof digits - n);
+}
+
+void text_number(struct trace_text *t, uint64_t v)
+{
+    char digits[20];
+    text_octets(t, digits, (size_t)(digits_put(digits, v) - digits));
 }
 
 void text_ms(struct trace_text *t, uint64_t ns)
@@ -76,10 +97,15 @@ static inline __attribute__((always_inline)) void word(struct trace_text *t, con
 /* ---- records */
 
 static const char *const levels[] = { "initial", "handshake", "1RTT" };
-static const char *const spaces[] = { "initial", "handshake", "application_data" };
+static const char *const spaces[] = { "initial", "handshake" };
+
+/* The tuple of the handshake is named "", the default, and need not be said with each record. */
+static bool tuple_is_default(const struct trace_record *r) { return !r->path && !r->tuple; }
 
 static void tuple_id(struct trace_text *t, const struct trace_record *r)
 {
+    if (tuple_is_default(r))
+        return;
     text_number(t, r->path);
     if (r->tuple) {
         text_put(t, ".");
@@ -92,19 +118,18 @@ static void header(struct trace_text *t, const struct trace_record *r, bool with
     text_put(t, "\"header\":{");
     word(t, "packet_type", levels[r->level]);
     member(t, "packet_number", r->a);
-    if (with_phase && r->level == LEVEL_1RTT)
+    if (with_phase && r->level == LEVEL_1RTT && r->b)       /* 0 until a key update */
         member(t, "key_phase", r->b);
     if (r->level == LEVEL_1RTT)
         member(t, "path_id", r->path);
     text_put(t, "}");
 }
 
-static void packet(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+static void frames(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
 {
-    header(t, r, true);
-    text_put(t, ",\"raw\":{\"length\":");
-    text_number(t, r->length);
-    text_put(t, "},\"frames\":[");
+    text_put(t, ",\"frames\":[");
+    if (r->flags & TRACE_DATAGRAM)
+        text_put(t, "{\"frame_type\":\"datagram\"}");
     struct reader in = { body, body + r->body, false };
     for (uint32_t i = 0; i < r->frames && !in.bad; i++) {
         if (i)
@@ -112,6 +137,16 @@ static void packet(struct trace_text *t, const struct trace_record *r, const uin
         trace_frame_text(t, &in);
     }
     text_put(t, "]");
+}
+
+static void packet(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    header(t, r, true);
+    text_put(t, ",\"raw\":{\"length\":");
+    text_number(t, r->length);
+    text_put(t, "}");
+    if (r->flags & TRACE_FRAMED)
+        frames(t, r, body);
     if (r->flags & TRACE_PROBE)
         text_put(t, ",\"is_mtu_probe_packet\":true");
     if (r->flags & TRACE_OMITTED)
@@ -126,6 +161,37 @@ static void buffered(struct trace_text *t, const struct trace_record *r, const u
     text_put(t, "},\"raw\":{\"length\":");
     text_number(t, r->length);
     text_put(t, "},\"trigger\":\"keys_unavailable\"");
+}
+
+/* Retry, Version Negotiation, stateless reset. The token of a reset is a secret until it is used: its length says nothing, so it
+ * is not told at all. */
+static void bare(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    static const char *const types[] = { "retry", "version_negotiation", "stateless_reset" };
+    text_put(t, "\"header\":{");
+    word(t, "packet_type", types[r->level]);
+    if (r->detail) {
+        text_put(t, ",\"dcid\":\"");
+        text_hex(t, body, r->detail);
+        text_put(t, "\"");
+    }
+    if (r->level == BARE_RETRY) {
+        text_put(t, ",\"token\":{\"type\":\"retry\",\"raw\":{\"length\":");
+        text_number(t, r->a);
+        text_put(t, "}}");
+    }
+    text_put(t, "},\"raw\":{\"length\":");
+    text_number(t, r->length);
+    text_put(t, "}");
+    if (r->level != BARE_VERSION_NEGOTIATION || r->body < r->detail + 4)
+        return;
+    text_put(t, ",\"supported_versions\":[");
+    for (size_t at = r->detail; at + 4 <= r->body; at += 4) {
+        text_put(t, at == r->detail ? "\"" : ",\"");
+        text_hex(t, body + at, 4);
+        text_put(t, "\"");
+    }
+    text_put(t, "]");
 }
 
 static void dropped(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
@@ -167,9 +233,12 @@ static void lost(struct trace_text *t, const struct trace_record *r, const uint8
 
 static void acked(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
 {
-    word(t, "packet_number_space", spaces[r->level]);
-    if (r->level == LEVEL_1RTT)
-        member(t, "path_id", r->path);
+    if (r->level == LEVEL_1RTT) {           /* the default space */
+        text_put(t, "\"path_id\":");
+        text_number(t, r->path);
+    } else {
+        word(t, "packet_number_space", spaces[r->level]);
+    }
     text_put(t, ",\"packet_numbers\":[");
     bool any = false;
     for (size_t at = r->body; at >= sizeof(struct range);) {        /* kept newest first, told in order */
@@ -298,7 +367,10 @@ static void tuple(struct trace_text *t, const struct trace_record *r, const uint
 }
 
 /* Python's: `"name":...,"data":{...}` already. */
-static void noted(struct trace_text *t, const struct trace_record *r, const uint8_t *body) { text_octets(t, (const char *)body, r->body); }
+static void noted(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    text_octets(t, (const char *)body + r->detail, (size_t)(r->body - r->detail));
+}
 
 static const struct { const char *name; void (*data)(struct trace_text *, const struct trace_record *, const uint8_t *); } kinds[TRACE_KINDS] = {
     [TRACE_PACKET_SENT] = { "quic:packet_sent", packet }, [TRACE_PACKET_RECEIVED] = { "quic:packet_received", packet },
@@ -309,18 +381,38 @@ static const struct { const char *name; void (*data)(struct trace_text *, const 
     [TRACE_ECN] = { "quic:ecn_state_updated", ecn }, [TRACE_KEY_UPDATED] = { "quic:key_updated", key },
     [TRACE_KEY_DISCARDED] = { "quic:key_discarded", key }, [TRACE_MIGRATION] = { "quic:migration_state_updated", migration },
     [TRACE_TUPLE] = { "quic:tuple_assigned", tuple }, [TRACE_NOTED] = { NULL, noted },
+    [TRACE_BARE_SENT] = { "quic:packet_sent", bare }, [TRACE_BARE_RECEIVED] = { "quic:packet_received", bare },
 };
 
-static void record(struct trace_text *t, const struct trace_record *r)
+/* As text_ms, but the milliseconds are those of the record before, mostly. */
+static char *time_put(struct trace *tr, char *p, uint64_t ns)
 {
-    text_put(t, "\x1e{\"time\":");
-    text_ms(t, r->time);
-    if (r->odcid_length) {
+    uint64_t us = ns / 1000, ms = us / 1000;
+    uint32_t rest = (uint32_t)(us - ms * 1000);
+    if (ms != tr->ms) {
+        tr->ms = ms;
+        tr->ms_length = (uint8_t)(digits_put(tr->ms_text, ms) - tr->ms_text);
+    }
+    memcpy(p, tr->ms_text, sizeof tr->ms_text);
+    p += tr->ms_length;
+    p[0] = '.';
+    p[1] = (char)('0' + rest / 100);
+    memcpy(p + 2, pairs + 2 * (rest % 100), 2);
+    return p + 4;
+}
+
+/* Behind the time: tuple, group, name. */
+static void envelope(struct trace *tr, struct trace_text *t, const struct trace_record *r)
+{
+    const struct trace_name *name = r->conn ? &tr->names[r->conn - 1] : NULL;
+    const uint8_t *odcid = name ? name->odcid : (const uint8_t *)(r + 1);
+    size_t length = name ? name->length : r->kind == TRACE_NOTED ? r->detail : 0;
+    if (length) {
         text_put(t, ",\"group_id\":\"");
-        text_hex(t, r->odcid, r->odcid_length);
+        text_hex(t, odcid, length);
         text_put(t, "\"");
     }
-    if (r->flags & TRACE_HAS_TUPLE) {
+    if (r->flags & TRACE_HAS_TUPLE && !tuple_is_default(r)) {
         text_put(t, ",\"tuple\":\"");
         tuple_id(t, r);
         text_put(t, "\"");
@@ -330,8 +422,70 @@ static void record(struct trace_text *t, const struct trace_record *r)
         word(t, "name", kinds[r->kind].name);
         text_put(t, ",\"data\":{");
     }
+}
+
+static void record(struct trace *tr, struct trace_text *t, const struct trace_record *r)
+{
+    char time[24];
+    text_put(t, "\x1e{\"time\":");
+    text_octets(t, time, (size_t)(time_put(tr, time, r->time) - time));
+    envelope(tr, t, r);
     kinds[r->kind].data(t, r, (const uint8_t *)(r + 1));
     text_put(t, kinds[r->kind].name ? "}}\n" : "}\n");
+}
+
+static struct trace_template *template_of(struct trace *tr, const struct trace_record *r)
+{
+    uint64_t key = (uint64_t)r->path << 32 | (r->b << 8) | (uint64_t)(r->flags & (TRACE_HAS_TUPLE | TRACE_FRAMED)) << 1 | r->kind;
+    struct trace_template *m = &tr->templates[(r->conn * 4 ^ r->path * 2 ^ r->kind) % TRACE_TEMPLATES];
+    if (m->length && m->key == key && m->conn == r->conn && m->tuple == r->tuple)
+        return m;
+    struct trace_text t = { m->text, m->text + sizeof m->text };
+    *m = (struct trace_template){ .key = key, .conn = r->conn, .tuple = r->tuple };
+    envelope(tr, &t, r);
+    text_put(&t, "\"header\":{\"packet_type\":\"1RTT\"");
+    if (r->b)
+        member(&t, "key_phase", r->b);
+    member(&t, "path_id", r->path);
+    text_put(&t, ",\"packet_number\":");
+    if (t.p > t.end)
+        return NULL;
+    m->length = (uint16_t)(t.p - m->text);
+    return m;
+}
+
+/* What most records are: one DATAGRAM in a packet of a path that had one before. Only time, number and length are new. */
+static bool data_packet(struct trace *tr, struct trace_text *t, const struct trace_record *r)
+{
+    static const char framed[] = "},\"frames\":[{\"frame_type\":\"datagram\"}]}}\n", plain[] = "}}}\n";
+    if (!(r->flags & TRACE_DATAGRAM) || r->flags & TRACE_PROBE || r->kind > TRACE_PACKET_RECEIVED || r->b >> 24 ||
+        (size_t)(t->end - t->p) < TRACE_TEMPLATE + DATA_TAIL)
+        return false;
+    const struct trace_template *m = template_of(tr, r);
+    if (!m)
+        return false;
+    char *p = t->p;
+    memcpy(p, "\x1e{\"time\":", 9);
+    p = time_put(tr, p + 9, r->time);
+    memcpy(p, m->text, sizeof m->text);             /* of a known size: a few stores; what is too much is written over */
+    p = digits_put(p + m->length, r->a);
+    memcpy(p, "},\"raw\":{\"length\":", 18);
+    p = digits_put(p + 18, r->length);
+    bool tells = r->flags & TRACE_FRAMED;
+    memcpy(p, tells ? framed : plain, tells ? sizeof framed - 1 : sizeof plain - 1);
+    t->p = p + (tells ? sizeof framed - 1 : sizeof plain - 1);
+    return true;
+}
+
+/* A connection's name, for the records behind it. What was made with the slot's last name is of no use any more. */
+static void name_learn(struct trace *tr, const struct trace_record *r)
+{
+    struct trace_name *name = &tr->names[r->a];
+    name->length = (uint8_t)r->body;
+    memcpy(name->odcid, r + 1, r->body);
+    for (int i = 0; i < TRACE_TEMPLATES; i++)
+        if (tr->templates[i].conn == r->a + 1)
+            tr->templates[i].length = 0;
 }
 
 static void loss_tell(struct trace *tr, struct trace_text *t)
@@ -361,20 +515,25 @@ int64_t endpoint_trace_read(endpoint *e, char *out, size_t capacity)
     struct trace_text t = { out, out + capacity };
     uint64_t head = atomic_load_explicit(&tr->head, memory_order_relaxed);
     uint64_t tail = atomic_load_explicit(&tr->tail, memory_order_acquire);
-    while (head != tail) {
+    while (head != tail && t.p - out < TEXT_CALL) {
         const struct trace_record *r = (const struct trace_record *)(const void *)(tr->ring + (head & (tr->capacity - 1)));
-        if (r->kind != TRACE_PAD) {
-            char *start = t.p;
-            record(&t, r);
-            if (t.p > t.end) {          /* the next call has room for it */
-                t.p = start;
-                break;
-            }
-            tr->time = r->time;
+        char *start = t.p;
+        if (r->kind == TRACE_PAD) {
+            head += r->body;
+            continue;
         }
-        head += r->size;
-        atomic_store_explicit(&tr->head, head, memory_order_release);
+        if (r->kind == TRACE_CONN)
+            name_learn(tr, r);
+        else if (!data_packet(tr, &t, r))
+            record(tr, &t, r);
+        if (t.p > t.end) {              /* the next call has room for it */
+            t.p = start;
+            break;
+        }
+        tr->time = r->time;
+        head += sizeof *r + ROUND8(r->body);
     }
+    atomic_store_explicit(&tr->head, head, memory_order_release);
     loss_tell(tr, &t);
     return t.p - out;
 }

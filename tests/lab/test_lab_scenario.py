@@ -70,6 +70,15 @@ def test_ecn_can_be_switched_off_at_both_ends(on: bool, tmp_path: Path) -> None:
     assert node_config.load(configs.ue, UeConfig).ecn is node_config.load(configs.upf, UpfConfig).ecn is on
 
 
+@pytest.mark.parametrize("detail", ["off", "'off'", "events", "headers", "packets"])
+def test_the_detail_of_qlog_reaches_both_ends(detail: str, tmp_path: Path) -> None:
+    scenario = parse(f"qlog: {detail}\n{GOOD}".encode(), "file.yaml", "mine")
+    configs = write_configs(scenario, tmp_path, tmp_path)
+    for config in (node_config.load(configs.ue, UeConfig), node_config.load(configs.upf, UpfConfig)):
+        assert config.qlog_detail == detail.strip("'") and config.qlog is not None
+    assert parse(GOOD.encode(), "file.yaml", "mine").qlog == "packets"
+
+
 WRONG = {
     "unknown key": ("    type: 3gpp\n", "    type: 3gpp\n    colour: red\n", 4, "accesses[0].colour: unknown key; allowed: name"),
     "wrong type": ("rate_mbps: 50", "rate_mbps: fast", 4, "must be a number"),
@@ -88,6 +97,7 @@ WRONG = {
     "weight of 35": ("3gLoad: 30", "3gLoad: 35", 9, "must be one of 0, 10, 20"),
     "bad prefix": ("mode: {", "match: {ip: 10.0.0.0/40}, mode: {", 9, "must be a prefix"),
     "run name with ../": ("accesses:\n", "name: ../../etc\naccesses:\n", 1, "must look like"),
+    "no such detail of qlog": ("accesses:\n", "qlog: everything\naccesses:\n", 1, "must be one of off, events, headers, packets"),
     "no such controller": ("accesses:\n", "congestion_control: vegas\naccesses:\n", 1, "must be one of cubic, newreno, bbr, lia"),
     "not closed": ("{at: 1, cut: wifi}", "{at: 1, cut: wifi", 16, "not YAML"),
 }

@@ -20,16 +20,23 @@ from mpquic.endpoint import Endpoint, EndpointConfig
 from mpquic.errors import HandshakeRefused
 from mpquic.psk import Psk
 from mpquic.qlog import Qlog
+from mpquic.trace import Trace
 
 WALL_CLOCK = "2026-01-01T00:00:00Z"
 Record = dict[str, Any]
+
+
+def keeper(written: list[bytes]) -> Callable[[bytes | memoryview], object]:
+    """What a sink gets is good for the call only."""
+    return lambda text: written.append(bytes(text))
 
 
 def logged(line: Line, **options: Any) -> tuple[list[bytes], list[bytes]]:
     """The client's and the server's log from now on."""
     logs: tuple[list[bytes], list[bytes]] = ([], [])
     for endpoint, name, written in zip((line.client, line.server), ("ue", "upf"), logs, strict=True):
-        endpoint._qlog = Qlog(endpoint.engine, written.append, name, endpoint.config.role, WALL_CLOCK, **options)
+        trace = Trace(endpoint.engine.endpoint)
+        endpoint._qlog = Qlog(trace, keeper(written), name, endpoint.config.role, WALL_CLOCK, **options)
     return logs
 
 
@@ -142,7 +149,7 @@ def test_a_full_disk_does_not_hurt() -> None:
 
     async def test(proxy: Proxy) -> None:
         client = proxy.line.client
-        client._qlog = Qlog(client.engine, refuse, "ue", "client", WALL_CLOCK)
+        client._qlog = Qlog(Trace(client.engine.endpoint), refuse, "ue", "client", WALL_CLOCK)
         connection = await proxy.session()
         await proxy.line.do(connection.close())
 

@@ -11,7 +11,7 @@ import pytest
 from qlog_schema import InvalidQlog, check_event, check_events, records_of
 
 from native import ffi, lib
-from native.sim import BALANCED, MS, SECOND, Node, Simulator, address, udp4
+from native.sim import BALANCED, MS, SECOND, Node, Simulator, address, check, udp4
 
 RING = 1 << 22
 TEXT = ffi.new("char[]", 1 << 18)
@@ -48,7 +48,7 @@ def books(records: list[dict[str, Any]]) -> dict[int, Book]:
             book = result[header["path_id"]]["sent" if record["name"] == "quic:packet_sent" else "lost"]
             assert header["packet_number"] not in book, "twice"
             book[header["packet_number"]] = data
-        elif record["name"] == "quic:packets_acked" and data["packet_number_space"] == "application_data":
+        elif record["name"] == "quic:packets_acked" and "packet_number_space" not in data:
             for pn in data["packet_numbers"]:
                 assert pn not in result[data["path_id"]]["acked"], "twice"
                 result[data["path_id"]]["acked"][pn] = data
@@ -75,7 +75,7 @@ def balance(node: Node, conn: int, records: list[dict[str, Any]]) -> None:
 
 
 def early(records: list[dict[str, Any]]) -> int:
-    return sum(r["name"] == "quic:packet_sent" and r["data"]["header"]["packet_type"] != "1RTT" for r in records)
+    return sum(r["name"] == "quic:packet_sent" and r["data"]["header"]["packet_type"] in ("initial", "handshake") for r in records)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -217,6 +217,118 @@ def test_every_drop_of_a_received_packet_has_a_trigger() -> None:
             assert name in ("token_useless",) or lib.trace_drop_trigger(i) == ffi.NULL or name in inner, name
 
 
+def bare(records: list[dict[str, Any]]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Packets without a number: the event, the packet's type, all of it."""
+    kinds = ("retry", "version_negotiation", "stateless_reset")
+    found = [(r["name"], r["data"].get("header", {}).get("packet_type"), r) for r in records]
+    return [one for one in found if one[1] in kinds]
+
+
+def test_a_retry_is_told_at_both_ends() -> None:
+    with Simulator(7, server={"retry_half_open": 1}) as sim:
+        traced(sim)
+        sim.connect()
+        sent, received = ([*bare(records_of(text_of(node)))] for node in (sim.server, sim.client))
+        check_events([r for _, _, r in sent + received])
+        assert [(name, kind) for name, kind, _ in sent] == [("quic:packet_sent", "retry")]
+        assert [(name, kind) for name, kind, _ in received] == [("quic:packet_received", "retry")]
+        assert "group_id" not in sent[0][2] and received[0][2]["group_id"], "the server keeps no state for it"
+        tokens = [r["data"]["header"]["token"] for _, _, r in sent + received]
+        assert tokens[0] == tokens[1] and tokens[0]["type"] == "retry" and 0 < tokens[0]["raw"]["length"] < 200
+        assert sent[0][2]["data"]["raw"] == received[0][2]["data"]["raw"]
+
+
+def test_version_negotiation_is_told_at_both_ends() -> None:
+    with Simulator(5) as sim:
+        traced(sim)
+        conn = check(lib.conn_connect(sim.client.endpoint, 0, sim.server_address, sim.now))
+        sim.client_handshake.start(conn)
+        sim.tap = lambda _direction, _link, data: data[:1] + b"\x1a\x2a\x3a\x4a" + data[5:] if data[0] & 0x80 else data
+        sim.run(100 * MS)
+        (told,) = bare(records_of(text_of(sim.server)))[:1]
+        check_event(told[2])
+        assert told[:2] == ("quic:packet_sent", "version_negotiation")
+        versions = told[2]["data"]["supported_versions"]
+        assert versions[0] == "00000001" and len(versions) == 2
+        info = ffi.new("struct conn_info *")
+        check(lib.conn_info(sim.client.endpoint, conn, info))
+        local, odcid = bytes(info.local_cid[0:8]), bytes(info.original_dcid[0:8])
+        head = b"\xc0" + bytes(4) + b"\x08" + local + b"\x08" + odcid
+        text_of(sim.client)
+        sim.deliver(sim.client, 0, sim.server_address, head + bytes.fromhex("0a0a0a0a"))
+        (told,) = bare(records_of(text_of(sim.client)))
+        check_event(told[2])
+        assert told[:2] == ("quic:packet_received", "version_negotiation") and told[2]["data"]["supported_versions"] == ["0a0a0a0a"]
+
+
+def test_a_stateless_reset_is_told_without_its_token() -> None:
+    with Simulator(3) as sim:
+        sim.server_handshake.tells_reset_token = True
+        traced(sim)
+        conn, peer = sim.connect()
+        sim.run(SECOND)
+        info = ffi.new("struct conn_info *")
+        check(lib.conn_info(sim.server.endpoint, peer, info))
+        token = bytes(info.reset_token[0:16])
+        sim.restart(1, 99)
+        assert lib.endpoint_trace(sim.server.endpoint, RING) == 0
+        check(lib.conn_datagram_send(sim.client.endpoint, conn, b"\x07" + bytes(100), 101))
+        sim.run(5 * SECOND)
+        texts = [text_of(node) for node in (sim.server, sim.client)]
+        sent, received = (bare(records_of(text)) for text in texts)
+        check_events([r for _, _, r in sent])
+        assert {(name, kind) for name, kind, _ in sent} == {("quic:packet_sent", "stateless_reset")}
+        assert [(name, kind) for name, kind, _ in received] == [("quic:packet_received", "stateless_reset")]
+        assert received[0][2]["group_id"] and sent[0][2]["data"]["raw"]["length"] == received[0][2]["data"]["raw"]["length"]
+        assert all(token.hex().encode() not in text for text in texts)
+
+
+@pytest.mark.parametrize("detail", [lib.TRACE_DETAIL_EVENTS, lib.TRACE_DETAIL_HEADERS, lib.TRACE_DETAIL_PACKETS])
+def test_how_much_is_told_is_chosen(detail: int) -> None:
+    with Simulator(4) as sim:
+        traced(sim)
+        for node in (sim.client, sim.server):
+            assert lib.endpoint_trace_detail(node.endpoint, detail) == 0
+        conn, peer = sim.connect()
+        sim.tunnel(conn, peer, [BALANCED])
+        for i in range(50):
+            sim.inner(sim.client, udp4(300, serial=i))
+            sim.run(MS)
+        sim.run(SECOND)
+        records = records_of(text_of(sim.client))
+        check_events(records)
+        kinds = {r["name"] for r in records}
+        sent = [r["data"] for r in records if r["name"] == "quic:packet_sent"]
+        assert "quic:key_updated" in kinds
+        assert bool(sent) == ("quic:packets_acked" in kinds) == (detail > lib.TRACE_DETAIL_EVENTS)
+        assert all(("frames" in one) == (detail == lib.TRACE_DETAIL_PACKETS) for one in sent)
+        assert lib.endpoint_trace_detail(sim.client.endpoint, 3) == lib.endpoint_trace_detail(sim.client.endpoint, -1) == -1
+
+
+def test_each_connection_has_its_own_name_also_in_a_slot_that_was_used_before() -> None:
+    """The text of data packets is kept by connection: not that of the one before."""
+    with Simulator(6) as sim:
+        traced(sim)
+        names = []
+        for turn in range(3):
+            conn, peer = sim.connect()
+            tunnels = sim.tunnel(conn, peer, [BALANCED])
+            info = ffi.new("struct conn_info *")
+            check(lib.conn_info(sim.client.endpoint, conn, info))
+            names.append(bytes(info.original_dcid[0:8]).hex())
+            for i in range(20):
+                sim.inner(sim.client, udp4(300, serial=100 * turn + i))
+            sim.run(SECOND)
+            for node in (sim.client, sim.server):
+                data = [r for r in records_of(text_of(node)) if {"frame_type": "datagram"} in r["data"].get("frames", ())]
+                assert len(data) >= 20 and {r["group_id"] for r in data} == {names[-1]}, f"turn {turn}"
+            lib.conn_close(sim.client.endpoint, conn, 1, 0x100, 0, b"", 0)
+            sim.run(5 * SECOND)
+            for node, handle in zip((sim.client, sim.server), tunnels, strict=True):
+                check(lib.tunnel_free(node.endpoint, handle))
+        assert len(set(names)) == 3
+
+
 def test_a_flood_of_rubbish_is_counted_not_told() -> None:
     with Simulator(6) as sim:
         traced(sim)
@@ -225,11 +337,12 @@ def test_a_flood_of_rubbish_is_counted_not_told() -> None:
         for i in range(3000):
             sim.deliver(sim.server, 0, sim.client_address[0], bytes([0x40]) + i.to_bytes(8, "big") + bytes(20))
         first = records_of(text_of(sim.server))
-        assert sum(r["name"] == "quic:packet_dropped" for r in first) == 1000
+        dropped = sum(r["name"] == "quic:packet_dropped" for r in first)
+        assert dropped + len(bare(first)) == 1000 and len(bare(first)) == 64, "resets have a bound of their own, too"
         sim.run(2 * SECOND)
         sim.deliver(sim.server, 0, sim.client_address[0], bytes([0x40]) + bytes(30))
         last = [r for r in records_of(text_of(sim.server)) if r["name"] == "quic:packet_dropped"]
-        assert [r["data"]["untold_before"] for r in last] == [2000]
+        assert [r["data"]["untold_before"] for r in last] == [3000 - dropped]
 
 
 def test_a_full_ring_loses_records_and_says_how_many() -> None:
