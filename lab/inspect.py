@@ -8,25 +8,29 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lab.decrypt import ClearPacket
 from lab.decrypt_nas import NasKeysError
 from lab.errors import Misuse
 from lab.inspect_expression import compile_expression
 from lab.inspect_follow import HEADING as FOLLOW_HEADING
 from lab.inspect_follow import Follower, flow_filter, follow_summary, line_document, line_text
 from lab.inspect_paths import PathStats, path_lines
-from lab.inspect_rows import HEADING, Filter, Inspection, row_document, row_line
+from lab.inspect_qlog import Fate, Logs, aligned, fate_document, fate_words, key_of
+from lab.inspect_rows import HEADING, Filter, Inspection, Row, row_document, row_line
 from lab.inspect_run import RunRecord
 from lab.inspect_stats import InspectError, find_capture, inspect_stats, verify_capture
 from lab.inspect_track import Loss, Tracker
-from lab.inspect_why import Explainer, summary, why_document, why_lines
+from lab.inspect_why import Explainer, find_losses, summary, why_document, why_lines
 from lab.packets.frames import FRAME_NAMES
+from lab.qlog_file import SUFFIX, QlogError, QlogFile
 from lab.verbs.common import Parser
 
 __all__ = ["inspect_stats", "main", "verify_capture"]
 PROGRESS_FROM = 64 << 20        # octets of a capture from which progress is told
 
-EPILOG = """Without a target the newest run is shown. Numbers of packets are those of Wireshark. The filters --path, --frame,
---inner and --between go together, and with --export and --follow; --between also with --flow-graph and --dropped.
+EPILOG = """Without a target the newest run is shown; of a qlog (FILE.sqlog) its records. Numbers of packets are those of
+Wireshark. The filters --path, --frame, --inner and --between go together, and with --export and --follow; --between also with
+--flow-graph and --dropped. The qlogs beside a capture are read by --dropped, --packet and --follow, and by the table with --qlog.
 
 FILTER is of tcpdump's language: ip, ip6, tcp, udp, icmp, icmp6; [src|dst] host ADDRESS; [src|dst] net ADDRESS/LENGTH;
 [tcp|udp] [src|dst] port NUMBER; portrange FIRST-LAST; less N, greater N; joined by and, or, not and brackets.
@@ -38,12 +42,13 @@ for the N-th and +0.5s or -0.5s; or seconds of the run. The second moment is loo
 def parser() -> argparse.ArgumentParser:
     out = Parser(prog="mpq inspect", description="Show the packets of a run in clear, on every path.", epilog=EPILOG,
                  formatter_class=argparse.RawDescriptionHelpFormatter)
-    out.add_argument("target", nargs="?", metavar="RUN|CAPTURE", help="a run directory or a pcapng file")
+    out.add_argument("target", nargs="?", metavar="RUN|CAPTURE|QLOG", help="a run directory, a pcapng file, or a qlog")
     out.add_argument("--keys", metavar="FILE", help="key log, beside the secrets inside the capture")
     out.add_argument("--path", type=int, metavar="ID", help="only packets of this path")
     out.add_argument("--frame", metavar="NAME", help="only packets with this frame, e.g. PATH_ACK")
     out.add_argument("--inner", metavar="FILTER", help="only packets that carry such an inner packet, e.g. 'tcp port 5201'")
     out.add_argument("--between", nargs=2, metavar=("FROM", "TO"), help="only packets from one moment of the run to another")
+    out.add_argument("--qlog", action="store_true", help="with each packet, what both ends' qlogs say of it: sent, received, lost")
     out.add_argument("--limit", type=int, metavar="N", help="stop after N lines")
     view = out.add_mutually_exclusive_group()
     view.add_argument("--stats", action="store_true", help="figures only: packets, decrypted, and per path what became of them")
@@ -75,7 +80,7 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:                         # `mpq inspect | head`
         sys.stderr.close()
         return 0
-    except (InspectError, NasKeysError, Misuse, OSError) as error:
+    except (InspectError, NasKeysError, QlogError, Misuse, OSError) as error:
         code = 2 if isinstance(error, Misuse) else 1
         print(f"mpq inspect: {error}", file=sys.stderr)
         if "--json" in argv:
@@ -102,6 +107,8 @@ def filter_of(arguments: argparse.Namespace, run: RunRecord) -> Filter:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.target is not None and arguments.target.endswith(SUFFIX) and Path(arguments.target).is_file():
+        return _print_qlog(QlogFile(Path(arguments.target)), arguments)
     inspection = Inspection(find_capture(arguments.target), arguments.keys)
     size = inspection.path.stat().st_size
     if size >= PROGRESS_FROM and sys.stderr.isatty():
@@ -123,12 +130,58 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _print_packet(inspection: Inspection, arguments: argparse.Namespace) -> int:
+    from lab.inspect_qlog_table import packet_words, record_document, records_of_packet
     from lab.inspect_tree import packet_trees  # scapy loads here only: it takes most of a second
 
     trees = packet_trees(inspection.path, inspection.keylog, arguments.packet)
     if not trees:
         raise InspectError(f"there is no packet {arguments.packet} in {inspection.path}")
-    print(json.dumps({"record": arguments.packet, "layers": trees}) if arguments.json else "\n".join(trees))
+    wanted: list[ClearPacket] = []
+    logs = aligned(inspection, lambda packet, _: wanted.append(packet) if packet.record == arguments.packet else None)
+    found = [one for packet in wanted for one in records_of_packet(inspection.path, packet, inspection.connections)] \
+        if logs.files else []
+    start_ns = inspection.start_ns or 0
+    if arguments.json:
+        ends = [{"end": end} | record_document(record, (record.time_ns + logs.offsets.get(role(end), 0) - start_ns) / 1e9)
+                for end, record in found]
+        print(json.dumps({"record": arguments.packet, "layers": trees, "qlog": ends if logs.files else None}))
+    else:
+        print("\n".join(trees + (["--- in the ends' own qlogs"] if found else []) + packet_words(found, logs, start_ns)))
+    return _end(inspection, logs)
+
+
+def _print_qlog(file: QlogFile, arguments: argparse.Namespace) -> int:
+    """A qlog by itself."""
+    from lab.inspect_qlog_table import HEADING as QLOG_HEADING
+    from lab.inspect_qlog_table import QlogFilter, record_document, record_line, rows
+
+    views = ("stats", "packet", "follow", "dropped", "flow_graph", "export", "inner", "keys")
+    for name in views:
+        if getattr(arguments, name):
+            raise Misuse(f"--{name.replace('_', '-')} needs a capture; of a qlog alone there is the table, "
+                         "with --path, --frame, --between and --limit")
+    wanted = QlogFilter(arguments.path, arguments.frame)
+    if arguments.between is not None:
+        try:
+            first, last = (float(text) for text in arguments.between)
+        except ValueError:
+            raise Misuse("--between of a qlog alone takes seconds since its first record") from None
+        wanted.between = (first, last)
+    shown = 0
+    sys.stdout.write('{"records": [' if arguments.json else QLOG_HEADING + "\n")
+    for record, t in rows(file, wanted):
+        if arguments.json:
+            sys.stdout.write((", " if shown else "") + json.dumps(record_document(record, t)))
+        else:
+            print(record_line(record, t))
+        shown += 1
+        if shown == arguments.limit:
+            break
+    if arguments.json:
+        print(f'], "shown": {shown}, "end": {json.dumps(file.name)}, "role": {json.dumps(file.role)}, "lost": {file.lost}, '
+              f'"malformed": {file.malformed}, "full": {json.dumps(file.full_ns is not None)}}}')
+    for text in file.words():
+        print(f"mpq inspect: {text}", file=sys.stderr)
     return 0
 
 
@@ -158,33 +211,60 @@ def _print_stats(inspection: Inspection, as_json: bool) -> int:
 
 def _print_rows(inspection: Inspection, wanted: Filter, arguments: argparse.Namespace) -> int:
     shown = 0
+    logs: Logs | None = None
+    if arguments.qlog:                  # one more pass, for the clocks
+        logs = aligned(inspection)
+        if not logs.files:
+            raise Misuse(f"--qlog: there is no ue.sqlog or upf.sqlog that reads beside {inspection.path}: {logs.remarks or 'none'}")
+        inspection = Inspection(inspection.path, arguments.keys)
     if arguments.json:
         sys.stdout.write('{"packets": [')
     else:
         print(HEADING)
     for row in inspection.rows(wanted):
         assert inspection.start_ns is not None
+        known = logs is not None and row.kind == "1rtt" and row.number is not None
+        fate = _fate(logs, inspection, row) if known and logs is not None else None
         if arguments.json:
-            sys.stdout.write((", " if shown else "") + json.dumps(row_document(row, inspection.start_ns)))
+            document = row_document(row, inspection.start_ns)
+            if logs is not None:
+                document["ends"] = fate_document(fate, inspection.start_ns)
+            sys.stdout.write((", " if shown else "") + json.dumps(document))
         else:
-            print(row_line(row, inspection.start_ns))
+            ends = f"  [{fate_words(fate, bool(row.up), inspection.start_ns)}]" if known else ""
+            print(row_line(row, inspection.start_ns) + ends)
         shown += 1
         if shown == arguments.limit:
             break
     if arguments.json:
-        print('], "shown": ' + json.dumps(shown) + ', "problem": ' + json.dumps(inspection.problem or None) + "}")
-    return _end(inspection)
+        clock = f', "clock": {json.dumps(logs.aligned or None)}' if logs is not None else ""
+        print('], "shown": ' + json.dumps(shown) + ', "problem": ' + json.dumps(inspection.problem or None) + clock + "}")
+    return _end(inspection, logs)
+
+
+def _fate(logs: Logs, inspection: Inspection, row: Row) -> Fate | None:
+    if row.connection is None or row.path is None or row.number is None:
+        return None
+    return logs.fate(key_of(inspection.connections, row.connection, row.path, bool(row.up)), row.number)
+
+
+def role(end: str) -> str:
+    """In qlog's words."""
+    return "client" if end == "ue" else "server"
 
 
 def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Namespace) -> int:
     """Two passes: the first sees that the filter means one flow before anything is shown."""
     test = flow_filter(arguments.follow)
     chosen = Follower(test)
-    for packet, access in inspection.packets():
+
+    def choose(packet: ClearPacket, access: str) -> None:
         if wanted.packet(packet):
             chosen.add(packet, access, None)
             for _ in chosen.lines(all_of_them=True):
                 pass
+
+    logs = aligned(inspection, choose)
     chosen.one_flow()
     if not chosen.flows:
         raise InspectError(f"no inner packet of {inspection.path} is of {arguments.follow}")
@@ -208,17 +288,23 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
     for packet, access in inspection.packets():
         sent = tracker.add(packet, access)
         if wanted.packet(packet):
-            follower.add(packet, access, sent)
+            end = None
+            if logs.spaces and packet.connection is not None and packet.path is not None and packet.number is not None:
+                end = logs.fate(key_of(inspection.connections, packet.connection, packet.path, packet.up), packet.number)
+            follower.add(packet, access, sent, end)
         show()
     tracker.finish()
     show(last=True)
-    explained = Explainer(run).explain(list(tracker.losses))
-    document = follow_summary(follower, summary([one for one in explained if one.loss in lost]))
+    gone = {(one.connection, one.path, one.up, one.number) for one in lost}
+    found = find_losses(list(tracker.losses), tracker.spaces, inspection.connections, logs)
+    explained = Explainer(run, logs, inspection.connections).explain(found.losses)
+    document = follow_summary(follower, summary([
+        one for one in explained if (one.loss.connection, one.loss.path, one.loss.up, one.loss.number) in gone]))
     if arguments.json:
         print("], " + json.dumps(document)[1:])
     else:
         print("\n".join(_follow_words(document)))
-    return _end(inspection)
+    return _end(inspection, logs)
 
 
 def _follow_words(document: dict[str, Any]) -> list[str]:
@@ -232,14 +318,14 @@ def _follow_words(document: dict[str, Any]) -> list[str]:
 def _print_dropped(inspection: Inspection, wanted: Filter, as_json: bool) -> int:
     run = inspection.run
     tracker = Tracker(run)
-    for packet, access in inspection.packets():
-        tracker.add(packet, access)
+    logs = aligned(inspection, tracker.add)
     tracker.finish()
-    explained = [one for one in Explainer(run).explain(list(tracker.losses))
+    found = find_losses(list(tracker.losses), tracker.spaces, inspection.connections, logs)
+    explained = [one for one in Explainer(run, logs, inspection.connections).explain(found.losses)
                  if (wanted.path is None or one.loss.path == wanted.path) and wanted.time(one.loss.from_ns)]
     more = tracker.losses_more
-    print(json.dumps(why_document(explained, more)) if as_json else "\n".join(why_lines(explained, more)))
-    return _end(inspection)
+    print(json.dumps(why_document(explained, more, found)) if as_json else "\n".join(why_lines(explained, more, found)))
+    return _end(inspection, logs)
 
 
 def _print_graph(inspection: Inspection, wanted: Filter, arguments: argparse.Namespace) -> int:
@@ -276,7 +362,9 @@ def _export(inspection: Inspection, wanted: Filter, arguments: argparse.Namespac
     return _end(inspection)
 
 
-def _end(inspection: Inspection) -> int:
+def _end(inspection: Inspection, logs: Logs | None = None) -> int:
+    for remark in logs.remarks if logs is not None else ():
+        print(f"mpq inspect: {remark}", file=sys.stderr)
     if inspection.progress is not None:
         print("\r\x1b[K", end="", file=sys.stderr)
     log = inspection.keylog

@@ -13,6 +13,7 @@ from typing import Any
 from lab.decrypt import ClearPacket
 from lab.errors import Misuse
 from lab.inspect_expression import Match, compile_expression
+from lab.inspect_qlog import Fate, fate_document
 from lab.inspect_track import Sent
 from lab.packets.errors import PacketError
 from lab.packets.link import TCP, Flow, address_text, ip_words, read_ip
@@ -64,15 +65,26 @@ class Line:
     words: str
     order: str                  # "", or what is remarkable of its place in the flow
     sent: Sent | None           # of an uplink packet: its fate comes later
+    end: Fate | None = None     # what the ends' qlogs say of its packet, if they are there
 
     def fate(self) -> str:
+        if self.end is not None and self.end.received is not None and self.end.sent is not None:
+            far = f"{'arrived at the UPF' if self.up else 'arrived'} after {(self.end.received - self.end.sent) / 1e6:.1f} ms"
+            return far + (f", acknowledged after {self._acknowledged:.1f} ms" if self._acknowledged is not None else "")
         if not self.up:
             return "arrived"
         if self.sent is None:
             return "the packet twice"
-        if self.sent.acknowledged_ns is not None:
-            return f"acknowledged after {(self.sent.acknowledged_ns - self.time_ns) / 1e6:.1f} ms"
+        if self._acknowledged is not None:
+            return f"acknowledged after {self._acknowledged:.1f} ms"
         return "lost" if self.sent.lost is not None else "not told by what was captured"
+
+
+    @property
+    def _acknowledged(self) -> float | None:
+        """Milliseconds, as the capture shows it."""
+        at = self.sent.acknowledged_ns if self.sent is not None else None
+        return None if at is None else (at - self.time_ns) / 1e6
 
 
 @dataclass(slots=True)
@@ -95,7 +107,7 @@ class Follower:
         self._seen: OrderedDict[bytes, int] = OrderedDict()
         self._ways: dict[bool, _Direction] = {True: _Direction(), False: _Direction()}
 
-    def add(self, packet: ClearPacket, access: str, sent: Sent | None) -> None:
+    def add(self, packet: ClearPacket, access: str, sent: Sent | None, end: Fate | None = None) -> None:
         if packet.path is None or packet.number is None or packet.connection is None:
             return
         for inner in packet.inner_packets():
@@ -112,7 +124,7 @@ class Follower:
                 self.remarks[f"{'up' if packet.up else 'down'}: {order.split(',')[0]}"] += 1
             self.per_path["up" if packet.up else "down", packet.path, access] += 1
             self._pending.append(Line(packet.time_ns, packet.up, packet.path, access, packet.connection, packet.number,
-                                      packet.record, ip_words(inner), order, sent))
+                                      packet.record, ip_words(inner), order, sent, end))
 
     def _order(self, packet: ClearPacket, inner: bytes, flow: Flow | None) -> str:
         way = self._ways[packet.up]
@@ -179,6 +191,7 @@ def line_document(line: Line, start_ns: int) -> dict[str, Any]:
     return {"record": line.record, "t": round((line.time_ns - start_ns) / 1e9, 9), "direction": "up" if line.up else "down",
             "connection": line.connection, "path": line.path, "access": line.access, "pn": line.number, "inner": line.words,
             "order": line.order or None, "fate": line.fate(),
+            "ends": fate_document(line.end, start_ns),
             "acknowledged_ms": None if acknowledged is None else round((acknowledged - line.time_ns) / 1e6, 3)}
 
 

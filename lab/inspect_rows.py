@@ -90,6 +90,7 @@ class Inspection:
         others = not wanted.quic_only
         with self.path.open("rb") as stream:
             capture = CaptureDecryptor(stream, self.keylog, lean=True, progress=self.progress)
+            self.connections = capture.decryptor.connections
             interfaces = capture.reader.interfaces
             for step in capture.steps():
                 if step.record is not None and not step.quic:

@@ -39,6 +39,7 @@ class Span:
 
     start: float
     end: float
+    link_down: bool = False             # of a cut: the device went down, and no wire counted
 
     def has(self, t: float, slack: float = 0.0) -> bool:
         return self.start - slack <= t <= self.end + slack
@@ -66,9 +67,9 @@ class RunRecord:
             spans = out.setdefault(access, [])
             running = bool(spans) and spans[-1].end == float("inf")
             if event.get("event") == "cut" and not running:
-                spans.append(Span(float(event["t"]), float("inf")))
+                spans.append(Span(float(event["t"]), float("inf"), event.get("link_down") is True))
             elif event.get("event") == "restore" and running:
-                spans[-1] = Span(spans[-1].start, float(event["t"]))
+                spans[-1] = Span(spans[-1].start, float(event["t"]), spans[-1].link_down)
         return out
 
     def windows(self) -> list[Span]:

@@ -49,6 +49,7 @@ class Loss:
     from_ns: int
     to_ns: int
     record: int = 0             # of the captured packet; 0: it was never seen
+    exact: bool = False         # both ends' qlogs say so: from_ns is when it was sent
 
 
 @dataclass(slots=True)

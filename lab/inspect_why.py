@@ -1,28 +1,36 @@
 """Why a packet was dropped: the cut, the wire's queue or chance, a counter of an engine or the capture, or not explained.
 
-The wires and the engines count what they drop but do not say which packet it was. So each lost packet takes one from a
-counter that rose when it was under way, and a counter explains no more packets than it counted. What is left over is
+What was lost is what the capture misses; with the qlogs of both ends beside it, exactly what one end sent and the other did not
+receive. The wires and the engines count what they drop but do not say which packet it was: each loss takes one from a counter that
+rose while it was under way (lab/inspect_counters.py), and a counter explains no more packets than it counted. What is left over is
 "not explained": a fault of ours, until somebody knows better.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from lab.inspect_run import RunRecord
-from lab.inspect_track import Loss
+from lab.decrypt_connection import Connection
+from lab.inspect_counters import WIRE_REASONS, Bucket, Buckets, wire_buckets
+from lab.inspect_qlog import Logs, key_of
+from lab.inspect_run import RunRecord, Span
+from lab.inspect_track import Loss, Space
 
-WIRE_REASONS = ("queue", "loss", "cut")
 REASON_WORDS = {"queue": "wire: its queue was full", "loss": "wire: lost by chance", "cut": "wire: cut"}
 UNDER_WAY_S = 0.25              # how long after it was sent a packet may still reach the place where it is dropped
+CUT_SLACK_S = 0.01              # how far the time that is told of a cut may be from the cut
 NOT_EXPLAINED = "not explained"
 OMITTED = "likely no loss: a number that the sender left out, to catch acknowledgements of what was not sent (RFC 9000 §21.4)"
+LEFT_OUT = "its sender left the number out, to catch acknowledgements of what was not sent (RFC 9000 §21.4)"
+ARRIVED = "it arrived, says the receiver's qlog"
 NO_COUNTERS = "not explained: the capture has no run with counters beside it"
 # Counters of the receiving engine behind which an outer packet may have vanished; sending ones come under `udp_send_failed`.
 RECEIVER = ("udp_receive_overflow", "auth_failed", "cid_unknown", "keys_unavailable", "path_limit", "path_abandoned",
             "conn_closing", "fixed_bit", "datagram_short", "cid_unroutable_link")
+# Drops that are told of packets which the receiver did not miss: a copy, a number that arrived
+NO_LOSS_OF_OURS = ("packet_duplicate",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +40,51 @@ class Explained:
     reason: str                 # its first words are the place: wire, engine, not explained
 
 
-class Explainer:
-    """Explains losses in the order of their time; every counter is used once."""
+@dataclass(slots=True)
+class Found:
+    """What was lost; what only seemed to be, by why; and by which means that is known."""
 
-    def __init__(self, run: RunRecord) -> None:
+    losses: list[Loss]
+    no_loss: Counter[str] = field(default_factory=Counter)
+    exact: bool = False
+
+
+def find_losses(seen: list[Loss], spaces: dict[tuple[int, int, bool], Space], connections: list[Connection], logs: Logs) -> Found:
+    """seen: those that the capture shows. With both ends' qlogs: what was sent and never received, captured or not."""
+    if not logs.complete:
+        return Found(list(seen))
+    found = Found([], exact=True)
+    captured = {(one.connection, one.path, one.up, one.number): one for one in seen}
+    numbers = {connection.original_dcid.hex(): connection.index for connection in connections}
+    accesses = {(space.connection, space.path): space.access for space in spaces.values()}
+    for (group, path, up), fates in logs.spaces.items():
+        connection = numbers.get(group)
+        if connection is None:
+            continue
+        for number, fate in fates.items():
+            if fate.sent is None or fate.received is not None:
+                continue
+            shown = captured.get((connection, path, up, number))
+            found.losses.append(Loss(connection, path, up, number, accesses.get((connection, path), ""), fate.sent, fate.sent,
+                                     shown.record if shown is not None else 0, exact=True))
+    for one in seen:
+        end = logs.fate(key_of(connections, one.connection, one.path, one.up), one.number)
+        if end is None or end.sent is None:
+            found.no_loss[LEFT_OUT] += 1
+        elif end.received is not None:
+            found.no_loss[ARRIVED] += 1
+    return found
+
+
+class Explainer:
+    """Explains losses; every unit of a counter is used once."""
+
+    def __init__(self, run: RunRecord, logs: Logs | None = None, connections: list[Connection] | None = None) -> None:
         self._run = run
+        self._logs = logs if logs is not None and logs.complete else None
+        self._connections = connections or []
         self._cuts = run.cuts()
-        self._steps = self._wire_steps()
+        self._wires = wire_buckets(run.samples)
         self._totals = self._wire_totals()
         drops = run.result.get("drops")
         self._drops = {str(name): int(value) for name, value in drops.items() if isinstance(value, int)} \
@@ -46,24 +92,18 @@ class Explainer:
         capture = run.result.get("capture")
         self._capture_drops = {name: int(capture.get(name) or 0) for name in ("dropped_kernel", "dropped_limit")} \
             if isinstance(capture, dict) else {}
-        self._known = bool(run.events or run.result or self._steps)
+        self._known = bool(run.events or run.result or self._wires)
+        self._told = self._told_drops()
 
-    def _wire_steps(self) -> dict[tuple[str, str], list[tuple[float, float, dict[str, int]]]]:
-        """(access, direction) -> (from, to, dropped by reason) of each sample in which something was dropped."""
-        out: dict[tuple[str, str], list[tuple[float, float, dict[str, int]]]] = {}
-        last: dict[tuple[str, str], tuple[float, list[int]]] = {}
-        for sample in self._run.samples:
-            wires = sample.get("wires")
-            for access, ways in wires.items() if isinstance(wires, dict) else ():
-                for way in ("up", "down"):
-                    counts = ways.get(way) if isinstance(ways, dict) else None
-                    if not (isinstance(counts, list) and len(counts) == 3 and all(isinstance(c, int) for c in counts)):
-                        continue
-                    then, before = last.get((access, way), (0.0, [0, 0, 0]))
-                    rose = {why: now - was for why, now, was in zip(WIRE_REASONS, counts, before, strict=True) if now > was}
-                    if rose:
-                        out.setdefault((access, way), []).append((then, float(sample["t"]), rose))
-                    last[access, way] = (float(sample["t"]), counts)
+    def _told_drops(self) -> dict[bool, Buckets]:
+        """By direction: what the receiver's qlog says that it dropped, each at its time."""
+        out = {True: Buckets(), False: Buckets()}
+        for drop in self._logs.drops if self._logs is not None else ():
+            t = self._run.seconds(drop.time)
+            if t is not None and drop.counter not in NO_LOSS_OF_OURS:
+                out[drop.up].items.append(Bucket(t, t, drop.counter, 1))
+        for buckets in out.values():
+            buckets.items.sort(key=lambda one: one.end)
         return out
 
     def _wire_totals(self) -> dict[tuple[str, str], dict[str, int]]:
@@ -73,51 +113,81 @@ class Explainer:
             for way in ("up", "down"):
                 counts = ways.get(way) if isinstance(ways, dict) else None
                 if isinstance(counts, dict):
-                    out[access, way] = {why: int(counts.get(f"dropped_{why}") or 0) for why in WIRE_REASONS}
+                    known = {why: counts.get(f"dropped_{why}") for why in WIRE_REASONS} | {"kernel": counts.get("kernel_drops")}
+                    out[access, way] = {why: count for why, count in known.items() if isinstance(count, int)}
         return out
 
     def explain(self, losses: list[Loss]) -> list[Explained]:
+        """In the order of their time. Those that a cut alone can explain come first to its counter: what was dropped before the cut
+        must not use it up."""
         ordered = sorted(losses, key=lambda loss: (loss.from_ns, loss.path, loss.number))
         numbers = {(loss.connection, loss.path, loss.number) for loss in ordered if not loss.up}
+        found: dict[int, str] = {}
+        for index, loss in enumerate(ordered):
+            span = self._inside_cut(loss)
+            if span is not None and self._cut(loss, span):
+                found[index] = self._cut_words(loss, span)
         out = []
-        for loss in ordered:
-            one = self._one(loss)
+        for index, loss in enumerate(ordered):
+            reason = found.get(index) or self._one(loss)
             beside = any((loss.connection, loss.path, loss.number + step) in numbers for step in (-1, 1))
-            if one.reason == NOT_EXPLAINED and not loss.up and not beside:
-                one = Explained(loss, one.t, OMITTED)       # a burst has neighbours, and a wire counts what it drops
-            out.append(one)
+            if reason == NOT_EXPLAINED and not loss.up and not loss.exact and not beside:
+                reason = OMITTED            # a burst has neighbours, and a wire counts what it drops
+            out.append(Explained(loss, self._run.seconds(loss.from_ns), reason))
         return out
 
-    def _one(self, loss: Loss) -> Explained:
-        way = "up" if loss.up else "down"
+    # ---- the wire
+
+    def _times(self, loss: Loss) -> tuple[float, float] | None:
+        """Between which seconds it was dropped: moments after it was sent, or between what arrived around it."""
         start, end = self._run.seconds(loss.from_ns), self._run.seconds(loss.to_ns)
+        if start is None or end is None:
+            return None
+        return (start, start + UNDER_WAY_S) if loss.up or loss.exact else (start - UNDER_WAY_S, end)
+
+    def _inside_cut(self, loss: Loss) -> Span | None:
+        """The cut that it was sent into, when that is certain."""
+        start = self._run.seconds(loss.from_ns)
+        if start is None or not (loss.up or loss.exact):
+            return None
+        spans = self._cuts.get(loss.access, [])
+        return next((span for span in spans if span.start + CUT_SLACK_S <= start <= span.end - CUT_SLACK_S), None)
+
+    def _cut(self, loss: Loss, span: Span) -> bool:
+        times, way = self._times(loss), "up" if loss.up else "down"
+        if span.link_down:              # the device was down: no wire saw the packet
+            return True
+        return times is not None and bool(self._wire(loss.access, way, *times, ("cut",)))
+
+    @staticmethod
+    def _cut_words(loss: Loss, span: Span) -> str:
+        return f"wire: cut of {loss.access} from {span.start:.3f} s"
+
+    def _one(self, loss: Loss) -> str:
+        way, times = "up" if loss.up else "down", self._times(loss)
         if not self._known:
-            return Explained(loss, start, NO_COUNTERS)
-        if start is not None and end is not None:
-            # an uplink packet is dropped within moments of being sent; a downlink one between those that arrived around it
-            first, last = (start, start + UNDER_WAY_S) if loss.up else (start - UNDER_WAY_S, end)
-            for span in self._cuts.get(loss.access, []):
-                if span.start <= last and span.end >= first and self._wire(loss.access, way, first, last, ("cut",)):
-                    return Explained(loss, start, f"wire: cut of {loss.access} from {span.start:.3f} s")
-            why = self._wire(loss.access, way, first, last, ("queue", "loss"))
-            if why:
-                return Explained(loss, start, REASON_WORDS[why])
-        elif (why := self._total(loss.access, way, WIRE_REASONS)):
-            return Explained(loss, start, REASON_WORDS[why])
-        return Explained(loss, start, self._engine(loss.up) or self._capture(loss.up) or NOT_EXPLAINED)
+            return NO_COUNTERS
+        why = ""
+        if times is None:
+            why = self._total(loss.access, way, WIRE_REASONS)
+        else:
+            spans = [s for s in self._cuts.get(loss.access, [])
+                     if s.start - CUT_SLACK_S <= times[1] and s.end + CUT_SLACK_S >= times[0]]
+            certain = self._inside_cut(loss) is not None
+            reasons = () if certain else ("queue", "loss", "cut") if spans else ("queue", "loss")
+            why = self._wire(loss.access, way, *times, reasons)
+            if why == "cut":
+                return self._cut_words(loss, spans[0])
+        if why:
+            return REASON_WORDS[why]
+        return self._engine(loss, times) or self._capture(loss) or self._kernel(loss, way) or NOT_EXPLAINED
 
     def _wire(self, access: str, way: str, first: float, last: float, reasons: tuple[str, ...]) -> str:
         """Takes one from the samples that overlap the interval; without samples, from the wire's totals."""
-        steps = self._steps.get((access, way))
-        if steps is None:
-            return self._total(access, way, reasons) if not self._steps else ""
-        for begin, end, rose in steps:
-            if begin <= last and end >= first:
-                for why in reasons:
-                    if rose.get(why, 0) > 0:
-                        rose[why] -= 1
-                        return why
-        return ""
+        buckets = self._wires.get((access, way))
+        if buckets is None:
+            return self._total(access, way, reasons) if not self._wires else ""
+        return buckets.take(first, last, reasons) if reasons else ""
 
     def _total(self, access: str, way: str, reasons: tuple[str, ...]) -> str:
         totals = self._totals.get((access, way), {})
@@ -127,18 +197,43 @@ class Explainer:
                 return why
         return ""
 
-    def _engine(self, up: bool) -> str:
-        sender, receiver = ("ue", "upf") if up else ("upf", "ue")
-        for name in [f"{sender}.udp_send_failed", *(f"{receiver}.{counter}" for counter in RECEIVER)]:
+    def _kernel(self, loss: Loss, way: str) -> str:
+        """The wire's own sockets were full, or would not take it."""
+        found = self._total(loss.access, way, ("kernel",))
+        return "wire: the kernel dropped it at the wire's socket (kernel_drops)" if found else ""
+
+    # ---- the ends
+
+    def _engine(self, loss: Loss, times: tuple[float, float] | None) -> str:
+        sender, receiver = ("ue", "upf") if loss.up else ("upf", "ue")
+        if self._drops.get(f"{sender}.udp_send_failed", 0) > 0:
+            self._drops[f"{sender}.udp_send_failed"] -= 1
+            return f"engine: counter {sender}.udp_send_failed"
+        if self._logs is not None and loss.exact and times is not None:
+            buckets = self._told[loss.up]
+            counters = tuple(dict.fromkeys(one.reason for one in buckets.items))
+            why = buckets.take(*times, counters)
+            return f"engine: {receiver} dropped it: {why}" if why else self._over(loss, times, receiver)
+        for counter in RECEIVER:
+            name = f"{receiver}.{counter}"
             if self._drops.get(name, 0) > 0:
                 self._drops[name] -= 1
                 return f"engine: counter {name}"
         return ""
 
-    def _capture(self, up: bool) -> str:
+    def _over(self, loss: Loss, times: tuple[float, float], receiver: str) -> str:
+        """An end that has closed a connection takes no packet of it any more, and does not say so (RFC 9000 §10.2)."""
+        assert self._logs is not None
+        role = "server" if loss.up else "client"
+        group = self._connections[loss.connection].original_dcid.hex()
+        closed = self._logs.closed.get((role, group))
+        t = None if closed is None else self._run.seconds(closed)
+        return f"engine: the connection was over at the {receiver}" if t is not None and t <= times[1] else ""
+
+    def _capture(self, loss: Loss) -> str:
         """A downlink packet may have arrived and not have been captured."""
         for name, count in self._capture_drops.items():
-            if not up and count > 0:
+            if not loss.up and not loss.exact and count > 0:
                 self._capture_drops[name] -= 1
                 return f"capture: its own counter {name}"
         return ""
@@ -148,17 +243,20 @@ def summary(explained: list[Explained]) -> dict[str, int]:
     return dict(Counter(one.reason for one in explained).most_common())
 
 
-def why_document(explained: list[Explained], more: int) -> dict[str, Any]:
+def why_document(explained: list[Explained], more: int, found: Found) -> dict[str, Any]:
     """`mpq inspect --dropped --json`. more: losses beyond those that are told one by one."""
-    return {"lost": len(explained), "not_told": more, "reasons": summary(explained), "packets": [
+    return {"lost": len(explained), "not_told": more, "by": "qlog" if found.exact else "capture", "reasons": summary(explained),
+            "no_loss": dict(found.no_loss.most_common()), "packets": [
         {"t": one.t, "connection": one.loss.connection, "path": one.loss.path, "access": one.loss.access,
          "direction": "up" if one.loss.up else "down", "pn": one.loss.number, "record": one.loss.record or None,
          "reason": one.reason} for one in explained]}
 
 
-def why_lines(explained: list[Explained], more: int) -> list[str]:
-    lines = [f"{len(explained)} packets were lost on their way" + (f", and {more} more, too many to tell" if more else "")]
+def why_lines(explained: list[Explained], more: int, found: Found) -> list[str]:
+    known = ", by the qlogs of both ends" if found.exact else ""
+    lines = [f"{len(explained)} packets were lost on their way{known}" + (f", and {more} more, too many to tell" if more else "")]
     lines += [f"  {count:>6}  {reason}" for reason, count in summary(explained).items()]
+    lines += [f"  {count:>6}  missing in the capture, but not lost: {why}" for why, count in found.no_loss.most_common()]
     if explained:
         lines.append(f"{'time/s':>11} {'dir':<4} {'path':>4} {'pn':>8} {'No.':>8} {'access':<10} reason")
     for one in explained:

@@ -24,6 +24,13 @@ def commands() -> list[list[str]]:
     return found
 
 
+def place_of(argument: str, place: Path) -> str:
+    """The page is read at the repository's root; runs and files are the test's own."""
+    if argument.startswith("docs/"):
+        return str(ROOT / argument)
+    return str(place / argument) if argument in FILES or argument.startswith("runs/") else argument
+
+
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Done]]:
     """Each command of the page as a user runs it, and the document of those that have one."""
@@ -32,7 +39,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Done
         out: dict[str, Done] = {}
         for number, command in enumerate(commands()):
             assert command[0] == "mpq"
-            arguments = [str(ROOT / a) if a.startswith("docs/") else str(one.place / a) if a in FILES else a for a in command[1:]]
+            arguments = [place_of(a, one.place) for a in command[1:]]
             done = out[shlex.join(command[1:])] = one(*arguments)
             assert done.code == 0, f"{shlex.join(command)}: {done.err}"
             if number:
@@ -48,7 +55,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Done
 def test_the_page_has_commands_of_every_view() -> None:
     words = {word for command in commands() for word in command}
     assert {"run", "--stats", "--dropped", "--between", "--path", "--frame", "--inner", "--follow", "--packet", "--export",
-            "--flow-graph", "--svg", "--limit"} <= words
+            "--flow-graph", "--svg", "--limit", "--qlog"} <= words
 
 
 def test_every_packet_is_in_clear_and_every_loss_explained(answers: dict[str, Done]) -> None:
@@ -58,7 +65,22 @@ def test_every_packet_is_in_clear_and_every_loss_explained(answers: dict[str, Do
     dropped = answers["inspect --dropped --json"].document
     assert dropped["lost"] > 10
     assert any(reason.startswith("wire: cut of wifi") for reason in dropped["reasons"])
-    assert dropped["reasons"].get("not explained", 0) <= 0.1 * dropped["lost"]
+    assert dropped["by"] == "qlog", "both ends' logs are whole"
+    assert not [one for one in dropped["packets"] if one["reason"].startswith("not explained")]
+
+
+def test_both_ends_say_what_became_of_the_packets(answers: dict[str, Done]) -> None:
+    (command,) = [name for name in answers if "--qlog" in name and name.endswith("--json")]
+    told = answers[command].document
+    assert told["clock"] == "same clock" and told["shown"] > 5
+    ends = [one["ends"] for one in told["packets"] if one["kind"] == "1rtt"]
+    assert all(one is not None and one["sent"] is not None for one in ends), "what was captured was sent"
+    assert any(one["received"] is None for one in ends), "the cut"
+    for one in ends:
+        assert one["received"] is None or -0.001 <= one["received"] - one["sent"] < 1
+    for log in ("ue", "upf"):
+        (command,) = [name for name in answers if f"{log}.sqlog" in name and name.endswith("--json")]
+        assert answers[command].document["end"] == log and answers[command].document["malformed"] == 0
 
 
 def test_the_flow_is_followed_onto_the_other_path(answers: dict[str, Done]) -> None:
