@@ -258,8 +258,9 @@ EVENTS: dict[str, tuple[dict[str, Schema], dict[str, Schema]]] = {
     "quic:congestion_state_updated": ({"new": TEXT}, {"old": TEXT, "trigger": TEXT, "controller": TEXT} | PATH),
     "quic:ecn_state_updated": (
         {"new": one_of("testing", "unknown", "failed", "capable")},
-        {"old": one_of("testing", "unknown", "failed", "capable")} | PATH,
+        {"old": one_of("testing", "unknown", "failed", "capable"), "failure": TEXT} | PATH,  # failure: our extension
     ),
+    "quic:connection_id_updated": ({"initiator": INITIATOR}, {"old": HEX, "new": HEX} | PATH),
     "quic:key_updated": KEY,
     "quic:key_discarded": KEY,
     "quic:migration_state_updated": (

@@ -205,12 +205,15 @@ static bool cid_retire(struct path *p, uint64_t sequence)
 bool path_choose_dcid(struct path *p)
 {
     struct path *from = RULE(MP_46, true) ? p : p->conn->paths[0];     /* only of this path id: RFC 10069 §3.2.2 */
+    const struct peer_cid *before = p->dcid;
     p->dcid = NULL;
     for (int i = 0; i < LIMIT_CIDS; i++)
         if (from->peer[i].used && (!p->dcid || from->peer[i].sequence < p->dcid->sequence))
             p->dcid = &from->peer[i];
     if (p->dcid)
         token_insert(p->conn->e, p->dcid);
+    if (p->dcid && p->dcid != before)
+        TRACE(p->conn->e, trace_cid(p));
     return p->dcid != NULL;
 }
 
@@ -224,6 +227,7 @@ bool path_dcid_rotate(struct path *p)
         return false;
     peer_cid_forget(p->conn->e, old);
     p->dcid = RULE(Q_52, true) ? next : old;
+    TRACE(p->conn->e, trace_cid(p));
     token_insert(p->conn->e, next);
     return true;
 }

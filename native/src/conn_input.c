@@ -92,6 +92,7 @@ void conn_accept_payload(struct conn *c, const struct long_header *h, uint8_t fi
         memcpy(o->cid, h->scid, h->scid_length);
         p->dcid = o;
         c->have_peer_cid = true;
+        TRACE(c->e, trace_cid(p));
     }
     conn_idle_restart(c, now);
     if (c->server && h->level == LEVEL_HANDSHAKE && c->keys[LEVEL_INITIAL].receive) {

@@ -32,11 +32,13 @@ static void happens(struct path *p, enum ecn_event event, int failure)
     struct ecn *e = &p->ecn;
     uint8_t before = e->state;
     e->state = next_state[before][event];
+    bool fails = e->state == ECN_FAILED && before != ECN_FAILED;
+    if (fails)
+        e->failure = (uint8_t)failure;
     if (e->state != before)
         TRACE(p->conn->e, trace_ecn(p, before));
-    if (e->state != ECN_FAILED || before == ECN_FAILED)
+    if (!fails)
         return;
-    e->failure = (uint8_t)failure;
     p->conn->e->counters[counter_of[failure]]++;
 }
 

@@ -162,6 +162,7 @@ void retry_received(endpoint *e, const struct long_header *h, const uint8_t *pac
     c->retry_cid_length = h->scid_length;
     p->peer[0].length = h->scid_length;
     memcpy(p->peer[0].cid, h->scid, h->scid_length);
+    TRACE(e, trace_cid(p));
     if (!initial_keys_renew(c)) {
         conn_fail(c, INTERNAL_ERROR, 0, "keys after Retry");
         return;

@@ -416,6 +416,17 @@ void trace_migration(struct path *p, int state)
     simple(p, TRACE_MIGRATION, LEVEL_1RTT, state, 0, 0);
 }
 
+void trace_cid(struct path *p)
+{
+    struct trace_record *r = p->dcid ? begin_on(p, TRACE_CID, p->dcid->length) : NULL;
+    if (!r)
+        return;
+    r->body = p->dcid->length;
+    if (r->body)
+        memcpy(body(r), p->dcid->cid, r->body);
+    commit(p->conn->e->trace, r);
+}
+
 /* Of the client or of the server, whichever sends with it. */
 void trace_key(struct conn *c, int kind, int level, int direction, int by)
 {

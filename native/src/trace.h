@@ -29,7 +29,8 @@ struct trace;
 enum trace_kind {                       /* before MTU: what there may be of for every packet */
     TRACE_PAD, TRACE_PACKET_SENT, TRACE_PACKET_RECEIVED, TRACE_PACKET_BUFFERED, TRACE_PACKET_DROPPED, TRACE_INNER_DROPPED,
     TRACE_PACKET_LOST, TRACE_PACKETS_ACKED, TRACE_METRICS, TRACE_CONGESTION, TRACE_MTU, TRACE_ECN, TRACE_KEY_UPDATED,
-    TRACE_KEY_DISCARDED, TRACE_MIGRATION, TRACE_TUPLE, TRACE_NOTED, TRACE_CONN, TRACE_BARE_SENT, TRACE_BARE_RECEIVED, TRACE_KINDS
+    TRACE_KEY_DISCARDED, TRACE_MIGRATION, TRACE_TUPLE, TRACE_NOTED, TRACE_CONN, TRACE_BARE_SENT, TRACE_BARE_RECEIVED, TRACE_CID,
+    TRACE_KINDS
 };
 enum trace_bare { BARE_RETRY, BARE_VERSION_NEGOTIATION, BARE_STATELESS_RESET };    /* packets without a number, that nothing protects */
 enum trace_migration {
@@ -78,6 +79,7 @@ void trace_ecn(struct path *p, int before);
 void trace_key(struct conn *c, int kind, int level, int direction, int by);    /* direction -1: both */
 void trace_migration(struct path *p, int state);
 void trace_tuple_new(struct path *p);
+void trace_cid(struct path *p);                         /* it sends to another connection ID from now on */
 /* length 0: the datagram that is being read. `dcid` of it, n octets; `rest`: a Retry's token is `rest_length` octets, a Version Negotiation's versions are these. */
 void trace_bare(struct endpoint *e, struct conn *c, int kind, int type, size_t length, const uint8_t *dcid, size_t n,
                 const uint8_t *rest, size_t rest_length);

@@ -304,16 +304,33 @@ static void mtu(struct trace_text *t, const struct trace_record *r, const uint8_
     member(t, "path_id", r->path);
 }
 
+/* The peer's, as the draft counts: what 1-RTT packets are sent to, so that no packet need say it. */
+static void cid(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    text_put(t, "\"initiator\":\"remote\",\"new\":\"");
+    text_hex(t, body, r->body);
+    text_put(t, "\"");
+    member(t, "path_id", r->path);
+}
+
 static void ecn(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
 {
     (void)body;
     static const char *const states[] = {
         [ECN_TESTING] = "testing", [ECN_UNKNOWN] = "unknown", [ECN_CAPABLE] = "capable", [ECN_FAILED] = "failed",
     };
+    static const char *const failures[ECN_OFF + 1] = {
+        [ECN_MISSING] = "missing", [ECN_BLEACHED] = "bleached", [ECN_REMARKED] = "remarked", [ECN_EXCESS] = "excess",
+        [ECN_DECREASED] = "decreased", [ECN_BLACK_HOLE] = "black_hole", [ECN_OFF] = "off",
+    };
     word(t, "old", states[r->a]);
     text_put(t, ",");
     word(t, "new", states[r->detail]);
     member(t, "path_id", r->path);
+    if (r->detail == ECN_FAILED && failures[r->b]) {
+        text_put(t, ",");
+        word(t, "failure", failures[r->b]);
+    }
 }
 
 static void key(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
@@ -382,6 +399,7 @@ static const struct { const char *name; void (*data)(struct trace_text *, const 
     [TRACE_KEY_DISCARDED] = { "quic:key_discarded", key }, [TRACE_MIGRATION] = { "quic:migration_state_updated", migration },
     [TRACE_TUPLE] = { "quic:tuple_assigned", tuple }, [TRACE_NOTED] = { NULL, noted },
     [TRACE_BARE_SENT] = { "quic:packet_sent", bare }, [TRACE_BARE_RECEIVED] = { "quic:packet_received", bare },
+    [TRACE_CID] = { "quic:connection_id_updated", cid },
 };
 
 /* As text_ms, but the milliseconds are those of the record before, mostly. */

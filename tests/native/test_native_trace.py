@@ -283,6 +283,56 @@ def test_a_stateless_reset_is_told_without_its_token() -> None:
         assert all(token.hex().encode() not in text for text in texts)
 
 
+def test_what_1rtt_packets_are_sent_to_is_told_when_it_changes() -> None:
+    """So that no packet need say its connection ID: it is the last that its path was told of."""
+    with Simulator(12) as sim:
+        traced(sim)
+        conn, _ = sim.connect()
+        path = sim.open_path(conn, 1)
+        seen: dict[int, list[str]] = {0: [], 1: []}
+
+        def tap(direction: int, link: int, data: bytes) -> bytes:
+            if direction == 0 and not data[0] & 0x80:
+                seen[link].append(data[1:9].hex())
+            return data
+
+        sim.tap = tap
+        used: dict[int, list[str]] = {0: [], 1: []}
+        for _ in range(3):
+            for where in (0, path):
+                assert lib.path_status_set(sim.client.endpoint, conn, path, where) == 0  # something to be sent
+            lib.conn_datagram_send(sim.client.endpoint, conn, b"\x07hello", 6)
+            sim.run(SECOND)
+            for link, where in ((0, 0), (1, path)):
+                used[where] += dict.fromkeys(seen[link])
+                seen[link].clear()
+                assert lib.path_cid_rotate(sim.client.endpoint, conn, where) == 0
+        told: dict[int, list[str]] = {0: [], path: []}
+        records = records_of(text_of(sim.client))
+        check_events(records)
+        for record in records:
+            if record["name"] == "quic:connection_id_updated":
+                assert record["data"]["initiator"] == "remote"
+                told[record["data"]["path_id"]].append(record["data"]["new"])
+        assert len(used[0]) == 3 and told[0][:3] == used[0]
+        assert used[path] and [one for one in told[path] if one in used[path]] == used[path]
+
+
+def test_why_ecn_failed_is_told() -> None:
+    with Simulator(92) as sim:
+        traced(sim)
+        sim.wires[0, 0].ecn = (0, 0, 0, 0)
+        conn, peer = sim.connect()
+        sim.tunnel(conn, peer, [BALANCED])
+        for i in range(200):
+            sim.inner(sim.client, udp4(300, serial=i))
+            sim.run(2 * MS)
+        records = records_of(text_of(sim.client))
+        check_events(records)
+        told = [r["data"] for r in records if r["name"] == "quic:ecn_state_updated" and r["data"]["new"] == "failed"]
+        assert [(one["path_id"], one["failure"]) for one in told] == [(0, "missing")]
+
+
 @pytest.mark.parametrize("detail", [lib.TRACE_DETAIL_EVENTS, lib.TRACE_DETAIL_HEADERS, lib.TRACE_DETAIL_PACKETS])
 def test_how_much_is_told_is_chosen(detail: int) -> None:
     with Simulator(4) as sim:
