@@ -174,6 +174,13 @@ class Amf:
         connection.heard_at = self.clock()
         self.keys.came_back(ue)
 
+    def leave_elsewhere(self, connection: N1Connection, ue: UeContext) -> None:
+        """Deregistered over both accesses (TS 24.501 §5.5.2.2.2): the other one ends, too."""
+        for other in [c for c in ue.connections.values() if c is not connection]:
+            self.detach(other, ue)
+            self.events.emit("deregistered", access=other.access)
+            other.close()
+
     def release(self, connection: N1Connection, ue: UeContext) -> None:
         """Deregistered over this access. With the last one its sessions end."""
         self.detach(connection, ue)

@@ -36,6 +36,8 @@ from fiveg.nas_security import NasSecurityContext, NasSecurityError, Sht, WrongM
 if TYPE_CHECKING:
     from control.amf.amf import Amf
 
+BOTH_ACCESSES = 3
+"""in the access type of a de-registration (TS 24.501 §9.11.3.20)"""
 SECURE = (State.ACCEPTING, State.REGISTERED)
 
 
@@ -162,6 +164,8 @@ class N1Messages:
             case DeregistrationRequest():
                 if not message.switch_off:
                     connection.send(ue.security.protect(DeregistrationAccept().encode(), connection.access))
+                if message.deregistration_type & BOTH_ACCESSES == BOTH_ACCESSES:
+                    self._amf.leave_elsewhere(connection, ue)
                 registration.deregistered()
             case GmmStatus():
                 self._counters.inc("nas.status_received")

@@ -64,6 +64,19 @@ async def test_a_context_made_for_a_ue_that_has_left_is_released_at_the_smf(core
     ue.close()
 
 
+@with_core(upf=False)
+async def test_a_deregistration_for_both_accesses_ends_both(core):
+    ue = core.ue()
+    await ue.register("3gpp")
+    await ue.register_second("non-3gpp")
+    ue.say("3gpp", DeregistrationRequest(deregistration_type=8 | 3, identity=ue.guti))
+    assert await ue.closed("3gpp") and await ue.closed("non-3gpp")
+    await until(lambda: not core.amf.ues())
+    assert sorted(e["access"] for e in core.amf_events.of("deregistered")) == ["3gpp", "non-3gpp"]
+    await ue.register("3gpp")
+    ue.close()
+
+
 # ---- COUNT
 
 
