@@ -57,7 +57,9 @@ SECTIONS: dict[str, list[str]] = {
     "bench": ["bench_engine.c"],
     "simnet": ["invariant.c", "simnet.c", "simnet_break.c", "simnet_check.c"],  # for tests; the rest does not know it
     "io": ["checksum.c", "offload.c", "tun.c", "io.c", "io_udp.c", "io_tun.c"],
-    "wire": ["packet_socket.c", "wire_direction.c", "wire_nat.c", "wire.c"],
+    "wire": [
+        "packet_socket.c", "wire_line.c", "wire_noise.c", "wire_direction.c", "wire_preview.c", "wire_nat.c", "wire.c",
+    ],
     "capture": ["pcapng.c", "capture_file.c", "capture.c"],
     "forwarder": ["forwarder.c"],
 }

@@ -86,15 +86,6 @@ int wires_realtime(wires *w)
     return atomic_load(&w->realtime);
 }
 
-static uint64_t mix(uint64_t x)         /* splitmix64: never 0 for the two directions of one wire at once */
-{
-    x += 0x9e3779b97f4a7c15ull;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9ull;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebull;
-    x ^= x >> 31;
-    return x ? x : 1;
-}
-
 int wire_add(wires *w, int netns_a, int ifindex_a, int netns_b, int ifindex_b)
 {
     int a = packet_socket_open(netns_a, ifindex_a, PACKET_SOCKET_INCOMING_ONLY, NULL);
@@ -115,7 +106,7 @@ int wire_add(wires *w, int netns_a, int ifindex_a, int netns_b, int ifindex_b)
         struct wire *x = w->wire + n;
         *x = (struct wire){.fd = {a, b}, .used = true};
         for (uint32_t end = 0; end < 2; end++) {
-            x->way[end].random = mix(w->seed + 2 * (uint64_t)n + end);
+            wire_noise_init(&x->way[end].noise, w->seed + 2 * (uint64_t)n + end);
             struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)n << 1 | end};
             if (epoll_ctl(w->epoll, EPOLL_CTL_ADD, x->fd[end], &event) < 0)
                 result = -ENGINE_E_SYSTEM;
@@ -138,6 +129,7 @@ static void wire_close(struct wires *w, struct wire *x)
     for (int i = 0; i < 2; i++) {
         close(x->fd[i]);
         direction_clear(x->way + i, &w->pool);
+        wire_line_clear(&x->way[i].line);
         free(x->way[i].heap);
     }
     memset(x, 0, sizeof *x);
@@ -158,25 +150,48 @@ int wire_remove(wires *w, int number)
     return x ? ENGINE_OK : -ENGINE_E_HANDLE;
 }
 
+static struct direction *direction_get(struct wires *w, int number, int direction)
+{
+    struct wire *x = direction == 0 || direction == 1 ? wire_get(w, number) : NULL;
+    return x ? x->way + direction : NULL;
+}
+
 int wire_shape_set(wires *w, int number, int direction, const struct wire_shape *shape)
 {
-    if (direction < 0 || direction > 1 || shape->loss_ppm > 1000000 || shape->reorder_ppm > 1000000 ||
-        shape->duplicate_ppm > 1000000)
+    uint32_t most = 0;
+    const uint32_t chances[] = {shape->loss_ppm, shape->reorder_ppm, shape->duplicate_ppm, shape->corrupt_ppm, shape->burst_enter_ppm,
+                                shape->burst_leave_ppm, shape->burst_loss_ppm};
+    for (size_t i = 0; i < sizeof chances / sizeof *chances; i++)
+        most = chances[i] > most ? chances[i] : most;
+    if (direction < 0 || direction > 1 || most > 1000000 || shape->jitter > WIRE_JITTER_PARETO)
         return -ENGINE_E_ARGUMENT;
     pthread_mutex_lock(&w->lock);
-    struct wire *x = wire_get(w, number);
-    if (x) {
-        struct direction *d = x->way + direction;
-        if (shape->rate_bps != d->shape.rate_bps)
-            d->rate_free = 0;           /* what is queued keeps its times; the new rate begins empty */
-        d->shape = *shape;
-        if (shape->cut) {               /* nothing of what is under way arrives */
-            d->stats.dropped_cut += d->count;
-            direction_clear(d, &w->pool);
-        }
-    }
+    struct direction *d = direction_get(w, number, direction);
+    if (d)
+        direction_shape(d, &w->pool, shape, monotonic_ns());
     pthread_mutex_unlock(&w->lock);
-    return x ? ENGINE_OK : -ENGINE_E_HANDLE;
+    kick(w);                            /* the queue may have to go on sooner than the thread thinks */
+    return d ? ENGINE_OK : -ENGINE_E_HANDLE;
+}
+
+int wire_trace_set(wires *w, int number, int direction, const struct wire_point *points, uint32_t n, uint64_t length_ns)
+{
+    pthread_mutex_lock(&w->lock);
+    struct direction *d = direction_get(w, number, direction);
+    int result = d ? direction_trace(d, &w->pool, points, n, length_ns, monotonic_ns()) : -ENGINE_E_HANDLE;
+    pthread_mutex_unlock(&w->lock);
+    kick(w);
+    return result;
+}
+
+int wire_deliveries_set(wires *w, int number, int direction, const uint32_t *at_ms, uint32_t n)
+{
+    pthread_mutex_lock(&w->lock);
+    struct direction *d = direction_get(w, number, direction);
+    int result = d ? direction_deliveries(d, &w->pool, at_ms, n, monotonic_ns()) : -ENGINE_E_HANDLE;
+    pthread_mutex_unlock(&w->lock);
+    kick(w);
+    return result;
 }
 
 int wire_nat(wires *w, int number, uint16_t server, uint16_t outside)
@@ -194,13 +209,13 @@ int wire_nat(wires *w, int number, uint16_t server, uint16_t outside)
 int wire_stats(wires *w, int number, int direction, struct wire_stats *out)
 {
     pthread_mutex_lock(&w->lock);
-    struct wire *x = direction == 0 || direction == 1 ? wire_get(w, number) : NULL;
-    if (x) {
-        x->way[direction].stats.kernel_drops += packet_socket_drops(x->fd[direction]);
-        *out = x->way[direction].stats;
+    struct direction *d = direction_get(w, number, direction);
+    if (d) {
+        d->stats.kernel_drops += packet_socket_drops(w->wire[number].fd[direction]);
+        *out = d->stats;
     }
     pthread_mutex_unlock(&w->lock);
-    return x ? ENGINE_OK : -ENGINE_E_HANDLE;
+    return d ? ENGINE_OK : -ENGINE_E_HANDLE;
 }
 
 /* ---- the thread */
@@ -274,7 +289,7 @@ static void send_due(struct wires *w, struct wire *x, uint32_t way, uint64_t now
         struct mmsghdr messages[SEND_BATCH];
         struct iovec iov[SEND_BATCH][2];
         unsigned n = 0, at = 0;
-        while (n < SEND_BATCH && (w->batch[n] = direction_take(d, now)) != NULL) {
+        while (n < SEND_BATCH && (w->batch[n] = direction_take(d, &w->pool, now)) != NULL) {
             iov[n][0] = (struct iovec){(void *)(uintptr_t)&none, sizeof none};
             iov[n][1] = (struct iovec){w->batch[n]->data, w->batch[n]->length};
             messages[n].msg_hdr = (struct msghdr){.msg_iov = iov[n], .msg_iovlen = 2};

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #define MILLISECOND 1000000u
+#define LINE_AHEAD MILLISECOND          /* a change of the rate holds for what begins later than this */
 
 struct wire_frame *wire_frame_get(struct wire_pool *pool, uint32_t capacity)
 {
@@ -36,19 +37,6 @@ void wire_pool_free(struct wire_pool *pool)
         pool->free = f->next;
         free(f);
     }
-}
-
-static uint64_t random_next(struct direction *d)        /* xorshift64* */
-{
-    d->random ^= d->random >> 12;
-    d->random ^= d->random << 25;
-    d->random ^= d->random >> 27;
-    return d->random * 0x2545f4914f6cdd1dull;
-}
-
-static bool happens(struct direction *d, uint32_t ppm)
-{
-    return ppm && (random_next(d) >> 32) % 1000000 < ppm;
 }
 
 static bool before(const struct wire_frame *a, const struct wire_frame *b)
@@ -92,25 +80,15 @@ static struct wire_frame *heap_pop(struct direction *d)
     return top;
 }
 
-static void enqueue(struct direction *d, struct wire_pool *pool, struct wire_frame *f, uint64_t now)
+/* It has left the line: delay and jitter, then it is there. */
+static void propagate(struct direction *d, struct wire_pool *pool, struct wire_frame *f, uint64_t left)
 {
-    const struct wire_shape *s = &d->shape;
-    uint64_t out = now;
-    if (s->rate_bps) {
-        if (d->rate_free < now)
-            d->rate_free = now;
-        if (s->queue_ns && d->rate_free - now > s->queue_ns) {
-            d->stats.dropped_queue++;
-            wire_frame_put(pool, f);
-            return;
-        }
-        d->rate_free += (uint64_t)((double)f->length * 8e9 / (double)s->rate_bps);
-        out = d->rate_free;
-    }
-    f->release = out + s->delay_ns + (s->jitter_ns ? random_next(d) % s->jitter_ns : 0);
+    const struct wire_point *point = wire_line_point(&d->line, left);
+    uint64_t delay = point ? point->delay_ns : d->shape.delay_ns;
+    f->release = left + delay + wire_noise_jitter(&d->noise, &d->shape, left);
     f->order = d->order++;
-    if (happens(d, s->reorder_ppm)) {   /* held back, so that those behind it overtake */
-        f->release += s->delay_ns / 2 + MILLISECOND;
+    if (wire_noise_happens(&d->noise, d->shape.reorder_ppm)) {  /* held back, so that those behind it overtake */
+        f->release += delay / 2 + MILLISECOND;
         d->stats.reordered++;
     } else {
         if (f->release < d->last_release)
@@ -123,18 +101,75 @@ static void enqueue(struct direction *d, struct wire_pool *pool, struct wire_fra
     }
 }
 
+static uint64_t turn(const struct direction *d)         /* when the first of the queue goes on the line */
+{
+    return d->line_free > d->first->release ? d->line_free : d->first->release;
+}
+
+/* Gives the line what it begins to send until `now` and a little later: the thread need not wake up for every frame. */
+static void line_run(struct direction *d, struct wire_pool *pool, uint64_t now)
+{
+    while (d->first && turn(d) <= now + LINE_AHEAD) {
+        struct wire_frame *f = d->first;
+        d->line_free = wire_line_send(&d->line, &d->shape, turn(d), f->length);
+        d->first = f->next;
+        d->last = d->first ? d->last : NULL;
+        d->queued--;
+        d->stats.queued_bytes -= f->length;
+        propagate(d, pool, f, d->line_free);
+    }
+}
+
+static bool queue_full(const struct direction *d, uint32_t length)
+{
+    const struct wire_shape *s = &d->shape;
+    double limit = (double)wire_line_rate(&d->line, s) * (double)s->queue_ns / 8e9;
+    double after = (double)(d->stats.queued_bytes + length);
+    if (d->queued + d->count >= WIRE_MAX_FRAMES)
+        return true;
+    return d->first && ((s->queue_ns && after > limit) || (s->queue_bytes && after > (double)s->queue_bytes));
+}
+
+static void enqueue(struct direction *d, struct wire_pool *pool, struct wire_frame *f, uint64_t now)
+{
+    line_run(d, pool, now);
+    if (!wire_line_limited(&d->line, &d->shape) && !d->first) {
+        propagate(d, pool, f, now);
+        return;
+    }
+    if (queue_full(d, f->length)) {
+        d->stats.dropped_queue++;
+        wire_frame_put(pool, f);
+        return;
+    }
+    f->release = now;
+    f->next = NULL;
+    *(d->last ? &d->last->next : &d->first) = f;
+    d->last = f;
+    d->queued++;
+    d->stats.queued_bytes += f->length;
+    if (d->stats.queued_bytes > d->stats.queued_max_bytes)
+        d->stats.queued_max_bytes = d->stats.queued_bytes;
+    line_run(d, pool, now);
+}
+
 void direction_accept(struct direction *d, struct wire_pool *pool, struct wire_frame *f, uint64_t now)
 {
-    if (d->shape.cut || happens(d, d->shape.loss_ppm)) {
+    const struct wire_point *point = wire_line_point(&d->line, now);
+    if (d->shape.cut || wire_noise_lost(&d->noise, &d->shape, point ? point->loss_ppm : d->shape.loss_ppm)) {
         *(d->shape.cut ? &d->stats.dropped_cut : &d->stats.dropped_loss) += 1;
         wire_frame_put(pool, f);
         return;
     }
-    struct wire_frame *twin = happens(d, d->shape.duplicate_ppm) ? wire_frame_get(pool, f->length) : NULL;
+    struct wire_frame *twin = wire_noise_happens(&d->noise, d->shape.duplicate_ppm) ? wire_frame_get(pool, f->length) : NULL;
     if (twin) {
         twin->length = f->length;
         memcpy(twin->data, f->data, f->length);
         d->stats.duplicated++;
+    }
+    if (wire_noise_happens(&d->noise, d->shape.corrupt_ppm)) {
+        wire_noise_corrupt(&d->noise, f->data, f->length);
+        d->stats.corrupted++;
     }
     enqueue(d, pool, f, now);
     if (twin)
@@ -143,23 +178,78 @@ void direction_accept(struct direction *d, struct wire_pool *pool, struct wire_f
 
 uint64_t direction_due(const struct direction *d)
 {
-    return d->count ? d->heap[0]->release : UINT64_MAX;
+    uint64_t release = d->count ? d->heap[0]->release : UINT64_MAX, line = d->first ? turn(d) : UINT64_MAX;
+    return release < line ? release : line;
 }
 
-struct wire_frame *direction_take(struct direction *d, uint64_t now)
+static void late_count(struct wire_stats *stats, uint64_t late_ns)
 {
+    uint64_t us = late_ns / 1000;
+    unsigned bucket = us ? 64 - (unsigned)__builtin_clzll(us) : 0;
+    stats->late[bucket < WIRE_LATE_BUCKETS ? bucket : WIRE_LATE_BUCKETS - 1]++;
+    if (late_ns > stats->late_max_ns)
+        stats->late_max_ns = late_ns;
+}
+
+struct wire_frame *direction_take(struct direction *d, struct wire_pool *pool, uint64_t now)
+{
+    line_run(d, pool, now);
     if (!d->count || d->heap[0]->release > now)
         return NULL;
     struct wire_frame *f = heap_pop(d);
-    if (now - f->release > d->stats.late_max_ns)
-        d->stats.late_max_ns = now - f->release;
+    late_count(&d->stats, now - f->release);
     return f;
+}
+
+/* The rate changes: what is on the line arrives as it would have, the queue goes on at the new one. */
+static void line_changed(struct direction *d, uint64_t now)
+{
+    if (d->line_free > now)
+        d->line_free = now;
+}
+
+void direction_shape(struct direction *d, struct wire_pool *pool, const struct wire_shape *shape, uint64_t now)
+{
+    line_run(d, pool, now);             /* what was to begin until now */
+    if (shape->rate_bps != d->shape.rate_bps)
+        line_changed(d, now);
+    d->shape = *shape;
+    if (shape->cut) {                   /* nothing of what is under way arrives */
+        d->stats.dropped_cut += d->count + d->queued;
+        direction_clear(d, pool);
+    }
+}
+
+int direction_trace(struct direction *d, struct wire_pool *pool, const struct wire_point *points, uint32_t n, uint64_t length_ns,
+                    uint64_t now)
+{
+    line_run(d, pool, now);             /* no frame of the queue begins before the new origin */
+    int result = wire_line_trace(&d->line, points, n, length_ns, now);
+    if (result == ENGINE_OK)
+        line_changed(d, now);
+    return result;
+}
+
+int direction_deliveries(struct direction *d, struct wire_pool *pool, const uint32_t *at_ms, uint32_t n, uint64_t now)
+{
+    line_run(d, pool, now);
+    int result = wire_line_deliveries(&d->line, at_ms, n, now);
+    if (result == ENGINE_OK)
+        line_changed(d, now);
+    return result;
 }
 
 void direction_clear(struct direction *d, struct wire_pool *pool)
 {
     for (uint32_t i = 0; i < d->count; i++)
         wire_frame_put(pool, d->heap[i]);
-    d->count = 0;
-    d->rate_free = d->last_release = 0;
+    while (d->first) {
+        struct wire_frame *f = d->first;
+        d->first = f->next;
+        wire_frame_put(pool, f);
+    }
+    d->last = NULL;
+    d->count = d->queued = 0;
+    d->stats.queued_bytes = 0;
+    d->line_free = d->last_release = 0;
 }

@@ -118,6 +118,52 @@ def test_rate_and_queue_limit() -> None:
         a.close(), b.close()
 
 
+def test_a_corrupted_datagram_arrives_with_one_bit_turned() -> None:
+    """Under a right checksum: else the kernel drops it, and the protocol under test never sees it."""
+    with wire(seed=11) as w:
+        a, b = w.sockets()
+        a.sendto(b"warm", (ADDRESS[1], 5000))
+        b.recv(10)
+        w.shape(0, corrupt_ppm=1_000_000)
+        for i in range(200):
+            sent = os.urandom(1 + i)
+            a.sendto(sent, (ADDRESS[1], 5000))
+            got = b.recv(2048)
+            assert len(got) == len(sent)
+            assert sum((x ^ y).bit_count() for x, y in zip(sent, got, strict=True)) == 1
+        assert w.stats(0).corrupted == 200
+        a.close(), b.close()
+
+
+def test_what_waits_goes_on_at_the_new_rate() -> None:
+    with wire() as w:
+        a, b = w.sockets()
+        a.sendto(b"warm", (ADDRESS[1], 5000))
+        b.recv(10)
+        w.shape(0, rate_bps=100_000, queue_ns=60_000_000_000)
+        for i in range(200):  # at this rate two frames a second
+            a.sendto(i.to_bytes(4, "big") + bytes(1000), (ADDRESS[1], 5000))
+        w.shape(0, rate_bps=100_000_000, queue_ns=60_000_000_000)
+        assert [int.from_bytes(b.recv(2048)[:4], "big") for _ in range(200)] == list(range(200))
+        a.close(), b.close()
+
+
+def test_a_line_follows_its_trace_until_it_ends() -> None:
+    with wire() as w:
+        a, b = w.sockets()
+        a.sendto(b"warm", (ADDRESS[1], 5000))
+        b.recv(10)
+        block = ffi.new("struct wire_point[]", [(0, 10**9, 1_000_000, 1_000_000)])
+        assert lib.wire_trace_set(w.wires, w.number, 0, block, 1, 10**9) == 0
+        assert burst(a, b, 20) == []
+        assert w.stats(0).dropped_loss == 20
+        assert lib.wire_deliveries_set(w.wires, w.number, 0, ffi.new("uint32_t[]", [1]), 1) == 0
+        assert burst(a, b, 20) == list(range(20))
+        assert lib.wire_trace_set(w.wires, w.number, 0, ffi.NULL, 0, 0) == 0
+        assert burst(a, b, 20) == list(range(20))
+        a.close(), b.close()
+
+
 def test_gso_packets_are_cut_before_the_wire() -> None:
     with wire() as w:
         a, b = w.sockets()
@@ -166,8 +212,13 @@ def test_refusals() -> None:
     shape = ffi.new("struct wire_shape *")
     assert lib.wire_add(wires, -1, 0x7FFFFFFF, -1, 1) == -lib.ENGINE_E_SYSTEM
     assert lib.wire_shape_set(wires, 0, 0, shape) == -lib.ENGINE_E_HANDLE
-    shape.loss_ppm = 1_000_001
+    for name in ("loss_ppm", "reorder_ppm", "duplicate_ppm", "corrupt_ppm", "burst_enter_ppm", "burst_leave_ppm", "burst_loss_ppm"):
+        shape = ffi.new("struct wire_shape *", {name: 1_000_001})
+        assert lib.wire_shape_set(wires, 0, 0, shape) == -lib.ENGINE_E_ARGUMENT
+    shape = ffi.new("struct wire_shape *", {"jitter": 4})
     assert lib.wire_shape_set(wires, 0, 0, shape) == -lib.ENGINE_E_ARGUMENT
+    assert lib.wire_trace_set(wires, 0, 0, ffi.new("struct wire_point *", [0, 10**6, 0, 0]), 1, 10**9) == -lib.ENGINE_E_HANDLE
+    assert lib.wire_deliveries_set(wires, 0, 0, ffi.new("uint32_t[]", [1]), 1) == -lib.ENGINE_E_HANDLE
     assert lib.wire_remove(wires, 3) == -lib.ENGINE_E_HANDLE
     assert lib.wires_start(wires) == 0
     assert lib.wires_start(wires) == -lib.ENGINE_E_STATE
