@@ -23,7 +23,7 @@ from lab.scenario import Scenario
 from lab.state import MARK, start_time
 from lab.state import mark as state_mark
 from lab.topology import AMF, N1_PORTS, PROXY_PORT, TAMPER_N1_OFFSET, TAMPER_N4, UPF_N4, AccessAddresses, Topology
-from lab.wires import DOWN, UP, Wires
+from lab.wires import Wires
 from node.errors import ControlError, NodeError, VerbError
 from node.handle import NodeHandle
 
@@ -391,12 +391,8 @@ class Lab:
         self.topology.link("ue", AccessAddresses(self._numbers[name]).device, up)
 
     def shape(self, name: str, change: dict[str, Any]) -> None:
-        """`change`: values of a wire in both directions, and under `up` and `down` those of one."""
-        both = {k: v for k, v in change.items() if k not in ("up", "down")}
-        for way, word in ((UP, "up"), (DOWN, "down")):
-            values = {**both, **change.get(word, {})}
-            if values:
-                self.wires.shape(self.access(name), way, self.wires.shape_of(name, way).changed(values))
+        """`change`: a `wire:` as in a scenario, over what holds now; a trace in it begins now."""
+        self.wires.change(self.access(name), change)
         self.event("lab", "shape", access=name, change=change)
 
     async def rekey(self, by: str) -> dict[str, Any]:

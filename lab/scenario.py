@@ -11,38 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import Misuse, ScenarioError
+from lab.shape import NO_TRACE, Shape, both_ways
+from lab.wire_trace import find_trace, load_trace
 
 SIZE_LIMIT = 256 << 10
 DEPTH_LIMIT = 12
 SHIPPED = Path(__file__).parent / "scenarios"
 SCHEMA = Path(__file__).parent / "scenario.schema.json"
-DEFAULT_QUEUE_MS = 50.0
 
 Where = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """One direction of a wire. `rate_mbps` None: as fast as the machine."""
-
-    rate_mbps: float | None = None
-    delay_ms: float = 0.0
-    jitter_ms: float = 0.0
-    loss_percent: float = 0.0
-    reorder_percent: float = 0.0
-    duplicate_percent: float = 0.0
-    queue_ms: float = DEFAULT_QUEUE_MS
-
-    def changed(self, values: dict[str, Any]) -> Shape:
-        return replace(self, **values)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     name: str
     type: str
-    up: Shape = Shape()
-    down: Shape = Shape()
+    up: Shape
+    down: Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +104,13 @@ class Scenario:
         return next((a for a in self.accesses if a.name == name), None)
 
     def wire_sum_mbps(self, direction: str) -> float | None:
-        rates = [(a.up if direction == "up" else a.down).rate_mbps for a in self.accesses]
+        rates = [mean_rate_mbps(a.up if direction == "up" else a.down) for a in self.accesses]
         return None if None in rates else sum(r for r in rates if r is not None)
+
+
+def mean_rate_mbps(shape: Shape) -> float | None:
+    rate = load_trace(Path(shape.trace)).mean_mbps() if shape.trace is not None else None
+    return shape.rate_mbps if rate is None else rate
 
 
 DEFAULT_RULES: tuple[dict[str, Any], ...] = (
@@ -246,14 +236,16 @@ def _validate(document: Any, lines: dict[Where, int], file: str) -> None:
         raise _fail(file, lines, where, text)
 
 
-def check_wire(change: dict[str, Any]) -> None:
-    """What a user asks of a running wire is held to what a scenario may say of it. Misuse names the value."""
+def check_wire(change: dict[str, Any]) -> dict[str, Any]:
+    """What a user asks of a running wire is held to what a scenario may say of it; the same with its traces found. Misuse names the
+    value. A trace's path is absolute, or the name of a shipped one."""
     from jsonschema import Draft202012Validator
 
     rules = {"$ref": "#/$defs/wire", "$defs": schema()["$defs"]}
     for error in Draft202012Validator(rules).iter_errors(change):
         where, text = _words(error)
         raise Misuse(f"{'.'.join(map(str, where)) or 'wire'}: {text}")
+    return _Builder("/wire", {}).traces(change, ())
 
 
 KINDS_OF_ACTION = ("cut", "restore", "rebind", "rekey", "key_update", "shape", "attack")
@@ -334,10 +326,30 @@ class _Builder:
         return result
 
     def access(self, d: dict[str, Any], where: Where) -> Access:
-        wire = dict(d.get("wire", {}))
-        up, down = wire.pop("up", {}), wire.pop("down", {})
-        both = Shape().changed(wire)
-        return Access(d["name"], d["type"], both.changed(up), both.changed(down))
+        wire = self.traces(d.get("wire", {}), (*where, "wire"))
+        up, down = both_ways(wire)
+        for word, shape in (("up", up), ("down", down)):
+            self.rate_there(shape, (*where, "wire"), word)
+        return Access(d["name"], d["type"], up, down)
+
+    def traces(self, wire: dict[str, Any], where: Where) -> dict[str, Any]:
+        """`wire` with its traces found and read: what is wrong with one is said now, not when the wire takes it."""
+        result = dict(wire)
+        for word in ("up", "down"):
+            if word in wire:
+                result[word] = self.traces(wire[word], (*where, word))
+        if (name := wire.get("trace", NO_TRACE)) != NO_TRACE:
+            try:
+                path = find_trace(name, Path(self.file).parent)
+                load_trace(path)
+            except ScenarioError as error:
+                raise self.fail((*where, "trace"), str(error)) from None
+            result["trace"] = str(path)
+        return result
+
+    def rate_there(self, shape: Shape, where: Where, word: str) -> None:
+        if shape.trace is not None and mean_rate_mbps(shape) is None:
+            raise self.fail((*where, "trace"), f"{shape.trace} has no rate_mbps, and {word} has none either")
 
     def rules(self, rules: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         ids: set[int] = set()
@@ -399,4 +411,5 @@ class _Builder:
             raise self.fail((*where, "canary"), "goes with attack")
         if kind not in ("rekey", "key_update", "attack") and d[kind] not in [a.name for a in accesses]:
             raise self.fail((*where, kind), f"no access {d[kind]!r}; there are {', '.join(a.name for a in accesses)}")
-        return Action(float(d["at"]), kind, d[kind], d.get("wire", {}), d.get("canary", False))
+        wire = self.traces(d.get("wire", {}), (*where, "wire"))
+        return Action(float(d["at"]), kind, d[kind], wire, d.get("canary", False))

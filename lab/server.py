@@ -150,7 +150,7 @@ class LabServer:
         change = args.get("change")
         if not isinstance(change, dict) or not change:
             raise Misuse("change: must say what to change")
-        check_wire(change)
+        change = check_wire(change)
         self._lab.shape(_text(args, "access"), change)
         return {"access": args["access"], "change": change}
 

@@ -3,14 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError
-from lab.scenario import Shape
+from lab.shape import Shape, both_ways
+from lab.wire_trace import Trace, load_trace
 from native import ffi, lib
 
 UP, DOWN = 0, 1  # a -> b: from the UE; b -> a: to the UE
 MILLION = 1_000_000
+SECOND = 1_000_000_000
+PPM = 10_000  # of a percent
+JITTER = {"uniform": lib.WIRE_JITTER_UNIFORM, "normal": lib.WIRE_JITTER_NORMAL, "exponential": lib.WIRE_JITTER_EXPONENTIAL,
+          "pareto": lib.WIRE_JITTER_PARETO}
+
+
+def values(shape: Shape, cut: bool = False) -> dict[str, int]:
+    """As struct wire_shape has them."""
+    burst = shape.burst_loss
+    return {
+        "rate_bps": int((shape.rate_mbps or 0) * MILLION),
+        "delay_ns": int(shape.delay_ms * MILLION),
+        "jitter_ns": int(shape.jitter_ms * MILLION),
+        "jitter_every_ns": int(shape.jitter_every_ms * MILLION),
+        "jitter": JITTER[shape.jitter],
+        "loss_ppm": int(shape.loss_percent * PPM),
+        "burst_enter_ppm": int(burst.enter_percent * PPM),
+        "burst_leave_ppm": int(burst.leave_percent * PPM),
+        "burst_loss_ppm": int(burst.loss_percent * PPM),
+        "reorder_ppm": int(shape.reorder_percent * PPM),
+        "duplicate_ppm": int(shape.duplicate_percent * PPM),
+        "corrupt_ppm": int(shape.corrupt_percent * PPM),
+        "queue_ns": int(shape.queue_ms * MILLION),
+        "queue_bytes": shape.queue_bytes or 0,
+        "cut": int(cut),
+    }
+
+
+def points(trace: Trace, shape: Shape) -> list[dict[str, int]]:
+    """As struct wire_point has them; what has no column is the shape's."""
+
+    def of(value: float | None, default: float | None) -> float:
+        return (default or 0.0) if value is None else value
+
+    return [
+        {
+            "at_ns": int(p.time_s * SECOND),
+            "rate_bps": int(of(p.rate_mbps, shape.rate_mbps) * MILLION),
+            "delay_ns": int(of(p.delay_ms, shape.delay_ms) * MILLION),
+            "loss_ppm": int(of(p.loss_percent, shape.loss_percent) * PPM),
+        }
+        for p in trace.points
+    ]
+
+
+def late(buckets: list[int], share: float) -> int:
+    """Within how many microseconds of its time this share of the frames left: a power of two (struct wire_stats)."""
+    total, seen = sum(buckets), 0
+    for i, count in enumerate(buckets):
+        seen += count
+        if total and seen >= share * total:
+            return 1 << i
+    return 0
 
 
 @dataclass(slots=True)
@@ -48,6 +103,7 @@ class Wires:
             self.rebind(name, *wire.nat)
         for direction in (UP, DOWN):
             self._set(wire, direction, wire.shapes[direction], wire.cut[direction])
+            self._follow(wire, direction, wire.shapes[direction])
 
     def start(self) -> None:
         if not self._started:
@@ -68,9 +124,15 @@ class Wires:
             raise LabError("the wire refused this NAT")
         wire.nat = (server, outside)
 
-    def shape(self, name: str, direction: int, shape: Shape) -> None:
+    def change(self, name: str, change: dict[str, Any]) -> None:
+        """`change`: as `wire:` in a scenario, over what holds now. A trace in it begins now, also the one that was followed."""
         wire = self._named(name)
-        self._set(wire, direction, shape, wire.cut[direction])
+        shapes = both_ways(change, *wire.shapes)
+        for direction, shape in zip((UP, DOWN), shapes, strict=True):
+            values = {**change, **change.get(("up", "down")[direction], {})}
+            self._set(wire, direction, shape, wire.cut[direction])
+            if "trace" in values or "preset" in values:
+                self._follow(wire, direction, shape)
 
     def shape_of(self, name: str, direction: int) -> Shape:
         return self._named(name).shapes[direction]
@@ -84,19 +146,22 @@ class Wires:
 
     def _set(self, wire: Wire, direction: int, shape: Shape, cut: bool) -> None:
         """Remembered when the wire has taken it."""
-        value = ffi.new("struct wire_shape *", {
-            "rate_bps": int((shape.rate_mbps or 0) * MILLION),
-            "delay_ns": int(shape.delay_ms * MILLION),
-            "jitter_ns": int(shape.jitter_ms * MILLION),
-            "loss_ppm": int(shape.loss_percent * 10_000),
-            "reorder_ppm": int(shape.reorder_percent * 10_000),
-            "duplicate_ppm": int(shape.duplicate_percent * 10_000),
-            "queue_ns": int(shape.queue_ms * MILLION),
-            "cut": int(cut),
-        })
-        if lib.wire_shape_set(self._wires, wire.number, direction, value) < 0:
+        if lib.wire_shape_set(self._wires, wire.number, direction, ffi.new("struct wire_shape *", values(shape, cut))) < 0:
             raise LabError("the wire refused this shape")
         wire.shapes[direction], wire.cut[direction] = shape, cut
+
+    def _follow(self, wire: Wire, direction: int, shape: Shape) -> None:
+        trace = None if shape.trace is None else load_trace(Path(shape.trace))
+        if trace is not None and trace.deliveries_ms is not None:
+            times = ffi.from_buffer("uint32_t[]", trace.deliveries_ms)
+            result = lib.wire_deliveries_set(self._wires, wire.number, direction, times, len(trace.deliveries_ms))
+        else:
+            made = points(trace, shape) if trace is not None else []
+            length = int(trace.length_s * SECOND) if trace is not None else 0
+            block = ffi.new("struct wire_point[]", made)
+            result = lib.wire_trace_set(self._wires, wire.number, direction, block, len(made), length)
+        if result < 0:
+            raise LabError(f"the wire refused the trace {shape.trace}: one round of it must carry at least a frame")
 
     def stats(self) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -110,6 +175,9 @@ class Wires:
                     "rate_mbps": shape.rate_mbps, "delay_ms": shape.delay_ms, "loss_percent": shape.loss_percent,
                     "packets": value.packets, "bytes": value.bytes, "dropped_queue": value.dropped_queue,
                     "dropped_loss": value.dropped_loss, "dropped_cut": value.dropped_cut,
+                    "duplicated": value.duplicated, "reordered": value.reordered, "corrupted": value.corrupted,
+                    "queued_bytes": value.queued_bytes, "queued_max_bytes": value.queued_max_bytes,
+                    "late_p50_us": late(list(value.late), 0.50), "late_p99_us": late(list(value.late), 0.99),
                     "late_max_ms": round(value.late_max_ns / 1e6, 3), "kernel_drops": value.kernel_drops,
                     "dropped_nat": value.dropped_nat,
                 }

@@ -27,6 +27,7 @@ from lab.bench.sessions import measure_idle, measure_memory
 from lab.bench.shaped import measure_sum
 from lab.bench.tunnel import measure_ciphers, measure_multipath, measure_tunnel
 from lab.bench.why import explain
+from lab.bench.wire import measure_wire
 from native._engine import ffi, lib
 
 SCHEMA = 1
@@ -83,6 +84,7 @@ PARTS: dict[str, Measure] = {  # what can be measured alone, in the order of the
     "capture": lambda plan, progress, _peers: measure_capture(plan.others, plan.sum_seconds, progress),
     "inspect": lambda plan, _progress, _peers: [
         measure_inspect(plan.others, plan.inspect_packets), measure_stats(plan.others, plan.inspect_packets * 3)],
+    "wire": lambda plan, _progress, _peers: measure_wire(plan.others, plan.seconds),
 }
 
 

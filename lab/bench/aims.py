@@ -54,6 +54,8 @@ AIMS: dict[str, tuple[Aim, ...]] = {
     "session.idle_cpu": (Aim(2),),
     "sessions.100": (Aim(0.8, "one", True),),
     "inspect.decrypt": (Aim(100_000, at_least=True),),
+    "wire.rate.error": (Aim(2),),
+    "wire.delay.error": (Aim(0.5),),
 }
 
 

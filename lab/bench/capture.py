@@ -16,7 +16,8 @@ from lab.bench.iperf import GBIT, Iperf, Load, measure
 from lab.bench.pair import CLIENT, SERVER, BenchError, EnginePair, Line, balanced
 from lab.bench.shaped import ShapedLine
 from lab.capturing import Capture, Port
-from lab.scenario import Ring, Shape
+from lab.scenario import Ring
+from lab.shape import Shape
 from node.netns import Netns
 
 SUITE = 0x1301

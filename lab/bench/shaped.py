@@ -13,7 +13,7 @@ from lab.bench.iperf import GBIT, Iperf, Load, Pair, measure
 from lab.bench.mptcp import MptcpPair
 from lab.bench.packages import Peer, turn_of
 from lab.bench.pair import OUTER, SERVER, EnginePair, Line, balanced, only
-from lab.scenario import Shape
+from lab.shape import Shape
 from lab.topology import offloads_off
 from lab.wires import Wires
 from node.netns import Netns
