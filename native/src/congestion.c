@@ -92,6 +92,12 @@ void congestion_persistent(struct congestion *cc)
         cc->ops->persistent(cc);
 }
 
+void congestion_restart(struct congestion *cc)
+{
+    congestion_persistent(cc);
+    cc->ssthresh = NEVER;
+}
+
 uint64_t congestion_rate(const struct congestion *cc, uint64_t smoothed) { return cc->ops->rate(cc, smoothed); }
 
 /* RFC 9002 §7.7: a little faster than the window per RTT, so that the window stays the limit; twice in slow start. */

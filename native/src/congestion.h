@@ -108,6 +108,9 @@ void congestion_init(struct congestion *cc, int which, uint64_t mds, uint64_t se
 bool congestion_event(struct congestion *cc, uint64_t sent_time, uint32_t count, const struct delivery *d, uint64_t now);
 void congestion_spurious(struct congestion *cc, uint64_t sent_time);    /* a packet declared lost has arrived after all */
 void congestion_persistent(struct congestion *cc);                      /* RFC 9002 §7.6.2 */
+/* The path was dead and is back: that all was lost meanwhile says nothing of its rate. The least window, and slow start without bound: a
+ * path that was cut at its first packets would else grow from there as if that had been its capacity. */
+void congestion_restart(struct congestion *cc);
 uint64_t congestion_rate(const struct congestion *cc, uint64_t smoothed);
 uint64_t congestion_window_most(const struct congestion *cc);
 uint64_t congestion_window_least(const struct congestion *cc);

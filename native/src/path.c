@@ -362,6 +362,8 @@ static void failure_tell(struct path *p)
 void path_answered(struct path *p)
 {
     ecn_answered(p);
+    if (p->state == PATH_FAILED)
+        congestion_restart(&p->cc);
     if (p->state == PATH_SUSPECT || p->state == PATH_FAILED)
         path_state_set(p, PATH_ACTIVE, REASON_NONE);
     if (p->told_failed) {

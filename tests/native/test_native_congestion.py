@@ -130,6 +130,24 @@ def test_controller_can_be_changed_under_load(links: list[Bottleneck]) -> None:
         assert link.run(SECOND, SECOND)[0] >= 0.85 * 10e6 * SIZE / OUTER
 
 
+@pytest.mark.parametrize("name", list(CONTROLLERS))
+@pytest.mark.parametrize("warm", [0, 3])
+def test_a_path_that_was_dead_is_full_again_soon(name: str, warm: int, links: list[Bottleneck]) -> None:
+    """Cut at its first packets it had grown, for ten seconds, from the few that it had lost."""
+    link = Bottleneck(50e6, 20 * MS)
+    links.append(link)
+    flow = link.add(CONTROLLERS[name])
+    if warm:
+        link.run(warm * SECOND, SECOND)
+    for number in range(2):
+        link.sim.shape(number, cut=True)
+    link.run(2 * SECOND, 2 * SECOND)
+    assert link.sim.client.paths(flow.conn)[0].state == lib.PATH_FAILED
+    for number in range(2):
+        link.sim.shape(number, cut=False)
+    assert link.run(2500 * MS, SECOND)[0] >= 0.85 * link.rate * SIZE / OUTER
+
+
 @pytest.mark.parametrize("name", ["cubic", "bbr"])
 def test_an_access_that_changes_its_delay_is_followed(name: str, links: list[Bottleneck]) -> None:
     """A handover: BBR forgot a minimum that was too low only after 10 s, and its window shrank meanwhile."""
