@@ -38,6 +38,10 @@ def table(result: dict[str, Any]) -> str:
             + "".join(f"{phase['per_path_mbps'].get(a, 0.0):>12.1f}" for a in accesses)
             + f"{'-' if share is None else format(share, '.2f'):>10}{phase['lost']:>8}{_number(phase['longest_gap_ms'], 'ms'):>10}"
         )
+    for phase in result["phases"]:
+        if phase["aggregation_benefit"] is not None:
+            lines.append(f"{phase['id']}: aggregation benefit {phase['aggregation_benefit']:.2f}"
+                         " (0: the better path alone, 1: the sum of both)")
     for outage in result["outages"]:
         lines.append(
             f"{outage['cause']}: longest gap {_number(outage['longest_gap_ms'], 'ms')}, "

@@ -18,6 +18,7 @@ BACK_IN_USE_OCTETS = 20_000
 GAP_WINDOW_S = 3.0
 LONGEST_GAP_MS = 1000.0
 LEAST_SHARE = 0.75
+LEAST_BENEFIT = 0.85
 NO_VALUE = ""
 
 
@@ -79,12 +80,27 @@ class Judge:
             "per_path_mbps": per_path,
             "wire_sum_mbps": wires,
             "share_of_wires": None if goodput is None or not wires else round(goodput / wires, 3),
-            "aggregation_benefit": None,
+            "aggregation_benefit": self.benefit(record),
             "lost": record.traffic.lost + probe_lost,
             "reordered": record.traffic.reordered,
             "longest_gap_ms": round(max(longest), 1) if longest else (0.0 if record.traffic.probe else None),
             "error": record.traffic.error,
         }
+
+    def benefit(self, record: PhaseRecord) -> float | None:
+        """Of a phase `multi.<direction>`: what the paths give together above the best of them, as a share of what the others could
+        have added, (G_multi - G_best) / (sum of G_i - G_best). None unless each ran alone (`alone.<access>.<direction>`)."""
+        direction = record.phase.direction
+        if record.phase.id != f"multi.{direction}" or record.traffic.goodput_mbps is None:
+            return None
+        alone = []
+        for access in self._run.scenario.accesses:
+            other = self._record(f"alone.{access.name}.{direction}")
+            if other is None or other.phase.only != access.name or not other.traffic.goodput_mbps:
+                return None
+            alone.append(other.traffic.goodput_mbps)
+        best = max(alone)
+        return round((record.traffic.goodput_mbps - best) / (sum(alone) - best), 3)
 
     def gap_ms(self, record: PhaseRecord, at: float, until: float) -> float | None:
         """The longest silence of any probe flow that overlaps [at, until] (s of the lab); None without a probe."""
@@ -192,6 +208,15 @@ class Judge:
         why = "" if share >= aim or record is None else f"per path {self.phase(record)['per_path_mbps']} Mbit/s"
         return Check(f"{phase}.share", share >= aim, share, "of the wires' sum", text, why)
 
+    def _benefit(self, direction: str) -> Check:
+        name, text = f"aggregation.{direction}", f">= {LEAST_BENEFIT:g}"
+        record = self._record(f"multi.{direction}")
+        value = None if record is None else self.benefit(record)
+        if value is None:
+            why = f"needs the phases multi.{direction} and alone.<access>.{direction} of each access"
+            return Check(name, False, NO_VALUE, "", text, why)
+        return Check(name, value >= LEAST_BENEFIT, value, "of what the other path can add", text)
+
     def _hash(self) -> Check:
         record = self._record("http.down")
         if record is None or not record.traffic.sha256_received:
@@ -297,6 +322,8 @@ class Judge:
 CHECKS: dict[str, Callable[[Judge], Check]] = {
     "tcp8.up.share": lambda j: j._share("tcp8.up"),
     "tcp8.down.share": lambda j: j._share("tcp8.down"),
+    "aggregation.up": lambda j: j._benefit("up"),
+    "aggregation.down": lambda j: j._benefit("down"),
     "http.sha256": Judge._hash,
     "cut.longest_gap": Judge._cut_gap,
     "cut.path_back": Judge._cut_back,

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from lab.traffic import TrafficResult, run_traffic
 from node.errors import NodeError
 
 SETTLE_S = 0.3
+BACK_S, POLL_S = 10.0, 0.1  # for a path to come back
+IN_USE = ("active", "standby")
 WINDOW_PHASE_S = 0.1  # of full packets (some 1,000) at the start of a phase, and
 WINDOW_STEP_S = 0.5  # before and after each step
 
@@ -174,6 +178,32 @@ class Runner:
         return verify_capture(place / CAPTURE_NAME)
 
     async def _phase(self, phase: Phase) -> None:
+        async with self._alone(phase.only):
+            await self._traffic(phase)
+
+    @asynccontextmanager
+    async def _alone(self, only: str | None) -> AsyncIterator[None]:
+        """The other accesses are cut before (None: none is), and both ends use them again afterwards. That they are cut is found
+        out by the traffic: goodput does not count its first seconds (lab.traffic)."""
+        others = [] if only is None else [a for a in self.lab.scenario.accesses if a.name != only]
+        for access in others:
+            self.lab.cut(access.name)
+        try:
+            yield
+        finally:
+            for access in others:
+                self.lab.restore(access.name)
+        for node in ("ue", "upf") if others else ():
+            await self._in_use(node, {a.name for a in others})
+
+    async def _in_use(self, node: str, names: set[str]) -> None:
+        for _ in range(int(BACK_S / POLL_S)):
+            if names <= {p.get("access") for p in await self.lab.ask(node, "paths") if p["state"] in IN_USE}:
+                return
+            await asyncio.sleep(POLL_S)
+        raise LabError(f"{node}: {', '.join(sorted(names))}: restored, but not used again after {BACK_S:g} s")
+
+    async def _traffic(self, phase: Phase) -> None:
         self.progress.say(f"{phase.id}: {describe(phase)}")
         before = await sample(self.lab)
         cpu = self._cpu()

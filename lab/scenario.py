@@ -67,6 +67,7 @@ class Phase:
     megabytes: int = 16
     probe: bool = False
     ipv6: bool = False
+    only: str | None = None  # the access that carries it alone: the others are cut from before it until after it
     actions: tuple[Action, ...] = ()
 
 
@@ -387,6 +388,12 @@ class _Builder:
         if d["traffic"] == "http" and d.get("direction") == "up":
             raise self.fail((*where, "direction"), "http downloads only")
         phase = Phase(id=d["phase"], **values)
+        if phase.only is not None and phase.only not in [a.name for a in accesses]:
+            known = ", ".join(a.name for a in accesses)
+            raise self.fail((*where, "only"), f"no access {phase.only!r}; there are {known}")
+        for i, a in enumerate(d.get("actions", []) if phase.only is not None else []):
+            if {"cut", "restore"} & a.keys():
+                raise self.fail((*where, "actions", i), "cut and restore do not go with only: the phase cuts the others itself")
         if d["traffic"] == "http" and d.get("actions"):
             raise self.fail((*where, "actions"), "not with traffic: http")
         actions, before = [], 0.0

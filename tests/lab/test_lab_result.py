@@ -202,7 +202,8 @@ def test_a_silence_of_over_a_second_fails(name: str) -> None:
 
 
 def test_every_check_of_the_demo_has_a_case_that_fails() -> None:
-    assert {c for c, _, _ in WRONG} == set(load(find("demo")).checks) == {c for c in CHECKS if not c.startswith("attacks.")}
+    demo = set(load(find("demo")).checks)
+    assert {c for c, _, _ in WRONG} == demo == {c for c in CHECKS if not c.startswith(("attacks.", "aggregation."))}
 
 
 def attacked(error: str = "", gap: tuple[float, float] | None = None) -> dict[str, bool]:
@@ -246,3 +247,37 @@ def test_an_unknown_check_is_a_failed_one() -> None:
 def test_the_schema_refuses_other_names() -> None:
     document = {**Judge(good()).document(), "goodput": 1}
     assert not Draft202012Validator(SCHEMA).is_valid(document)
+
+
+def together(multi: float, alone: dict[str, float]) -> RunRecord:
+    """Each access of the demo alone and both together, downwards."""
+    record = good()
+    template = phase(record, "tcp8.down")
+    for name, goodput in alone.items():
+        only = replace(template.phase, id=f"alone.{name}.down", only=name)
+        record.phases.append(replace(template, phase=only, traffic=TrafficResult(goodput_mbps=goodput)))
+    both = replace(template.phase, id="multi.down")
+    record.phases.append(replace(template, phase=both, traffic=TrafficResult(goodput_mbps=multi)))
+    record.scenario = replace(record.scenario, checks=("aggregation.down",))
+    return record
+
+
+@pytest.mark.parametrize(
+    ("multi", "benefit", "ok"),
+    [(90.0, 0.0, False), (45.0, -1.125, False), (124.0, 0.85, True), (130.0, 1.0, True), (120.0, 0.75, False)],
+)
+def test_the_benefit_of_both_paths(multi: float, benefit: float, ok: bool) -> None:
+    judge = Judge(together(multi, {"3gpp": 40.0, "wifi": 90.0}))
+    document = judge.document()
+    assert next(p for p in document["phases"] if p["id"] == "multi.down")["aggregation_benefit"] == pytest.approx(benefit)
+    (check,) = document["checks"]
+    assert (check["id"], check["ok"], check["value"]) == ("aggregation.down", ok, pytest.approx(benefit))
+    Draft202012Validator(SCHEMA).validate(document)
+
+
+@pytest.mark.parametrize("alone", [{}, {"wifi": 90.0}, {"3gpp": 0.0, "wifi": 90.0}])
+def test_no_benefit_without_each_path_alone(alone: dict[str, float]) -> None:
+    judge = Judge(together(120.0, alone))
+    assert judge.document()["phases"][-1]["aggregation_benefit"] is None
+    (check,) = judge.checks()
+    assert not check.ok and "needs the phases multi.down and alone." in check.why

@@ -44,6 +44,21 @@ def test_shipped_scenarios_load() -> None:
         assert load(find(name)).name == name
 
 
+ONLY = """\
+accesses: [{name: 3gpp, type: 3gpp}, {name: wifi, type: non-3gpp}]
+steps:
+  - {phase: alone.wifi.up, traffic: tcp, only: ONLY, actions: [ACTIONS]}
+"""
+
+
+def test_a_phase_over_one_access() -> None:
+    assert parse(ONLY.replace("ONLY", "wifi").replace("ACTIONS", "").encode(), "f", "f").steps[0].only == "wifi"
+    with pytest.raises(ScenarioError, match=r"steps\[0\]\.only: no access 'dsl'; there are 3gpp, wifi"):
+        parse(ONLY.replace("ONLY", "dsl").replace("ACTIONS", "").encode(), "f", "f")
+    with pytest.raises(ScenarioError, match="cut and restore do not go with only"):
+        parse(ONLY.replace("ONLY", "wifi").replace("ACTIONS", "{at: 1, cut: wifi}").encode(), "f", "f")
+
+
 def test_values_arrive() -> None:
     scenario = parse(GOOD.encode(), "file.yaml", "mine")
     assert scenario.name == "mine"
