@@ -169,8 +169,13 @@ def _document(data: bytes, file: str) -> tuple[Any, dict[Where, int]]:
         line = data.count(b"\n", 0, error.start) + 1
         raise ScenarioError(f"{file}:{line}: must be UTF-8 text") from None
     lines: dict[Where, int] = {(): 1}
+    depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH_LIMIT:  # at once: the scanner's time grows with depth and length
+                line = event.start_mark.line + 1 if event.start_mark is not None else 1
+                raise ScenarioError(f"{file}:{line}: nested deeper than {DEPTH_LIMIT}")
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
                 line = event.start_mark.line + 1 if event.start_mark is not None else 1
                 raise ScenarioError(f"{file}:{line}: anchors and aliases are not allowed")
