@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rule_catalogue import LEVELS, ROOT, Rule, load, places
+from rule_sabotage import load as sabotage
 
 PAGE = ROOT / "docs" / "conformance.md"
 TITLES = {
@@ -26,7 +27,8 @@ def _place(rule: Rule, found: dict[str, list[tuple[str, int]]]) -> str:
     if rule.canary == "engine":
         return ", ".join(f"[{name}](../native/src/{name})" for name in dict.fromkeys(n for n, _ in found.get(rule.switch, [])))
     if rule.canary == "python":
-        return f"[{rule.switch.lower()}](../tests/rules/rule_sabotage.py)"
+        module = sabotage()[rule.switch].__module__
+        return f"[{rule.switch.lower()}](../tests/rules/{module}.py)"
     return rule.canary
 
 
