@@ -554,7 +554,9 @@ class World:
         """After a close nothing is left at either end."""
         if self.conns[0]:
             self.close_connection(0, 0)
-        self.sim.run(40 * SECOND)
+        # closing and draining last three PTO (RFC 9000 §10.2), and a handshake that took seconds makes those long
+        self.sim.run(200 * SECOND, lambda: not any(node.connections() for node in self.nodes))
+        self.sim.run(SECOND)
         for side in range(2):
             left = self.nodes[side].connections()
             if left:
