@@ -135,6 +135,8 @@ class PcapngReader:
         while not self.problem:
             head = self._stream.read(8)
             if not head:
+                if self._offset == 0:
+                    self._bad("the file is empty")
                 return
             if len(head) < 8:
                 self._cut("in a block header")

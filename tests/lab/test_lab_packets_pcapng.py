@@ -83,6 +83,12 @@ def test_what_is_not_pcapng_is_named(data):
     assert "not pcapng" in reader.problem
 
 
+def test_an_empty_file_is_named():
+    reader = PcapngReader(io.BytesIO(b""))
+    assert list(reader) == []
+    assert "the file is empty" in reader.problem
+
+
 @given(st.binary(max_size=200))
 def test_hostile_blocks_never_fall_over(data):
     reader = PcapngReader(io.BytesIO(written([]) + data))
