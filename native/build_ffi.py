@@ -35,6 +35,7 @@ SECTIONS: dict[str, list[str]] = {
         "frame.c",
         "hystart.c",
         "icmp.c",
+        "inner.c",
         "key.c",
         "lia.c",
         "newreno.c",

@@ -589,6 +589,10 @@ void tunnel_requeue(endpoint *e, struct packet *k, uint64_t now);   /* its path 
 void tunnels_timer(endpoint *e, uint64_t now);
 uint64_t tunnels_deadline(endpoint *e);
 void inner_deliver(endpoint *e, uint32_t tun, const uint8_t *data, size_t length);
+/* inner.c: 4 or 6, of a well-formed IP packet of exactly n octets, else 0; then where its upper-layer header begins, 0 when there
+ * are no ports to be had (a fragment but the first). */
+int inner_version(const uint8_t *p, size_t n);
+size_t inner_upper(const uint8_t *p, size_t n, uint8_t *protocol);
 /* icmp.c: answers a packet above the MTU; length of the answer written to out (capacity >= 1280), or 0. */
 size_t icmp_too_big(const uint8_t *packet, size_t length, uint16_t mtu, uint8_t *out);
 /* flow.c, steering.c */

@@ -3,40 +3,13 @@
 #include <stdlib.h>
 #include "core.h"
 
-/* Finds the upper-layer header behind IPv6 extension headers; offset 0 when there are no ports (fragments). */
-static size_t upper6(const uint8_t *p, size_t n, uint8_t *protocol)
-{
-    size_t at = 40;
-    uint8_t next = p[6];
-    for (int i = 0; i < 8; i++) {
-        if (next != 0 && next != 43 && next != 44 && next != 60)
-            break;
-        if (at + 8 > n)
-            return 0;
-        bool later = next == 44 && ((p[at + 2] << 8 | p[at + 3]) & 0xfff8);
-        size_t size = next == 44 ? 8 : ((size_t)p[at + 1] + 1) * 8;
-        next = p[at];
-        at += size;
-        if (later) {
-            *protocol = next;
-            return 0;
-        }
-    }
-    *protocol = next;
-    return at;
-}
-
 static void key_make(const uint8_t *p, size_t n, bool outward, uint8_t key[40])
 {
     memset(key, 0, 40);
     bool v4 = p[0] >> 4 == 4;
-    size_t size = v4 ? 4 : 16, upper;
+    uint8_t protocol;
+    size_t size = v4 ? 4 : 16, upper = inner_upper(p, n, &protocol);
     const uint8_t *source = p + (v4 ? 12 : 8), *target = source + size;
-    uint8_t protocol = v4 ? p[9] : p[6];
-    if (v4)
-        upper = (p[6] << 8 | p[7]) & 0x1fff ? 0 : (size_t)(p[0] & 15) * 4;
-    else
-        upper = upper6(p, n, &protocol);
     key[0] = v4 ? 4 : 6;
     key[1] = protocol;
     memcpy(key + 2, outward ? target : source, size);

@@ -22,6 +22,8 @@ static size_t too_big4(const uint8_t *packet, size_t length, uint16_t mtu, uint8
     size_t header = (size_t)(packet[0] & 15) * 4, quoted = header + 8 < length ? header + 8 : length, n = 28 + quoted;
     if (packet[9] == 1 && length > header && packet[header] != 8 && packet[header] != 0)
         return 0;                       /* never about an ICMP error: RFC 1122 §3.2.2 */
+    if ((packet[6] << 8 | packet[7]) & 0x1fff)
+        return 0;                       /* nor about a fragment but the first */
     memset(out, 0, 28);
     out[0] = 0x45;
     out[2] = (uint8_t)(n >> 8);
@@ -43,8 +45,10 @@ static size_t too_big4(const uint8_t *packet, size_t length, uint16_t mtu, uint8
 static size_t too_big6(const uint8_t *packet, size_t length, uint16_t mtu, uint8_t *out)
 {
     size_t quoted = length < 1232 ? length : 1232, n = 48 + quoted;
-    if (packet[6] == 58 && length > 40 && packet[40] < 128)
-        return 0;
+    uint8_t protocol;
+    size_t upper = inner_upper(packet, length, &protocol);
+    if (upper && upper < length && protocol == 58 && packet[upper] < 128)
+        return 0;                       /* nor here, behind whatever extension headers: RFC 4443 §2.4 (e.1) */
     memset(out, 0, 48);
     out[0] = 0x60;
     out[4] = (uint8_t)((n - 40) >> 8);

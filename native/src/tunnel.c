@@ -61,14 +61,6 @@ struct tunnel *tunnel_find(endpoint *e, uint32_t handle)
 
 /* ---- inner packets */
 
-/* Version of a well-formed IP packet of exactly this length, or 0. */
-static int ip_version(const uint8_t *p, size_t n)
-{
-    if (n >= 20 && p[0] >> 4 == 4)
-        return (p[0] & 15) >= 5 && (size_t)(p[0] & 15) * 4 <= n && (size_t)(p[2] << 8 | p[3]) == n ? 4 : 0;
-    return n >= 40 && p[0] >> 4 == 6 && (size_t)(p[4] << 8 | p[5]) + 40 == n ? 6 : 0;
-}
-
 static const uint8_t *source_of(const uint8_t *p, int version) { return p + (version == 4 ? 12 : 8); }
 static const uint8_t *target_of(const uint8_t *p, int version) { return p + (version == 4 ? 16 : 24); }
 
@@ -162,7 +154,7 @@ void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *k, uint64_
     if (now > e->now)
         e->now = now;
     const uint8_t *p = k->buffer + k->offset;
-    int version = ip_version(p, k->length);
+    int version = inner_version(p, k->length);
     if (!version) {
         drop(e, NULL, k, COUNTER_inner_malformed);
         return;
@@ -248,7 +240,7 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
     }
     const uint8_t *packet = r.p;
     size_t n = (size_t)(r.end - r.p);
-    int version = ip_version(packet, n);
+    int version = inner_version(packet, n);
     int refused = RULE(R_37, !version) ? COUNTER_inner_malformed
                   : RULE(Q_89, e->server && !has_address(t, version, source_of(packet, version))) ? COUNTER_ingress_filter
                   : RULE(R_39, e->server && is_forbidden(e, version, target_of(packet, version))) ? COUNTER_inner_forbidden

@@ -3,5 +3,5 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-for folder in ("conformance", "fuzz", "mpquic", "system"):
+for folder in ("conformance", "fuzz", "mpquic", "native", "system"):
     sys.path.insert(0, str(Path(__file__).parent.parent / folder))

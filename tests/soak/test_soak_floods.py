@@ -5,6 +5,7 @@ from __future__ import annotations
 import test_fuzz_corpora
 import test_hostile_peer
 import test_mpquic_hostile_handshake as handshake
+import test_native_floods
 
 
 def test_a_hundred_thousand_paths_cost_nothing() -> None:
@@ -21,3 +22,9 @@ def test_a_million_initials_of_random_insides() -> None:
 def test_a_million_client_hellos_of_random_octets() -> None:
     """R-16."""
     assert handshake.random_hellos(1_000_000, 1616).total() == 1_000_000
+
+
+def test_a_hundred_thousand_datagrams_with_rubbish_behind() -> None:
+    """R-03."""
+    grown, counters = test_native_floods.rubbish_behind_initials(100_000)
+    assert grown < test_native_floods.SPARE and counters["udp_received"] == 100_000
