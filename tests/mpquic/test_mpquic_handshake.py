@@ -11,12 +11,12 @@ from aioquic.quic.crypto import CryptoPair
 from line import IDENTITY, KEY, SERVER, psk
 from mpquic_rig import Proxy, run
 
-from mpquic.connection import CloseReason
+from mpquic.connection import CloseReason, Connection
 from mpquic.errors import HandshakeRefused, HandshakeTimeout, PskWiped
 from mpquic.psk import Psk, PskMode
 from mpquic.reader import Reader
 from mpquic.suites import SUITES, Suite
-from mpquic.tls_states import Level
+from mpquic.tls_states import Level, Role
 
 
 def close_frames(datagram: bytes, first_dcid: bytes) -> bytes:
@@ -104,6 +104,43 @@ def test_crypto_octets_behind_a_gap_close_the_connection() -> None:
         assert refused.value.code == 0x0A
         assert line.server.counters["tls_protocol_violation"] == 1
 
+    run(test)
+
+
+@pytest.mark.parametrize("level", Level)
+@pytest.mark.parametrize("ahead", [16000, 16384, 1 << 40])
+def test_crypto_octets_far_ahead_are_kept_up_to_a_bound(monkeypatch: pytest.MonkeyPatch, level: Level, ahead: int) -> None:
+    """R-14, RFC 9000 §7.5: at every level. Below the bound they wait, in Initial and Handshake until the level ends (PSK-14)."""
+    send = Connection._crypto_send
+
+    def far_ahead(connection: Connection) -> None:
+        before, connection._crypto_out[level] = connection._crypto_out[level], ahead
+        send(connection, level, b"far ahead")
+        connection._crypto_out[level] = before
+
+    def also(connection: Connection, at: Level, data: bytes) -> None:
+        if at == level and connection.role is Role.CLIENT:
+            far_ahead(connection)
+        send(connection, at, data)
+
+    async def test(proxy: Proxy) -> None:
+        client, server = proxy.line.client, proxy.line.server
+        code: int | None = None
+        try:
+            connection: Any = await proxy.line.do(client.connect(psk(), 0, SERVER))
+            if level == Level.ONE_RTT:
+                far_ahead(connection)
+            closed: Any = await proxy.line.do(asyncio.wait_for(asyncio.shield(connection.closed), 0.3))
+            code = closed.code
+        except HandshakeRefused as refused:
+            code = refused.code
+        except TimeoutError:
+            pass
+        below = None if level == Level.ONE_RTT else 0x0A
+        assert code == (below if ahead < 16384 else 0x0D)
+        assert server.counters["crypto_buffer_exceeded"] == (ahead >= 16384)
+
+    monkeypatch.setattr(Connection, "_crypto_send", also)
     run(test)
 
 
