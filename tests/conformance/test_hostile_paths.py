@@ -49,6 +49,36 @@ def test_no_data_goes_to_an_address_that_never_answered(answered: bool) -> None:
             assert not any(x.kind in (f.DATAGRAM, f.DATAGRAM_LENGTH) for x in data)
 
 
+@pytest.mark.parametrize("answered", [False, True], ids=["spoofed", "true"])
+def test_all_paths_move_to_one_victim_at_once(answered: bool) -> None:
+    """R-27: RFC 9000 §9.3.1, RFC 10069 §7.2: while traffic goes on, each path sends there three times what came on it from there at
+    most. The canary: when the address answers, it gets more."""
+    with RawPeer("server") as peer:
+        peer.connect()
+        for path in (1, 2, 3):
+            peer.open_path(path)
+        peer.tunnel(mode=lib.STEER_LOAD_BALANCING, weight=[50, 50])
+        peer.run(SECOND)
+        at = peer.mark()
+        for path in range(4):
+            peer.address_of[path] = VICTIM
+            if not answered:
+                peer.deaf.add(path)
+            peer.send(path, f.frame(f.PING), remote=VICTIM, pad=1200)
+        there = dict.fromkeys(range(4), 0)
+        for _ in range(150):
+            peer.inner()
+            peer.run(20 * MS)
+        for packet in peer.packets[at:]:
+            if packet.remote == VICTIM:
+                there[packet.path] += packet.size
+        assert peer.error is None and all(there.values())
+        if answered:
+            assert sum(there.values()) > 4 * 3 * 1200
+        else:
+            assert all(size <= 3 * 1200 for size in there.values()), there
+
+
 def test_challenges_on_all_paths_whose_answers_nobody_acknowledges() -> None:
     """R-21: a few answers wait on each path, the rest is counted; of those that went out only the packets' records pile up (8,192 a
     path at most), and the connection goes on."""
