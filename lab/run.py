@@ -23,6 +23,7 @@ from lab.progress import Progress
 from lab.sampler import Sample, Sampler, sample
 from lab.scenario import Action, Phase, Scenario
 from lab.traffic import TrafficResult, run_traffic
+from native import ffi, lib
 from node.errors import NodeError
 
 SETTLE_S = 0.3
@@ -309,14 +310,10 @@ class Runner:
 
 
 def drops_of(metrics: dict[str, Any]) -> dict[str, int]:
-    """The engine's drop counters, wherever a node's metrics keep them."""
-    found: dict[str, int] = {}
-    for key, value in metrics.items():
-        if key == "drops" and isinstance(value, dict):
-            found.update({str(k): int(v) for k, v in value.items()})
-        elif isinstance(value, dict):
-            found.update(drops_of(value))
-    return found
+    """The engine's counters of what it dropped, also those at 0."""
+    counters = metrics.get("engine", {})
+    drops = [ffi.string(lib.counter_name(i)).decode() for i in range(lib.counter_count()) if lib.counter_is_drop(i)]
+    return {name: int(counters[name]) for name in drops if name in counters}
 
 
 def describe(phase: Phase) -> str:

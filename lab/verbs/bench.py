@@ -12,6 +12,7 @@ from lab import rootless
 # lab.bench's own, which is not imported before it is used: it takes a while
 PARTS = (
     "aead", "engine", "tunnel", "ciphers", "multipath", "sum", "qlog", "handshake", "session", "sessions", "capture", "inspect",
+    "wire",
 )
 
 

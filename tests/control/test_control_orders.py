@@ -179,6 +179,7 @@ class Losing:
     def __init__(self, core: Core, kind: type[Any], times: int = 1) -> None:
         self.ue: ScriptedUe = core.ue()
         self._kind, self._times, self.lost = kind, times, 0
+        self._heard: set[type[Any]] = set()
 
     async def hear(self, kind: type[Any]) -> tuple[bytes, Any]:
         while True:
@@ -191,7 +192,10 @@ class Losing:
             if isinstance(message, self._kind) and self.lost < self._times:
                 self.lost += 1
                 continue
+            if type(message) in self._heard and not isinstance(message, kind):
+                continue  # repeated: the answer to it was under way when its timer ended
             assert isinstance(message, kind), message
+            self._heard.add(type(message))
             return pdu, message
 
     async def register_by_guti(self) -> None:

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 import lab
 from lab.result import CHECKS, Judge
-from lab.run import PhaseRecord, RunRecord
+from lab.run import PhaseRecord, RunRecord, drops_of
 from lab.sampler import Sample
 from lab.scenario import Action, Phase, find, load
 from lab.traffic import TrafficResult
@@ -281,3 +281,9 @@ def test_no_benefit_without_each_path_alone(alone: dict[str, float]) -> None:
     assert judge.document()["phases"][-1]["aggregation_benefit"] is None
     (check,) = judge.checks()
     assert not check.ok and "needs the phases multi.down and alone." in check.why
+
+
+def test_the_drops_of_a_node_are_its_engines() -> None:
+    metrics = {"engine": {"auth_failed": 3, "inner_malformed": 0, "packets_sent": 9}, "tunnel": {"dropped": 4}, "paths": []}
+    assert drops_of(metrics) == {"auth_failed": 3, "inner_malformed": 0}
+    assert drops_of({}) == {}
