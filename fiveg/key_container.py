@@ -152,6 +152,21 @@ class KeyContainer:
         return container
 
 
+@dataclass(frozen=True, slots=True)
+class ProvisionHead:
+    """What a PROVISION that does not decode is refused by."""
+
+    transaction: int
+    generation: int
+
+    @classmethod
+    def of(cls, data: bytes) -> ProvisionHead | None:
+        """None: the octets are no PROVISION of this version, or its head is cut off."""
+        if len(data) < HEADER or data[0] != VERSION or data[1] != KeyContainerType.PROVISION:
+            return None
+        return cls(data[2], int.from_bytes(data[3:7], "big"))
+
+
 def _check_tlvs(kind: KeyContainerType, present: set[str]) -> None:
     missing, extra = REQUIRED[kind] - present, present - ALLOWED[kind]
     if missing or extra:

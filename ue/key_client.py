@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fiveg.kdf import KdfError
-from fiveg.key_container import KeyCause, KeyContainer, KeyContainerError, KeyContainerType
+from fiveg.key_container import KeyCause, KeyContainer, KeyContainerError, KeyContainerType, ProvisionHead
 from fiveg.keys import k_mpquic
 from node.counters import Counters
 from node.events import Events
@@ -65,6 +65,9 @@ class KeyClient:
             container = KeyContainer.decode(octets)
         except KeyContainerError:
             self._counters.inc("key.malformed_container")
+            head = ProvisionHead.of(octets)
+            if head is not None:  # the AMF need not wait; anything else that is broken has no answer
+                self._reject(access, psi, head, KeyCause.UNSUPPORTED)
             return
         match container.type:
             case KeyContainerType.PROVISION:
@@ -137,7 +140,7 @@ class KeyClient:
         )
         self._host.send_container(self._psi, answer.encode(), prefer=access, avoid=None)
 
-    def _reject(self, access: str | None, psi: int, container: KeyContainer, cause: KeyCause) -> None:
+    def _reject(self, access: str, psi: int, container: KeyContainer | ProvisionHead, cause: KeyCause) -> None:
         answer = KeyContainer(
             type=KeyContainerType.REJECT, transaction=container.transaction, generation=container.generation, cause=cause
         )

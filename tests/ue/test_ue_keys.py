@@ -164,18 +164,20 @@ def test_p0_and_our_own_k_amf_make_the_key(bind):
         (KeyCause.UNKNOWN_SESSION, lambda kit: setattr(kit.host, "known", False), {"key": A}),
         (KeyCause.NO_SECURITY_CONTEXT, None, {"key": A, "key_allowed": False}),
         (KeyCause.NO_SECURITY_CONTEXT, lambda kit: setattr(kit.host, "k_amf", None), {"p0": P0}),
-        (KeyCause.STALE_GENERATION, lambda kit: kit.provision(3, key=B), {"key": A, "generation": 2}),
-        (KeyCause.FINGERPRINT_MISMATCH, lambda kit: kit.provision(1, key=B), {"key": A}),
+        (KeyCause.STALE_GENERATION, None, {"key": A, "generation": 2}),
+        (KeyCause.FINGERPRINT_MISMATCH, None, {"key": A, "generation": 3}),
     ],
 )
 def test_what_is_refused_says_why_and_changes_nothing(cause, prepare, more):
     kit = Kit()
+    kit.provision(3, key=B)
     if prepare is not None:
         prepare(kit)
     before = kit.store.usable()
-    answer = kit.provision(**more)
+    answer = kit.provision(**{"generation": 4} | more)
     assert (answer.type, answer.cause) == (KeyContainerType.REJECT, cause)
-    assert kit.store.usable() is before and sum(v for k, v in kit.counters.snapshot().items()) == 1
+    assert kit.store.usable() is before and before.key.reveal() == B
+    assert kit.host.installed == [3] and sum(v for k, v in kit.counters.snapshot().items()) == 1
 
 
 def test_p0_alone_is_taken_without_ciphering():
@@ -183,11 +185,34 @@ def test_p0_alone_is_taken_without_ciphering():
     assert kit.provision(p0=P0, key_allowed=False).type is KeyContainerType.ACK
 
 
-def test_malformed_containers_are_counted_and_not_answered():
+GOOD = KeyContainer(type=KeyContainerType.PROVISION, transaction=21, generation=2, key=A, lifetime=60).encode()
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [GOOD[:-1], GOOD[:8], GOOD[:7], GOOD + b"\xff", GOOD + GOOD[7:42], GOOD[:3] + bytes(4) + GOOD[7:]],
+    ids=["cut", "cut in the key's tag", "head alone", "one octet more", "key twice", "generation 0"],
+)
+def test_a_malformed_key_is_refused_with_a_cause_and_the_old_one_stays(octets):
+    """R-109: by its head it is a PROVISION, so the AMF learns at once that it is not taken."""
     kit = Kit()
-    for octets in (b"", b"\x01\x01\x15", b"\x02" + bytes(20), bytes(100)):
+    kit.provision(key=B)
+    kit.client.received("3gpp", PSI, octets, key_allowed=True)
+    psi, answer, prefer, _ = kit.host.sent[-1]
+    assert (psi, answer.type, answer.cause, prefer) == (PSI, KeyContainerType.REJECT, KeyCause.UNSUPPORTED, "3gpp")
+    assert (answer.transaction, answer.generation) == (21, int.from_bytes(octets[3:7], "big"))
+    assert kit.counters.get("key.malformed_container") == 1 and kit.host.installed == [1]
+    assert kit.store.usable().key.reveal() == B
+
+
+def test_what_is_no_key_by_its_head_is_counted_and_not_answered():
+    """An answer to a broken answer would be answered again."""
+    kit = Kit()
+    refusal = KeyContainer(type=KeyContainerType.REJECT, transaction=1, generation=1, cause=KeyCause.NO_RESOURCES).encode()
+    for octets in (b"", b"\x01\x01\x15", b"\x02" + bytes(20), bytes(100), refusal[:-1]):
         kit.client.received("3gpp", PSI, octets, key_allowed=True)
-    assert kit.counters.get("key.malformed_container") == 4 and not kit.host.sent
+    assert kit.counters.get("key.malformed_container") == 5 and not kit.host.sent
+    assert kit.store.usable() is None
 
 
 def test_a_request_repeats_over_another_access_and_ends():
