@@ -90,7 +90,7 @@ async def test_before_the_count_wraps_the_ue_authenticates_anew(core, side):
     if side == "received":  # both ends alike, so that the MACs stay right
         ue.security._counts[1].send = COUNT_LIMIT - COUNT_RESERVE + 1
     ue.say("3gpp", GmmStatus(cause=111))
-    assert await ue.closed("3gpp")
+    assert await asyncio.wait_for(ue.closed("3gpp"), 5.0)
     await ue.connect("3gpp")
     ue.say("3gpp", ue.request(ue.guti, ngksi=ue.security.ngksi), Sht.INTEGRITY)
     await ue.hear("3gpp", IdentityRequest)

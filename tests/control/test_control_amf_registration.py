@@ -107,26 +107,33 @@ async def test_a_ue_with_another_key_knows_that_the_network_is_not_its_own(core)
     ue.close()
 
 
-@pytest.mark.parametrize(
-    ("identity", "capability", "cause"),
-    [
-        (Suci("001", "01", "0000000009"), CAPABILITY, GmmCause.ILLEGAL_UE),
-        (Suci("310", "260", "123456789"), CAPABILITY, GmmCause.ILLEGAL_UE),
-        (Suci("001", "01", "", scheme=1, protected=bytes(20)), CAPABILITY, GmmCause.ILLEGAL_UE),
-        (None, bytes.fromhex("8080"), GmmCause.UE_SECURITY_CAPABILITIES_MISMATCH),
-        (None, bytes.fromhex("a080"), GmmCause.UE_SECURITY_CAPABILITIES_MISMATCH),
-        (None, bytes.fromhex("8020"), GmmCause.UE_SECURITY_CAPABILITIES_MISMATCH),
-        (None, None, GmmCause.UE_SECURITY_CAPABILITIES_MISMATCH),
-    ],
-)
-@with_core(upf=False)
-async def test_who_is_refused_at_once(core, identity, capability, cause):
-    """R-104: nothing below NEA2 and NIA2 is agreed; strangers are no UEs of ours."""
+async def refused_at_once(core, identity, capability, cause):
     ue = core.ue()
     await ue.connect("3gpp")
     ue.send("3gpp", ue.request(identity, capability=capability).encode())
     assert (await ue.hear("3gpp", RegistrationReject)).cause == cause
-    assert await ue.closed("3gpp")
+    assert await ue.closed("3gpp") and core.amf.ues() == []
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        Suci("001", "01", "0000000009"),
+        Suci("310", "260", "123456789"),
+        Suci("001", "01", "", scheme=1, protected=bytes(20)),
+    ],
+)
+@with_core(upf=False)
+async def test_strangers_are_refused_at_once(core, identity):
+    await refused_at_once(core, identity, CAPABILITY, GmmCause.ILLEGAL_UE)
+
+
+@pytest.mark.parametrize("capability", ["8080", "a080", "8020", None], ids=["NEA0-NIA0", "NIA0", "NEA0", "none"])
+@with_core(upf=False)
+async def test_a_ue_with_weaker_algorithms_only_is_refused_at_once(core, capability):
+    """R-104: nothing below NEA2 and NIA2 is agreed."""
+    octets = bytes.fromhex(capability) if capability is not None else None
+    await refused_at_once(core, None, octets, GmmCause.UE_SECURITY_CAPABILITIES_MISMATCH)
 
 
 @with_core(upf=False)

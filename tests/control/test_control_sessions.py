@@ -1,5 +1,7 @@
 """PDU sessions over AMF, SMF and UPF: what is refused, undone, released and restored."""
 
+import asyncio
+
 import pytest
 from core_kit import with_core
 from core_steps import PSI, acknowledge, establishment, first_key, in_force, next_container, session, until
@@ -46,7 +48,6 @@ async def test_a_session_that_the_upf_does_not_make_is_undone(core, fault):
         (establishment(capability=None), GsmCause.REQUEST_REJECTED),
         (establishment(capability=gsm.GsmCapability(mpquic_ip=False)), GsmCause.REQUEST_REJECTED),
         (establishment(pti=0), GsmCause.INVALID_PTI),
-        (establishment(psi=6), GsmCause.INVALID_PDU_SESSION_IDENTITY),
         (establishment()[:5], GsmCause.INVALID_MANDATORY_INFORMATION),
         (b"\x2e\x05\x01\xff", GsmCause.MESSAGE_TYPE_NON_EXISTENT),
         (gsm.ReleaseRequest(pdu_session_id=5, pti=1).encode(), GsmCause.MESSAGE_TYPE_NOT_COMPATIBLE),
@@ -54,6 +55,16 @@ async def test_a_session_that_the_upf_does_not_make_is_undone(core, fault):
 )
 @with_core()
 async def test_requests_that_are_refused(core, payload, cause):
+    await refused(core, payload, cause)
+
+
+@with_core()
+async def test_the_id_of_another_session_inside_is_refused(core):
+    """R-107: the IDs of two requests crossed."""
+    await refused(core, establishment(psi=6), GsmCause.INVALID_PDU_SESSION_IDENTITY)
+
+
+async def refused(core, payload, cause):
     ue = core.ue()
     await ue.register()
     ue.ask_session("3gpp", PSI, payload)
@@ -96,6 +107,36 @@ async def test_ul_nas_transport_that_leads_nowhere(core):
     await until(lambda: core.amf_counters.get("nas.status_received"))
     assert core.amf_counters.get("mpquic_key.malformed_container") == 4
     assert not core.upf.sessions
+    ue.close()
+
+
+@pytest.mark.parametrize("psi", [0, 16, 255, None])
+@with_core()
+async def test_session_ids_that_cannot_be_lead_nowhere(core, psi):
+    """R-107: 1 to 15 can be (TS 24.007 §11.2.3.1b); nothing is looked up by another, and the payload comes back."""
+    ue = core.ue()
+    await ue.register()
+    payload = establishment(psi=psi or 0)
+    ue.ask_session("3gpp", psi, payload)
+    answer = await asyncio.wait_for(ue.down("3gpp"), 5.0)
+    assert (answer.cause, answer.pdu_session_id, answer.payload) == (GmmCause.PAYLOAD_WAS_NOT_FORWARDED, psi, payload)
+    assert core.amf_counters.get("n1.bad_pdu_session_id") == 1
+    assert not core.amf.ues()[0].sessions and not core.upf.sessions
+    ue.close()
+
+
+@with_core()
+async def test_a_new_request_for_an_id_in_use_releases_what_had_it(core):
+    """R-107, TS 24.501 §5.4.5.2.5: one session has the ID, and the former one is gone at AMF, SMF and UPF."""
+    ue, _ = await session(core)
+    await first_key(core, ue)
+    former = core.amf.ues()[0].sessions[PSI]
+    ue.ask_session("3gpp", PSI, establishment(pti=9))
+    accept = gsm.decode((await ue.down("3gpp")).payload)
+    assert isinstance(accept, gsm.EstablishmentAccept) and accept.pti == 9
+    now = core.amf.ues()[0].sessions[PSI]
+    assert now is not former and now.ref != former.ref
+    assert len(core.smf.contexts) == len(core.upf.sessions) == 1
     ue.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -272,6 +273,20 @@ def test_octets_one_by_one_from_behind_cost_no_more_than_their_number() -> None:
         assert receiver.receive(offset, b"x") == b""
     assert receiver.receive(0, b"x") == b"x" * BUFFER_MOST
     assert time.process_time() - start < 1.5
+
+
+def test_crypto_octets_one_by_one_with_gaps_cost_the_window_at_most() -> None:
+    """R-29: before any key, too, what waits costs octets, not pieces."""
+    receiver = CryptoReceiver()
+    tracemalloc.start()
+    try:
+        for offset in range(BUFFER_MOST - 1, 0, -2):
+            assert receiver.receive(offset, b"b") == b""
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 3 * BUFFER_MOST and most < 6 * BUFFER_MOST
+    assert b"".join(receiver.receive(offset, b"a") for offset in range(0, BUFFER_MOST, 2)) == b"ab" * (BUFFER_MOST // 2)
 
 
 # ---- what stays of a handshake

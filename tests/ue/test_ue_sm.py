@@ -5,6 +5,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from fiveg.atsss import AtsssContainer, AtsssRule, ProxyEntry, SteeringInformation
+from fiveg.nas.causes import GsmCause
 from fiveg.nas.gsm import (
     EstablishmentAccept,
     EstablishmentRequest,
@@ -62,7 +63,7 @@ class Rig:
         self.timers.pop()()
         return self.host.sent[-1].pti
 
-    def accept(self, pti, ipv4="10.45.0.2", iid=bytes(7) + b"\x05", access="3gpp"):
+    def accept(self, pti, ipv4="10.45.0.2", iid=bytes(7) + b"\x05", access="3gpp", atsss=ATSSS):
         message = EstablishmentAccept(
             pdu_session_id=PSI,
             pti=pti,
@@ -70,7 +71,7 @@ class Rig:
             ambr=SessionAmbr.mbps(10, 10),
             address=PduAddress(IPv4Address(ipv4), iid),
             dnn="internet",
-            atsss=ATSSS,
+            atsss=atsss,
         )
         self.sm.received(access, PSI, message.encode())
 
@@ -84,6 +85,17 @@ def test_an_address_that_no_tun_can_have_is_refused_before_a_key_is_spent_on_it(
     rig.timers.pop()()  # it is asked for again, later
     rig.accept(rig.host.sent[-1].pti)
     assert rig.sm.state is State.ACTIVE and rig.host.sessions[0].ipv4 == IPv4Address("10.45.0.2")
+
+
+@pytest.mark.parametrize("octets", [ATSSS[:-1], ATSSS + ATSSS], ids=["cut", "twice"])
+def test_a_session_with_rules_that_cannot_be_is_refused_with_a_cause(octets):
+    """R-110: no session, no steering by half of the rules; the network is told."""
+    rig = Rig()
+    rig.accept(rig.ask(), atsss=octets)
+    assert rig.sm.state is State.INACTIVE and rig.host.sessions == [] and rig.sm.session is None
+    answer = rig.host.sent[-1]
+    assert isinstance(answer, GsmStatus) and answer.cause == GsmCause.PROTOCOL_ERROR
+    assert rig.counters.get("sm.refused.malformed") == 1
 
 
 def test_over_the_second_access_the_session_keeps_its_address():
