@@ -67,7 +67,7 @@ class Plan:
     inspect_packets: int
 
 
-FULL = Plan(3, 2, 2, 12_800, 200, 2_000, 10_000, 4, 2, 40_000)
+FULL = Plan(3, 2, 2, 12_800, 200, 10_000, 10_000, 4, 2, 40_000)
 QUICK = Plan(2, 1, 1, 1_600, 50, 200, 500, 3, 2, 10_000)
 Measure = Callable[[Plan, Callable[[str], None], list[Peer]], list[Figure]]
 PARTS: dict[str, Measure] = {  # what can be measured alone, in the order of the table
