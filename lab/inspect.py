@@ -19,7 +19,7 @@ from lab.inspect_qlog import Fate, Logs, aligned, fate_document, fate_words, key
 from lab.inspect_rows import HEADING, Filter, Inspection, Row, row_document, row_line
 from lab.inspect_run import RunRecord
 from lab.inspect_stats import InspectError, find_capture, inspect_stats, verify_capture
-from lab.inspect_track import Loss, Tracker
+from lab.inspect_track import Tracker
 from lab.inspect_why import Explainer, find_losses, summary, why_document, why_lines
 from lab.packets.frames import FRAME_NAMES
 from lab.qlog_file import SUFFIX, QlogError, QlogFile
@@ -271,14 +271,14 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
     follower, run, shown = Follower(test), inspection.run, 0
     tracker = Tracker(run)
     start_ns = inspection.start_ns or 0
-    lost: set[Loss] = set()
+    gone: set[tuple[int, int, bool, int]] = set()
     sys.stdout.write('{"packets": [' if arguments.json else FOLLOW_HEADING + "\n")
 
     def show(last: bool = False) -> None:
         nonlocal shown
         for line in follower.lines(last):
-            if line.sent is not None and line.sent.lost is not None:
-                lost.add(line.sent.lost)
+            if line.lost:
+                gone.add((line.connection, line.path, line.up, line.number))
             if arguments.limit is None or shown < arguments.limit:
                 text = json.dumps(line_document(line, start_ns)) if arguments.json else line_text(line, start_ns) + "\n"
                 sys.stdout.write((", " if shown and arguments.json else "") + text)
@@ -295,7 +295,6 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
         show()
     tracker.finish()
     show(last=True)
-    gone = {(one.connection, one.path, one.up, one.number) for one in lost}
     found = find_losses(list(tracker.losses), tracker.spaces, inspection.connections, logs)
     explained = Explainer(run, logs, inspection.connections).explain(found.losses)
     document = follow_summary(follower, summary([

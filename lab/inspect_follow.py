@@ -77,8 +77,15 @@ class Line:
             return "the packet twice"
         if self._acknowledged is not None:
             return f"acknowledged after {self._acknowledged:.1f} ms"
-        return "lost" if self.sent.lost is not None else "not told by what was captured"
+        return "lost" if self.lost else "not told by what was captured"
 
+    @property
+    def lost(self) -> bool:
+        """Its packet, on the way up: by the ends' qlogs, or as far as the capture tells."""
+        if self.sent is None:
+            return False
+        by_logs = self.end is not None and self.end.sent is not None and self.end.received is None
+        return by_logs or self.sent.lost is not None
 
     @property
     def _acknowledged(self) -> float | None:

@@ -66,6 +66,7 @@ class Space:
     reordered: int = 0
     reordered_most: int = 0                 # numbers behind the largest that had arrived
     unknown: int = 0                        # fate not told: outside the windows, at the end, evicted
+    untold: dict[int, int] = field(default_factory=dict, repr=False)        # of them, by number: the record
     largest: int = -1
     largest_ns: int = 0
     numbers: list[int] = field(default_factory=list, repr=False)            # open, ascending
@@ -176,6 +177,8 @@ class Tracker:
         sent.settled = True
         if sent.doubted_ns is None or not self.one_window(sent.time_ns, sent.doubted_ns):
             space.unknown += 1
+            if len(space.untold) < LOSSES_MAX:
+                space.untold[sent.number] = sent.record
             return
         sent.lost = Loss(space.connection, space.path, True, sent.number, space.access, sent.time_ns, sent.doubted_ns, sent.record)
         self._keep(sent.lost)

@@ -65,8 +65,11 @@ def find_losses(seen: list[Loss], spaces: dict[tuple[int, int, bool], Space], co
             if fate.sent is None or fate.received is not None:
                 continue
             shown = captured.get((connection, path, up, number))
+            space = spaces.get((connection, path, up))
+            untold = space.untold.get(number, 0) if space is not None else 0    # captured, but its ACKs are not
+            record = shown.record if shown is not None else untold
             found.losses.append(Loss(connection, path, up, number, accesses.get((connection, path), ""), fate.sent, fate.sent,
-                                     shown.record if shown is not None else 0, exact=True))
+                                     record, exact=True))
     for one in seen:
         end = logs.fate(key_of(connections, one.connection, one.path, one.up), one.number)
         if end is None or end.sent is None:
