@@ -7,7 +7,7 @@
 set -u
 python=$1; shift
 others="tests/system/test_system_attacks.py tests/system/test_system_capture.py tests/system/test_system_tamper.py
-        tests/system/test_system_wires.py tests/upf/test_upf_system.py"
+        tests/system/test_system_wires.py tests/upf/test_upf_system.py tests/lab"
 engine="tests/native tests/simulation tests/conformance tests/fuzz tests/mpquic"
 ignored=$(printf -- '--ignore=%s ' $others)
 elsewhere=$(printf -- '--ignore=%s ' tests/system $engine)
@@ -35,7 +35,7 @@ engine_code=$?
 wait "$rest_pid"
 rest_code=$?
 running=                        # they are over: nothing to end
-echo "--- attacks, captures and other whole-system runs:"
+echo "--- attacks, captures and other whole-system runs, the lab:"
 cat "$others_out"
 echo "--- the engine and the connection:"
 cat "$engine_out"
