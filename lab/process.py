@@ -15,16 +15,24 @@ from collections.abc import AsyncIterator
 from lab.errors import LabError
 from node.netns import Netns
 
-DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
+_UNLESS_ALONE = '[ "$PPID" = "$0" ] && exec "$@"'
 OUTPUT_MAX = 16 << 20
 """Octets of output and error output that are kept: a program that says more is killed."""
 LAST_WORDS_S = 0.2
 """After its end: what it left in the background may hold the pipe for ever."""
 
 
+def dying_with_us(command: list[str]) -> list[str]:
+    """`command`, killed by the kernel when the thread that starts it ends. One whose starter was killed before it could ask the
+    kernel for that would stay for ever: it looks whose child it is once it has asked, and does not begin."""
+    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", _UNLESS_ALONE, str(os.getpid()), *command]
+
+
 class Process:
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], command: list[str]) -> None:
         self.popen = popen
+        self.command = " ".join(command)
+        """As errors name it."""
 
     @classmethod
     async def start(
@@ -35,7 +43,7 @@ class Process:
 
         def make() -> subprocess.Popen[bytes]:
             return subprocess.Popen(
-                [*DIES_WITH_US, *command],
+                dying_with_us(command),
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -43,7 +51,7 @@ class Process:
                 start_new_session=True,
             )
 
-        return cls(await netns.call(make))
+        return cls(await netns.call(make), command)
 
     @classmethod
     async def python(cls, module: str, arguments: list[str], netns: Netns, *, stdin: int = subprocess.DEVNULL) -> Process:
@@ -57,10 +65,6 @@ class Process:
             self.popen.stdin.flush()
         except (OSError, ValueError):
             raise LabError(f"{self.command}: it has ended") from None
-
-    @property
-    def command(self) -> str:
-        return str(self.popen.args)
 
     async def line(self, limit: float) -> bytes:
         """Its next line of output."""

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lab.bench.figure import Figure
 from lab.bench.memory_line import SERVER_ADDRESS, Line, psks
-from lab.process import DIES_WITH_US
+from lab.process import dying_with_us
 from mpquic.endpoint import Endpoint, EndpointConfig
 
 # aioquic's own connections are used by tests only, so its half lives there: without a checkout there is no comparison
@@ -70,7 +70,7 @@ def _aioquic() -> Iterator[_Aioquic]:
     if not PEER.exists():
         yield _Aioquic(None)
         return
-    command = [*DIES_WITH_US, sys.executable, str(PEER)]
+    command = dying_with_us([sys.executable, str(PEER)])
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             yield _Aioquic(process)

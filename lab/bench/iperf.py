@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lab.bench.pair import CLIENT, INNER, SERVER, BenchError, Line
-from lab.process import DIES_WITH_US
+from lab.process import dying_with_us
 
 GBIT = 1e9
 IPERF_TIMEOUT = 30
@@ -58,7 +58,7 @@ class Iperf:
         program = shutil.which("iperf3")
         if program is None:
             raise BenchError("iperf3 is not installed: make setup installs it")
-        self.argv = [*DIES_WITH_US, *prefix, program]
+        self.argv = dying_with_us([*prefix, program])
         self.line = line
         self.target = target
 

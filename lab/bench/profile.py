@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from lab.bench.iperf import Iperf, Load
 from lab.bench.pair import EnginePair, Line
-from lab.process import DIES_WITH_US
+from lab.process import dying_with_us
 
 FREQUENCY = "1999"
 COUNT = 10
@@ -27,7 +27,7 @@ def shares(work: Callable[[], object]) -> list[tuple[str, float]]:
     with TemporaryDirectory(prefix="mpq-perf-") as folder:
         data = Path(folder) / "data"
         with subprocess.Popen(
-            [*DIES_WITH_US, program, "record", "-q", "-F", FREQUENCY, "-p", str(os.getpid()), "-o", str(data)],
+            dying_with_us([program, "record", "-q", "-F", FREQUENCY, "-p", str(os.getpid()), "-o", str(data)]),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as perf:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import x25519
 
 from lab.bench.certificate import SelfSigned, self_signed
 from lab.bench.pair import CLIENT, OUTER, SERVER, TUN_MTU, BenchError, Line
-from lab.process import DIES_WITH_US
+from lab.process import dying_with_us
 
 PEER_INNER = ("10.97.0.1", "10.97.0.2")
 BUFFER = 4 << 20
@@ -41,7 +41,7 @@ class VpnPair:
 
         def make() -> subprocess.Popen[bytes]:
             return subprocess.Popen(
-                [*DIES_WITH_US, *argv],
+                dying_with_us(argv),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

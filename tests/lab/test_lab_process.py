@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
-from lab.process import Process
+from lab.process import Process, dying_with_us
 
 
 class Here:
@@ -71,3 +72,14 @@ def test_when_nobody_waits_it_ends() -> None:
         assert await asyncio.to_thread(process.popen.wait, 10) != 0
 
     with_process(["sh", "-c", "sleep 60; true"], work)
+
+
+@pytest.mark.parametrize(("orphan", "said"), [(True, b""), (False, b"begun\n")])
+def test_a_program_whose_starter_is_gone_before_it_begins_does_not_begin(
+    monkeypatch: pytest.MonkeyPatch, orphan: bool, said: bytes
+) -> None:
+    """kill -9 at the moment of a start: the kernel's signal comes to those only that have asked for it by then."""
+    if orphan:
+        monkeypatch.setattr(os, "getpid", lambda: 1 << 30)
+    command = dying_with_us(["echo", "begun"])
+    assert subprocess.run(command, capture_output=True, timeout=20, check=False).stdout == said
