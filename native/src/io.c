@@ -24,6 +24,11 @@ static uint64_t clock_ns(clockid_t clock)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+uint64_t io_now(void)
+{
+    return clock_ns(CLOCK_MONOTONIC);
+}
+
 static void signal_fd(int fd)
 {
     uint64_t one = 1;
@@ -147,10 +152,10 @@ int io_tun_add(io *l, int fd)
     return result;
 }
 
-static bool transmit(struct io *l, uint64_t now)
+static bool transmit(struct io *l)
 {
     for (int i = 0; i < IO_TRANSMITS; i++) {
-        if (!endpoint_transmit(l->e, &l->batch, now))
+        if (!endpoint_transmit(l->e, &l->batch, io_now()))
             return false;
         udp_send(l, &l->batch);
     }
@@ -167,31 +172,31 @@ static void *thread_main(void *argument)
     while (!atomic_load(&l->stop)) {
         struct epoll_event events[EVENTS];
         struct timespec wait = {0, 0}, *timeout = &wait;
-        uint64_t now = clock_ns(CLOCK_MONOTONIC);
+        uint64_t now = io_now();
         if (!more && deadline == UINT64_MAX)
             timeout = NULL;
         else if (!more && deadline > now)
             wait = (struct timespec){(time_t)((deadline - now) / 1000000000u), (long)((deadline - now) % 1000000000u)};
         int n = epoll_pwait2(l->epoll, events, EVENTS, timeout, NULL);
         endpoint_lock(l->e);
-        now = clock_ns(CLOCK_MONOTONIC);
         for (int i = 0; i < n; i++) {
             uint32_t number = (uint32_t)events[i].data.u64;
             switch (events[i].data.u64 >> 32) {
             case SOURCE_UDP:
-                udp_receive(l, number, now);
+                udp_receive(l, number);
                 break;
             case SOURCE_TUN:
-                tun_receive(l, number, now);
+                tun_receive(l, number);
                 break;
             default:
                 drain_fd(l->kick);
                 atomic_store(&l->kicked, false);        /* in this order, before the work: no wake is lost */
             }
         }
+        now = io_now();
         if (endpoint_deadline_locked(l->e) <= now)
             endpoint_advance_locked(l->e, now);
-        more = transmit(l, now);
+        more = transmit(l);
         deadline = endpoint_deadline_locked(l->e);
         l->stats.turns++;
         bool has_events = endpoint_has_events(l->e);

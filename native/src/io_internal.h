@@ -40,13 +40,17 @@ struct io {
     struct tx_batch batch;
 };
 
+/* The time of a packet is read for each read and each send, not once a turn: a turn at full load takes a millisecond, and a packet
+ * sent late in it whose ACK is read in the same one would have a round trip of nothing. */
+uint64_t io_now(void);
+
 /* io_udp.c */
 int udp_prepare(int fd, struct io_link *link, bool *gro);
 /* Reads what is there, within the turn's limit. */
-void udp_receive(struct io *l, uint32_t link, uint64_t now);
+void udp_receive(struct io *l, uint32_t link);
 void udp_send(struct io *l, struct tx_batch *batch);    /* and gives its packets back */
 /* io_tun.c */
-void tun_receive(struct io *l, uint32_t tun, uint64_t now);
+void tun_receive(struct io *l, uint32_t tun);
 void tun_sink(void *context, uint32_t tun, const uint8_t *data, size_t length);
 void tun_flush(struct io *l);
 #endif

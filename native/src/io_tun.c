@@ -6,7 +6,7 @@
 
 #define ROOM_BEHIND 64                  /* for frames and the tag */
 
-void tun_receive(struct io *l, uint32_t tun, uint64_t now)
+void tun_receive(struct io *l, uint32_t tun)
 {
     uint64_t until = l->stats.tun_packets_in + IO_TUN_PACKETS;
     for (int i = 0; i < IO_TUN_READS && l->stats.tun_packets_in < until; i++) {
@@ -19,6 +19,7 @@ void tun_receive(struct io *l, uint32_t tun, uint64_t now)
         if (n <= 0)
             return;
         l->stats.tun_reads++;
+        uint64_t now = io_now();
         struct virtio_net_hdr header;
         struct cutter c;
         memcpy(&header, l->tun_buffer, sizeof header);
@@ -46,7 +47,7 @@ void tun_receive(struct io *l, uint32_t tun, uint64_t now)
             l->stats.tun_packets_in++;
             endpoint_tunnel_packet(l->e, tun, p, now);
         }
-        while (endpoint_transmit_full(l->e, &l->batch, now))
+        while (endpoint_transmit_full(l->e, &l->batch, io_now()))
             udp_send(l, &l->batch);
     }
 }

@@ -78,7 +78,7 @@ static bool address_of(const struct sockaddr_storage *from, struct address *a)
 }
 
 /* One read into data (IO_UDP_READ octets of room). Octets read, 0 when there is nothing. */
-static size_t receive_once(struct io *l, uint32_t number, uint8_t *data, uint64_t now)
+static size_t receive_once(struct io *l, uint32_t number, uint8_t *data)
 {
     struct io_link *link = l->links + number;
     struct sockaddr_storage from;
@@ -115,6 +115,7 @@ static size_t receive_once(struct io *l, uint32_t number, uint8_t *data, uint64_
         }
     }
     l->stats.udp_receives++;
+    uint64_t now = io_now();
     struct address remote;
     if (!address_of(&from, &remote))
         return n > 0 ? (size_t)n : 1;
@@ -131,7 +132,7 @@ static size_t receive_once(struct io *l, uint32_t number, uint8_t *data, uint64_
     return (size_t)n;
 }
 
-void udp_receive(struct io *l, uint32_t number, uint64_t now)
+void udp_receive(struct io *l, uint32_t number)
 {
     size_t used = 0;
     for (int i = 0; i < IO_UDP_READS && l->links[number].fd >= 0; i++) {
@@ -139,7 +140,7 @@ void udp_receive(struct io *l, uint32_t number, uint64_t now)
             tun_flush(l);               /* runs point into the buffer */
             used = 0;
         }
-        size_t n = receive_once(l, number, l->udp_buffer + used, now);
+        size_t n = receive_once(l, number, l->udp_buffer + used);
         if (n == 0)
             break;
         used += (n + 63) & ~(size_t)63;

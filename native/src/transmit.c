@@ -76,6 +76,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
     struct batch_state s = { .n = 0 };
     uint8_t ecn = ecn_codepoint(p, true);   /* one for the batch */
     size_t segment = 0;
+    bool held = false;                      /* by the pacer: the application has more */
     while (s.n < TX_BATCH && p->queue_packets) {
         struct packet *k = p->queue_head;
         __builtin_prefetch(k->next);    /* it was queued many packets ago */
@@ -97,7 +98,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         if (RULE(Q_137, p->rec.in_flight + length > p->cc.cwnd) || length > path_amplification_left(p))
             break;
         if (RULE(Q_145, pacer_allowance(&p->pacer, rate, length, now) <= 0)) {
-            p->paced = true;            /* its timer makes the connection ready again */
+            held = p->paced = true;     /* its timer makes the connection ready again */
             conn_touch(c);
             break;
         }
@@ -124,11 +125,12 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
     }
     if (!s.n)
         return false;
-    /* Application-limited: nothing waits and the window is not used (RFC 9002 §7.8). */
+    /* Application-limited: the window is not used, and what waits, if anything, goes in the next batch of this turn (RFC 9002
+     * §7.8). A window that grows because a queue is sent in several batches has no bound. */
     uint64_t used = p->cc.cwnd < p->cc.ssthresh ? p->cc.cwnd / 2 : p->cc.cwnd / 4 * 3;
     if (!p->queue_packets && p->rec.in_flight < p->cc.cwnd)
         delivery_app_limited(&p->delivery, p->rec.in_flight);
-    if (RULE(Q_146, !p->queue_packets && p->rec.in_flight < used))
+    if (RULE(Q_146, !held && p->rec.in_flight < used))
         for (uint32_t i = 0; i < s.n; i++)
             sent_get(&p->space, p->space.next_pn - 1 - i)->flags |= SENT_APP_LIMITED;
     aead_seal(c->keys[LEVEL_1RTT].send, s.sealed, s.n);

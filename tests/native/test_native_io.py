@@ -83,6 +83,17 @@ def test_tcp_arrives_unchanged_in_large_pieces(line: Line, pair: EnginePair, sen
     assert not counters.get("auth_failed") and not counters.get("tun_write_failed")
 
 
+def test_no_round_trip_takes_no_time(line: Line, pair: EnginePair) -> None:
+    """A packet sent late in a turn of the thread, whose ACK is read in the same turn, had an RTT of 1 ns: the minimum for good."""
+    data = os.urandom(1 << 20)
+    for sender in (CLIENT, SERVER) * 8:
+        assert transfer(line, sender, False, data) == hashlib.sha256(data).digest()
+    for side in pair.sides:
+        info = ffi.new("struct path_info *")
+        assert lib.path_info(side.endpoint, side.conn, 0, info) == 0
+        assert 1_000 < info.rtt_min < 1_000_000_000
+
+
 def test_udp_keeps_its_boundaries(line: Line, pair: EnginePair) -> None:
     a, b = (inner_socket(line, side, socket.SOCK_DGRAM) for side in (CLIENT, SERVER))
     sizes = [1, 17, 500, 1000, 1000, 1000, 999, 1372, 3]

@@ -65,6 +65,20 @@ def test_window_does_not_grow_while_the_application_is_the_limit() -> None:
         assert s.client.paths(conn)[0].cwnd < 60_000
 
 
+def test_window_does_not_grow_because_a_queue_goes_in_several_batches() -> None:
+    """Packets that become larger end a batch each: what waits behind it waits for nothing but its turn."""
+    with Simulator(79) as s:
+        conn, _ = single(s, rate=1e9, delay=5 * MS)
+        s.run(SECOND)
+        for _ in range(500):
+            for size in range(400, 800, 40):
+                s.inner(s.client, udp4(size))
+            s.run(20 * MS)
+        path = s.client.paths(conn)[0]
+        assert len(s.server.inner) == 5000 and path.datagrams_lost == 0
+        assert path.cwnd < 30_000
+
+
 def test_pacing_keeps_a_small_queue_from_overflowing() -> None:
     """No burst of a whole window: a queue of 4 ms survives a steady load at two thirds of the rate."""
     with Simulator(74) as s:
