@@ -13,6 +13,7 @@ INLINE wide wide_load(const void *p) { return _mm256_loadu_si256((const __m256i 
 INLINE void wide_store(void *p, wide x) { _mm256_storeu_si256((__m256i *)p, x); }
 INLINE wide wide_zero(void) { return _mm256_setzero_si256(); }
 INLINE wide wide_xor(wide a, wide b) { return _mm256_xor_si256(a, b); }
+INLINE wide wide_xor3(wide a, wide b, wide c) { return wide_xor(a, wide_xor(b, c)); }
 INLINE wide wide_add(wide a, wide b) { return _mm256_add_epi32(a, b); }
 INLINE wide wide_broadcast(__m128i x) { return _mm256_broadcastsi128_si256(x); }
 INLINE wide wide_extend(__m128i x) { return _mm256_zextsi128_si256(x); }        /* zeros behind */
@@ -23,8 +24,10 @@ INLINE wide wide_shuffle(wide a, wide order) { return _mm256_shuffle_epi8(a, ord
 INLINE wide wide_aesenc(wide a, wide key) { return _mm256_aesenc_epi128(a, key); }
 INLINE wide wide_aesenclast(wide a, wide key) { return _mm256_aesenclast_epi128(a, key); }
 #define wide_clmul(a, b, halves) _mm256_clmulepi64_epi128(a, b, halves)
-INLINE wide wide_counters(int n) { return _mm256_set_epi32(0, 0, 0, n, 0, 0, 0, n); }
-INLINE wide wide_numbered(__m128i x) { return wide_add(wide_broadcast(x), _mm256_set_epi32(0, 0, 0, 1, 0, 0, 0, 0)); }
+INLINE wide wide_numbered(__m128i x, bool last)         /* 0, 1 added to the first word, or to the first octet of the last one */
+{
+    return wide_add(wide_broadcast(x), last ? _mm256_set_epi32(1 << 24, 0, 0, 0, 0, 0, 0, 0) : _mm256_set_epi32(0, 0, 0, 1, 0, 0, 0, 0));
+}
 INLINE __m128i lanes_added(wide a) { return _mm_xor_si128(wide_low(a), _mm256_extracti128_si256(a, 1)); }
 #include "gcm_wide.h"
 #pragma GCC pop_options

@@ -13,20 +13,21 @@ INLINE wide wide_load(const void *p) { return _mm512_loadu_si512(p); }
 INLINE void wide_store(void *p, wide x) { _mm512_storeu_si512(p, x); }
 INLINE wide wide_zero(void) { return _mm512_setzero_si512(); }
 INLINE wide wide_xor(wide a, wide b) { return _mm512_xor_si512(a, b); }
+INLINE wide wide_xor3(wide a, wide b, wide c) { return _mm512_ternarylogic_epi64(a, b, c, 0x96); }
 INLINE wide wide_add(wide a, wide b) { return _mm512_add_epi32(a, b); }
 INLINE wide wide_broadcast(__m128i x) { return _mm512_broadcast_i32x4(x); }
 INLINE wide wide_extend(__m128i x) { return _mm512_zextsi128_si512(x); }        /* zeros behind */
 INLINE wide wide_replace(wide a, __m128i x) { return _mm512_inserti32x4(a, x, 0); }
-INLINE __m128i wide_low(wide a) { return _mm512_castsi512_si128(a); }
 INLINE wide wide_swap(wide a) { return _mm512_shuffle_epi32(a, 0x4e); }         /* the halves of each block */
 INLINE wide wide_shuffle(wide a, wide order) { return _mm512_shuffle_epi8(a, order); }
 INLINE wide wide_aesenc(wide a, wide key) { return _mm512_aesenc_epi128(a, key); }
 INLINE wide wide_aesenclast(wide a, wide key) { return _mm512_aesenclast_epi128(a, key); }
 #define wide_clmul(a, b, halves) _mm512_clmulepi64_epi128(a, b, halves)
-INLINE wide wide_counters(int n) { return wide_broadcast(_mm_set_epi32(0, 0, 0, n)); }
-INLINE wide wide_numbered(__m128i x)
+INLINE wide wide_numbered(__m128i x, bool last)         /* 0, 1, ... added to the first word, or to the first octet of the last one */
 {
-    return wide_add(wide_broadcast(x), _mm512_set_epi32(0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0));
+    const wide in_first = _mm512_set_epi32(0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0);
+    const wide in_last = _mm512_set_epi32(3 << 24, 0, 0, 0, 2 << 24, 0, 0, 0, 1 << 24, 0, 0, 0, 0, 0, 0, 0);
+    return wide_add(wide_broadcast(x), last ? in_last : in_first);
 }
 INLINE __m128i lanes_added(wide a)
 {

@@ -17,7 +17,6 @@
 struct gcm_state {
     __m128i round_keys[MAX_ROUNDS + 1], mask_keys[MAX_ROUNDS + 1];
     __m128i power[POWERS];              /* H^98 ... H^1 */
-    __m128i power_sum[POWERS];          /* their halves added, for Karatsuba's middle product */
     int rounds;
 };
 
@@ -88,16 +87,10 @@ INLINE void encrypt_wides(const __m128i *keys, int rounds, wide *x, int n)
 INLINE __m128i reduce(__m128i low, __m128i middle, __m128i high)
 {
     const __m128i polynomial = _mm_set_epi64x((long long)0xc200000000000000ull, 1);
-    middle = _mm_xor_si128(middle, _mm_xor_si128(low, high));       /* Karatsuba */
     __m128i t = _mm_clmulepi64_si128(polynomial, low, 0x01);
     middle = _mm_xor_si128(middle, _mm_xor_si128(_mm_shuffle_epi32(low, 0x4e), t));
     t = _mm_clmulepi64_si128(polynomial, middle, 0x01);
     return _mm_xor_si128(high, _mm_xor_si128(_mm_shuffle_epi32(middle, 0x4e), t));
-}
-
-INLINE __m128i halves_added(__m128i x)
-{
-    return _mm_xor_si128(x, _mm_shuffle_epi32(x, 0x4e));
 }
 
 /* Sums of products that are not reduced yet; wide has lanes to be added. */
@@ -114,23 +107,21 @@ INLINE void hash_clear(struct hash *g)
 INLINE void multiply_wide(struct products *p, const struct gcm_state *s, wide x, int at)
 {
     wide h = wide_load(s->power + at);
-    wide k = wide_load(s->power_sum + at);
-    wide sum = wide_xor(x, wide_swap(x));
     p->low = wide_xor(p->low, wide_clmul(x, h, 0x00));
     p->high = wide_xor(p->high, wide_clmul(x, h, 0x11));
-    p->middle = wide_xor(p->middle, wide_clmul(sum, k, 0x00));
+    p->middle = wide_xor3(p->middle, wide_clmul(x, h, 0x01), wide_clmul(x, h, 0x10));
 }
 
 /* The next block, reversed, times its power. */
 INLINE void hash_one(struct hash *g, const struct gcm_state *s, __m128i x)
 {
-    __m128i h = s->power[g->at], k = s->power_sum[g->at];
+    __m128i h = s->power[g->at];
     g->at++;
     x = _mm_xor_si128(x, g->carry);
     g->carry = _mm_setzero_si128();
     g->low = _mm_xor_si128(g->low, _mm_clmulepi64_si128(x, h, 0x00));
     g->high = _mm_xor_si128(g->high, _mm_clmulepi64_si128(x, h, 0x11));
-    g->middle = _mm_xor_si128(g->middle, _mm_clmulepi64_si128(halves_added(x), k, 0x00));
+    g->middle = _mm_xor_si128(_mm_xor_si128(g->middle, _mm_clmulepi64_si128(x, h, 0x01)), _mm_clmulepi64_si128(x, h, 0x10));
 }
 
 INLINE __m128i hash_value(const struct hash *g)
@@ -203,17 +194,29 @@ INLINE void hash_aad(struct hash *g, const struct gcm_state *s, const uint8_t *d
     }
 }
 
+/* ---- counters. Those of a group (98 blocks at most, from 2 on) need no carry beyond their last octet: they are kept and added to as
+ * they stand in the block, others with their octets reversed. */
+INLINE wide counter_step(bool grouped, int n)
+{
+    return grouped ? wide_broadcast(_mm_set_epi32(n * (1 << 24), 0, 0, 0)) : wide_broadcast(_mm_set_epi32(0, 0, 0, n));
+}
+
+INLINE wide counter_block(bool grouped, wide counter)
+{
+    return grouped ? counter : reverse_wide(counter);
+}
+
 /* ---- sixteen blocks of text, and the hash of sixteen blocks at `hashed` (NULL: none yet) between their rounds */
-INLINE void chunk(const struct gcm_state *s, int rounds, wide *counter, const uint8_t *in, uint8_t *out,
+INLINE void chunk(const struct gcm_state *s, int rounds, bool grouped, wide *counter, const uint8_t *in, uint8_t *out,
                   const uint8_t *hashed, struct hash *g)
 {
-    const wide step = wide_counters(WIDE_BLOCKS);
+    const wide step = counter_step(grouped, WIDE_BLOCKS);
     wide x[WIDES], key = wide_broadcast(s->round_keys[0]);
     struct products p = g->wide;
     int power = g->at;
 #pragma GCC unroll 8
     for (int j = 0; j < WIDES; j++) {
-        x[j] = wide_xor(reverse_wide(*counter), key);
+        x[j] = wide_xor(counter_block(grouped, *counter), key);
         *counter = wide_add(*counter, step);
     }
 #pragma GCC unroll 14
@@ -244,14 +247,14 @@ INLINE void chunk(const struct gcm_state *s, int rounds, wide *counter, const ui
 }
 
 /* Keystream of the tail: E(J0) in block 0 (it masks the tag), then `blocks` blocks from the counter on. */
-INLINE void keystream(const struct gcm_state *s, int rounds, __m128i j0, __m128i counter, int blocks, uint8_t *out)
+INLINE void keystream(const struct gcm_state *s, int rounds, bool grouped, __m128i j0, wide counter, int blocks, uint8_t *out)
 {
-    const wide step = wide_counters(WIDE_BLOCKS);
-    wide x[WIDES + 1], c = wide_add(wide_numbered(counter), wide_counters(-1));
-    x[0] = reverse_wide(wide_replace(c, j0));
+    const wide step = counter_step(grouped, WIDE_BLOCKS);
+    wide x[WIDES + 1], c = wide_add(counter, counter_step(grouped, -1));
+    x[0] = wide_replace(counter_block(grouped, c), j0);
     for (int j = 1; j < WIDES + 1; j++) {
         c = wide_add(c, step);
-        x[j] = reverse_wide(c);
+        x[j] = counter_block(grouped, c);
     }
     int n = (blocks + WIDE_BLOCKS) / WIDE_BLOCKS;
     if (n <= 2)
@@ -294,20 +297,24 @@ INLINE void text_rest(const struct gcm_state *s, struct hash *g, bool open, cons
     hash_one(g, s, reverse_bytes(open ? end : y));
 }
 
-INLINE void gcm(const struct gcm_state *s, int rounds, bool open, const uint8_t *nonce, const uint8_t *aad, size_t aad_length,
-                const uint8_t *in, size_t length, uint8_t *out, uint8_t *tag)
+/* Of a packet, in blocks: what is hashed. */
+INLINE size_t group_blocks(size_t aad_length, size_t length)
+{
+    return (aad_length + 15) / 16 + (length + 15) / 16 + 1;
+}
+
+INLINE void gcm(const struct gcm_state *s, int rounds, bool open, bool grouped, const uint8_t *nonce, const uint8_t *aad,
+                size_t aad_length, const uint8_t *in, size_t length, uint8_t *out, uint8_t *tag)
 {
     uint8_t stream[CHUNK + WIDE_OCTETS];
     int32_t nonce_end;
     memcpy(&nonce_end, nonce + 8, 4);
     __m128i block = _mm_insert_epi32(_mm_loadl_epi64((const __m128i *)nonce), nonce_end, 2);
     block = _mm_insert_epi32(block, 0x01000000, 3);
-    const __m128i j0 = reverse_bytes(block), one = _mm_set_epi32(0, 0, 0, 1);
-    wide counter = wide_numbered(_mm_add_epi32(j0, one));
-    size_t total = (aad_length + 15) / 16 + (length + 15) / 16 + 1;
-    struct hash g = {.carry = _mm_setzero_si128(), .at = total <= POWERS ? POWERS - (int)total : POWERS};
+    wide counter = grouped ? wide_numbered(block, true) : wide_numbered(reverse_bytes(block), false);
+    counter = wide_add(counter, counter_step(grouped, 1));
+    struct hash g = {.carry = _mm_setzero_si128(), .at = grouped ? POWERS - (int)group_blocks(aad_length, length) : POWERS};
     hash_clear(&g);
-    bool grouped = total <= POWERS;
     hash_aad(&g, s, aad, aad_length, grouped);
     size_t at = 0;
     const uint8_t *hashed = NULL;       /* sealing: the chunk before, once it is ciphertext */
@@ -316,12 +323,12 @@ INLINE void gcm(const struct gcm_state *s, int rounds, bool open, const uint8_t 
             hashed = in + at;
         if (hashed && !grouped)
             hash_room(&g, LANES);
-        chunk(s, rounds, &counter, in + at, out + at, hashed, &g);
+        chunk(s, rounds, grouped, &counter, in + at, out + at, hashed, &g);
         hashed = out + at;
     }
     size_t rest = length - at;
     int blocks = (int)((rest + 15) / 16);
-    keystream(s, rounds, j0, wide_low(counter), blocks, stream);
+    keystream(s, rounds, grouped, block, counter, blocks, stream);
     if (!open && hashed) {
         if (!grouped)
             hash_room(&g, LANES);
@@ -336,23 +343,20 @@ INLINE void gcm(const struct gcm_state *s, int rounds, bool open, const uint8_t 
     _mm_storeu_si128((__m128i *)tag, x);
 }
 
-static void gcm_128(const struct gcm_state *s, bool open, const uint8_t *nonce, const uint8_t *aad, size_t aad_length,
-                    const uint8_t *in, size_t length, uint8_t *out, uint8_t *tag)
-{
-    if (open)
-        gcm(s, 10, true, nonce, aad, aad_length, in, length, out, tag);
-    else
-        gcm(s, 10, false, nonce, aad, aad_length, in, length, out, tag);
-}
-
-static void gcm_256(const struct gcm_state *s, bool open, const uint8_t *nonce, const uint8_t *aad, size_t aad_length,
-                    const uint8_t *in, size_t length, uint8_t *out, uint8_t *tag)
-{
-    if (open)
-        gcm(s, 14, true, nonce, aad, aad_length, in, length, out, tag);
-    else
-        gcm(s, 14, false, nonce, aad, aad_length, in, length, out, tag);
-}
+#define GCM(name, rounds) \
+    static void name(const struct gcm_state *s, bool open, const uint8_t *nonce, const uint8_t *aad, size_t aad_length, \
+                     const uint8_t *in, size_t length, uint8_t *out, uint8_t *tag) \
+    { \
+        bool grouped = group_blocks(aad_length, length) <= POWERS; \
+        if (grouped && open) \
+            gcm(s, rounds, true, true, nonce, aad, aad_length, in, length, out, tag); \
+        else if (grouped) \
+            gcm(s, rounds, false, true, nonce, aad, aad_length, in, length, out, tag); \
+        else \
+            gcm(s, rounds, open, false, nonce, aad, aad_length, in, length, out, tag); \
+    }
+GCM(gcm_128, 10)
+GCM(gcm_256, 14)
 
 static bool gcm_seal(struct aead_key *key, const uint8_t *nonce, const uint8_t *aad, size_t aad_length, const uint8_t *in,
                       size_t length, uint8_t *out)
@@ -396,7 +400,7 @@ static bool gcm_mask(struct aead_key *key, const uint8_t *samples, size_t n, uin
 
 static __m128i multiply(__m128i a, __m128i b)
 {
-    return reduce(_mm_clmulepi64_si128(a, b, 0x00), _mm_clmulepi64_si128(halves_added(a), halves_added(b), 0x00),
+    return reduce(_mm_clmulepi64_si128(a, b, 0x00), _mm_xor_si128(_mm_clmulepi64_si128(a, b, 0x01), _mm_clmulepi64_si128(a, b, 0x10)),
                   _mm_clmulepi64_si128(a, b, 0x11));
 }
 
@@ -420,8 +424,6 @@ static bool gcm_init(struct aead_key *key)
     secret_wipe(h, sizeof h);
     for (int i = POWERS - 2; i >= 0; i--)
         s->power[i] = multiply(s->power[i + 1], s->power[POWERS - 1]);
-    for (int i = 0; i < POWERS; i++)
-        s->power_sum[i] = halves_added(s->power[i]);
     key->state = s;
     return true;
 }
