@@ -17,6 +17,7 @@ from lab.decrypt import WAITING_MAX, ClearPacket, Decryptor
 from lab.decrypt_connection import Connection, Space
 from lab.decrypt_keys import KeyLog
 from lab.packets.errors import PacketError
+from lab.packets.headers import CID_LENGTH
 from lab.packets.link import LINK_ETHERNET, LINK_RAW, UDP, Flow, read_link
 from lab.pcapng import NANOSECONDS, Interface, PcapngReader, Record
 from native import ffi, lib
@@ -163,8 +164,10 @@ class CaptureDecryptor:
         if flow is None or flow.protocol != UDP or port not in (flow.source_port, flow.destination_port) \
                 or self._is_passed_over(record.interface):
             return Step(record, flow, False, [])
-        packets = self.decryptor.feed(record.number, record.time_ns, record.interface, flow.destination_port == port,
-                                      flow.payload, flow.cut)
+        up = flow.destination_port == port
+        client, server = (flow.source, flow.source_port), (flow.destination, flow.destination_port)
+        packets = self.decryptor.feed(record.number, record.time_ns, record.interface, up, flow.payload, flow.cut,
+                                      client + server if up else server + client)
         if self._clear is not None:
             self._clear.learn()
         return Step(record, flow, True, packets)
@@ -291,7 +294,7 @@ class _ClearReader:
         decryptor = self._decryptor
         while decryptor.announced:
             connection, cid = decryptor.announced.pop()
-            if len(cid) != 8:
+            if len(cid) != CID_LENGTH or connection.without_cid:   # without: Python must see where it sends from
                 continue
             by_client, path = connection.cids[cid]
             stream, space = self._stream(connection, not by_client), self._space(connection, not by_client, path)

@@ -31,7 +31,6 @@ from lab.decrypt_nas import NasKeys, NasPdu, NasReader, load_nas_keys, nea2, nia
 from lab.errors import LabError, Misuse
 from lab.lab import Lab
 from lab.packets.errors import PacketError
-from lab.packets.headers import CID_LENGTH
 from lab.packets.link import TCP, Flow, address_text, read_link
 from lab.packets.link import UDP as UDP_PROTOCOL
 from lab.packets.nas import NasSecured
@@ -295,8 +294,9 @@ class Craft:
         number = at.number + 1 if number is None else number
         pn = (number & 0xFFFFFFFF).to_bytes(4, "big")
         clear = bytes(QuicShort(key_phase=at.key_phase, pn_length=3, dcid=at.dcid if dcid is None else dcid, pn=pn, frames=frames))
-        header, payload = clear[:1 + CID_LENGTH + 4], clear[1 + CID_LENGTH + 4:]
-        return (keys or at.keys).seal(at.path if path is None else path, number, header, 1 + CID_LENGTH, payload)
+        pn_offset = 1 + len(at.dcid if dcid is None else dcid)
+        header, payload = clear[:pn_offset + 4], clear[pn_offset + 4:]
+        return (keys or at.keys).seal(at.path if path is None else path, number, header, pn_offset, payload)
 
     def initial(self, frames: list[Any], *, dcid: bytes | None = None, scid: bytes | None = None, number: int = 0, size: int = 1200,
                 up: bool = True, keys_of: bytes | None = None, **header: Any) -> bytes:

@@ -3,27 +3,27 @@
 Stock tools read path 0 only: the nonce of RFC 10069 §2.4 needs the path id, and the path id is nowhere in the packet.
 It follows from the Destination Connection ID, which was announced in a frame that was encrypted itself. So this works
 as an endpoint does: Initial keys from the first connection ID, client random from the ClientHello, secrets from the key
-log, connection IDs from NEW_CONNECTION_ID and PATH_NEW_CONNECTION_ID. A packet whose connection ID is not known yet
-waits (bounded); packets come out in the order of the capture; one that stays closed says why.
+log, connection IDs, of whatever length, from the handshake, NEW_CONNECTION_ID and PATH_NEW_CONNECTION_ID. A packet whose
+connection ID is not known yet waits (bounded); packets come out in the order of the capture; one that stays closed says why.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from lab.decrypt_connection import MODEST, NARROW, WIDE, Connection, ConnectionSummary, Opened
+from lab.decrypt_connection import MODEST, NARROW, TAG, WIDE, Connection, ConnectionSummary, Ends, Opened
 from lab.decrypt_keys import KeyLog, initial_keys, retry_is_authentic
+from lab.decrypt_routes import CIDS_MAX, Key, Route, Routes
 from lab.packets.errors import PacketError
 from lab.packets.frames import Ack, Crypto, Datagram, Frame, NewConnectionId, PathNewConnectionId, read_frame, read_frames
-from lab.packets.headers import CID_LENGTH, Header, read_header
+from lab.packets.headers import CID_LENGTH, CID_MAX, Header, read_header
 from lab.packets.masque import inner_packet
-from lab.packets.tls import CLIENT_HELLO, RETRY_RANDOM, SERVER_HELLO, CryptoStream, read_hello
+from lab.packets.tls import CLIENT_HELLO, RETRY_RANDOM, SERVER_HELLO, CryptoStream, preferred_address_cid, read_hello
 
 WAITING_MAX = 4096              # packets held back for a connection ID that is not known yet
 CONNECTIONS_MAX = 1024
-CIDS_MAX = 65536
 PATH_ID_MAX = 0xFFFFFFFF        # its part of the nonce (RFC 10069 §2.4)
 TRIAL_PATHS = 8                 # path ids tried for a connection ID that nobody announced
 TRIAL_CONNECTIONS = 8
@@ -123,6 +123,7 @@ class ClearPacket:
 class _Slot:
     packet: ClearPacket
     raw: bytes
+    ends: Ends | None = None
     done: bool = False
 
 
@@ -135,8 +136,8 @@ class Decryptor:
         self.summaries: list[ConnectionSummary] = []
         self._waiting_max = waiting_max
         self._order: deque[_Slot] = deque()
-        self._waiting: dict[bytes, list[_Slot]] = {}
-        self._by_cid: dict[bytes, Connection] = {}              # issued by either end
+        self._waiting: dict[Key, dict[_Slot, None]] = {}        # by all that they may be found by, oldest first
+        self._routes = Routes()
         self._by_initial: dict[bytes, Connection] = {}          # DCID of a client's first Initial, or a Retry's SCID
         self._trial_failures: Counter[bytes] = Counter()
         self._trial_budget = TRIAL_BUDGET
@@ -147,8 +148,9 @@ class Decryptor:
     # ---- in and out ----------------------------------------------------------------------------------------------
 
     def feed(self, record: int, time_ns: int, interface: int, up: bool, data: bytes,
-             cut: bool = False) -> list[ClearPacket]:
-        """One UDP payload; returns the packets that are ready."""
+             cut: bool = False, ends: Ends | None = None) -> list[ClearPacket]:
+        """One UDP payload; returns the packets that are ready. ends: without them, nothing is found that goes to an end without
+        connection IDs."""
         start, first_dcid = 0, None
         while start < len(data):
             try:
@@ -160,13 +162,13 @@ class Decryptor:
                 break
             raw = data[start:header.end] if start or header.end != len(data) else data
             packet = ClearPacket(record, time_ns, interface, up, header.kind, len(raw), header.dcid, header.scid)
-            slot = _Slot(packet, raw)
+            slot = _Slot(packet, raw, ends)
             self._order.append(slot)
             if cut and header.kind == "1rtt":
                 self._close(slot, CUT)
             elif header.kind == "1rtt" and len(raw) > UDP_PAYLOAD_MAX:
                 self._close(slot, OVERSIZE)
-            elif first_dcid is not None and header.dcid != first_dcid:
+            elif first_dcid is not None and (raw[1:1 + len(first_dcid)] if header.kind == "1rtt" else header.dcid) != first_dcid:
                 self._close(slot, "coalesced with another connection ID (RFC 9000 §12.2)")
             elif header.kind == "1rtt":
                 self._process_short(slot)
@@ -236,10 +238,10 @@ class Decryptor:
             self._close(slot, NO_EARLY)
             return
         connection = self._by_initial.get(header.dcid) if packet.up else None
-        connection = connection or self._by_cid.get(header.dcid)
+        connection = connection or self._routes.long(header.dcid, packet.up, slot.ends)
         fresh = False
         if connection is None and packet.up and header.kind == "initial":
-            connection = self._by_cid.get(header.scid)
+            connection = self._routes.long(header.scid, packet.up, None)
             if connection is None:
                 connection, fresh = Connection(len(self.connections), header.dcid), True
                 connection.initial = initial_keys(header.dcid)
@@ -305,35 +307,43 @@ class Decryptor:
 
     def _process_short(self, slot: _Slot, last_chance: bool = False) -> None:
         packet, raw = slot.packet, slot.raw
-        if len(raw) < 1 + CID_LENGTH + 4 + 16:
+        routes = self._routes.short(raw, packet.up, slot.ends)
+        if len(raw) < 1 + min((len(route.dcid) for route in routes), default=0) + 4 + TAG:
             self._close_short(slot, "shorter than a protected packet")
             return
-        connection = self._by_cid.get(packet.dcid)
-        if connection is None:
+        if not routes:
             if not self._process_unannounced(slot, last_chance):
                 if last_chance:
                     self._close_short(slot, NO_CID)
                 else:
                     self._wait(slot)
             return
-        by_client, path = connection.cids[packet.dcid]
-        packet.connection, packet.path = connection.index, path
-        if by_client == packet.up:
+        packet.connection, packet.path, packet.dcid = routes[0].connection.index, routes[0].path, routes[0].dcid
+        able = [route for route in routes if route.by_client != packet.up]
+        if not able:
             self._close_short(slot, "sent to its own connection ID")
             return
-        if not connection.has_keys(packet.up):
-            if connection.client_random or last_chance:
-                self._close_short(slot, NO_SECRETS if connection.client_random else NO_HELLO)
-            else:
-                self._wait(slot)
-            return
-        opened = connection.open_short(packet.up, path, raw, 1 + CID_LENGTH, NARROW) \
-            or connection.open_short(packet.up, path, raw, 1 + CID_LENGTH, WIDE)
-        if opened is None:
+        keyed = [route for route in able if route.connection.has_keys(packet.up)]
+        for search in (NARROW, WIDE):
+            for route in keyed:
+                if self._open_short(slot, route, search):
+                    return
+        if any(not route.connection.client_random for route in able) and not last_chance:
+            self._wait(slot)
+        elif keyed:
             self._close_short(slot, NOT_AUTHENTIC)
-            return
+        else:
+            self._close_short(slot, NO_SECRETS if able[0].connection.client_random else NO_HELLO)
+
+    def _open_short(self, slot: _Slot, route: Route, search: int) -> bool:
+        packet, connection = slot.packet, route.connection
+        opened = connection.open_short(packet.up, route.path, slot.raw, 1 + len(route.dcid), search)
+        if opened is None:
+            return False
+        packet.connection, packet.path, packet.dcid = connection.index, route.path, route.dcid
         connection.last_seen = packet.time_ns
-        self._finish(slot, connection, path, opened)
+        self._finish(slot, connection, route.path, opened)
+        return True
 
     def _process_unannounced(self, slot: _Slot, last_chance: bool) -> bool:
         """A connection ID that no captured frame announced: try the paths of the likeliest connections. A success tells
@@ -346,17 +356,18 @@ class Decryptor:
         for connection in recent[:TRIAL_CONNECTIONS] + (self._keylog_orphans() if last_chance else []):
             if not connection.has_keys(packet.up):
                 continue
-            for path in range(TRIAL_PATHS):
-                search = MODEST if last_chance else NARROW
-                opened = connection.open_short(packet.up, path, raw, 1 + CID_LENGTH, search)
+            for length, path in self._guesses(connection, packet.up, slot.ends is not None):
+                search = MODEST if last_chance and path is not None else NARROW
+                opened = connection.open_short(packet.up, path or 0, raw, 1 + length, search)
                 if opened is None:
                     continue
                 if connection.index < 0:
                     connection.index = len(self.connections)
                     self._register(connection)
-                self._announce(connection, not packet.up, packet.dcid, path)
-                packet.connection, packet.path = connection.index, path
-                self._finish(slot, connection, path, opened)
+                packet.dcid = raw[1:1 + length]
+                self._announce(connection, not packet.up, packet.dcid, path or 0)
+                packet.connection, packet.path = connection.index, path or 0
+                self._finish(slot, connection, path or 0, opened)
                 return True
         if len(self._trial_failures) >= CIDS_MAX:
             self._trial_failures.clear()
@@ -364,6 +375,16 @@ class Decryptor:
         if last_chance:
             self._trial_budget -= 1
         return False
+
+    @staticmethod
+    def _guesses(connection: Connection, up: bool, with_ends: bool) -> Iterator[tuple[int, int | None]]:
+        """Lengths of a connection ID and paths; path None: of another kind of endpoint than ours, which has one path."""
+        known = connection.cid_lengths.get(not up)
+        usual = CID_LENGTH if known is None else known
+        for path in range(TRIAL_PATHS if usual else 1):
+            yield usual, path
+        if known is None:
+            yield from ((length, None) for length in range(0 if with_ends else 1, CID_MAX + 1) if length != usual)
 
     def _keylog_orphans(self) -> list[Connection]:
         """Connections that only the key log knows: the capture began after their handshake."""
@@ -387,6 +408,10 @@ class Decryptor:
         packet.frames, error = read_frames(opened.payload)
         slot.done = True
         slot.raw = b""
+        if connection.without_cid:
+            found = self._routes.place(connection, slot.ends)
+            if found:
+                self._retry(found)
         if error is not None:
             packet.reason = f"in clear, but its frames do not read: {error}"
         summary = self.summaries[connection.index]
@@ -419,26 +444,35 @@ class Decryptor:
             if hello.parameters:
                 connection.parameters[packet.up] = hello.parameters
                 connection.tokens.add(hello.parameters.get(0x02, b"-"))
+                preferred = preferred_address_cid(hello.parameters)
+                if preferred:
+                    self._announce(connection, packet.up, preferred, 0)
             if hello.kind == CLIENT_HELLO and not connection.client_random:
                 connection.client_random = hello.random
                 connection.secrets = self.keylog.connections.get(hello.random)
                 self.summaries[connection.index].client_random = hello.random.hex()
-                self._retry([cid for cid in connection.cids if cid in self._waiting])
+                self._retry([key for key in (*connection.cids, *connection.places) if key in self._waiting])
             elif hello.kind == SERVER_HELLO and hello.random != RETRY_RANDOM:
                 connection.suite = hello.suite if hello.suite in (0x1301, 0x1302, 0x1303) else 0
 
     def _announce(self, connection: Connection, by_client: bool, cid: bytes, path: int) -> None:
-        if not cid or cid in self._by_cid or len(self._by_cid) >= CIDS_MAX or path > PATH_ID_MAX:
+        if not cid:                             # what goes to this end has none from now on (RFC 9000 §5.1)
+            connection.without_cid.add(not by_client)
+            connection.cid_lengths[by_client] = 0
             return
-        connection.cids[cid] = (by_client, path)
-        self._by_cid[cid] = connection
+        if path > PATH_ID_MAX or not self._routes.announce(connection, by_client, cid, path):
+            return
         self.announced.append((connection, cid))
+        if self._routes.new_length(len(cid)):
+            for slot in self._order:            # they may be found by so many octets, too
+                if not slot.done and slot.packet.kind == "1rtt":
+                    self._file(slot, slot.raw[1:1 + len(cid)])
         if cid in self._waiting:
             self._retry([cid])
 
-    def _retry(self, cids: Iterable[bytes]) -> None:
-        for cid in cids:
-            for slot in self._waiting.pop(cid, ()):
+    def _retry(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            for slot in self._waiting.pop(key, ()):
                 if slot.done:
                     continue
                 if slot.packet.kind == "1rtt":
@@ -448,15 +482,26 @@ class Decryptor:
 
     # ---- what stays closed ---------------------------------------------------------------------------------------
 
+    def _keys(self, slot: _Slot) -> list[Key]:
+        packet = slot.packet
+        if packet.kind == "1rtt":
+            return self._routes.keys(slot.raw, packet.up, slot.ends)
+        return [packet.dcid] if packet.dcid or slot.ends is None else [(packet.up, slot.ends)]
+
     def _wait(self, slot: _Slot) -> None:
-        self._waiting.setdefault(slot.packet.dcid, []).append(slot)
+        for key in self._keys(slot):
+            self._file(slot, key)
+
+    def _file(self, slot: _Slot, key: Key) -> None:
+        self._waiting.setdefault(key, {})[slot] = None
 
     def _give_up(self, slot: _Slot) -> None:
-        waiting = self._waiting.get(slot.packet.dcid, [])
-        if slot in waiting:                     # forgotten here, so that what never opens takes no memory
-            waiting.remove(slot)
-            if not waiting:
-                del self._waiting[slot.packet.dcid]
+        for key in self._keys(slot):            # forgotten here, so that what never opens takes no memory
+            waiting = self._waiting.get(key)
+            if waiting is not None:
+                waiting.pop(slot, None)
+                if not waiting:
+                    del self._waiting[key]
         if slot.packet.kind == "1rtt":
             self._process_short(slot, last_chance=True)
         if not slot.done:

@@ -11,6 +11,7 @@ from lab.packets.tls import CryptoStream
 
 TAG = 16
 NARROW, MODEST, WIDE = 0, 1, 2          # how far open_short searches behind a gap of the capture
+Ends = tuple[bytes, int, bytes, int]    # address and port of the client, of the server
 GENERATIONS_AHEAD = 6           # key updates that a gap in the capture may have swallowed
 WIDE_STEPS = {1: 4096, 2: 4096, 3: 256, 4: 1}     # windows of the packet number tried behind a gap, by its length
 MODEST_STEPS = 64
@@ -78,8 +79,9 @@ class Generations:
 class Connection:
     """What is known of one connection."""
 
-    __slots__ = ("_generations", "_level_keys", "cids", "client_random", "crypto", "index", "initial", "initial_dcids",
-                 "last_seen", "original_dcid", "parameters", "secrets", "spaces", "suite", "tokens")
+    __slots__ = ("_generations", "_level_keys", "cid_lengths", "cids", "client_random", "crypto", "index", "initial",
+                 "initial_dcids", "last_seen", "original_dcid", "parameters", "places", "secrets", "spaces", "suite", "tokens",
+                 "without_cid")
 
     def __init__(self, index: int, original_dcid: bytes) -> None:
         self.index = index
@@ -91,6 +93,9 @@ class Connection:
         self.secrets: Secrets | None = None
         self.parameters: dict[bool, dict[int, bytes]] = {}
         self.cids: dict[bytes, tuple[bool, int]] = {}           # connection ID -> (issued by the client, path id)
+        self.cid_lengths: dict[bool, int] = {}                  # issued by the client -> octets of the last one
+        self.without_cid: set[bool] = set()                     # directions whose packets carry no connection ID
+        self.places: set[tuple[bool, Ends]] = set()             # such directions, and addresses where it was seen
         self.tokens: set[bytes] = set()                         # stateless reset tokens
         self.crypto: dict[tuple[str, bool], CryptoStream] = {}
         self.spaces: dict[tuple[str, bool, int], Space] = {}
@@ -156,6 +161,8 @@ class Connection:
 
     def open_short(self, up: bool, path: int, packet: bytes, pn_offset: int, search: int) -> Opened | None:
         """A 1-RTT packet of this path. search: NARROW, MODEST or WIDE (which has a budget per space)."""
+        if len(packet) < pn_offset + 4 + TAG:
+            return None
         known = self._generations.get(up)
         if known is not None:
             return self._open_with(known, up, path, packet, pn_offset, search)

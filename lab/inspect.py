@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lab.capture_scan import SERVER_PORT
 from lab.decrypt import ClearPacket
 from lab.decrypt_nas import NasKeysError
 from lab.errors import Misuse
@@ -44,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
                  formatter_class=argparse.RawDescriptionHelpFormatter)
     out.add_argument("target", nargs="?", metavar="RUN|CAPTURE|QLOG", help="a run directory, a pcapng file, or a qlog")
     out.add_argument("--keys", metavar="FILE", help="key log, beside the secrets inside the capture")
+    out.add_argument("--port", type=int, metavar="NUMBER", default=SERVER_PORT,
+                     help=f"UDP port of the QUIC server, for a capture from elsewhere (default {SERVER_PORT})")
     out.add_argument("--path", type=int, metavar="ID", help="only packets of this path")
     out.add_argument("--frame", metavar="NAME", help="only packets with this frame, e.g. PATH_ACK")
     out.add_argument("--inner", metavar="FILTER", help="only packets that carry such an inner packet, e.g. 'tcp port 5201'")
@@ -72,6 +75,8 @@ def main(argv: list[str]) -> int:
                 raise Misuse(f"no frame is named {arguments.frame}; there are {', '.join(FRAME_NAMES)}")
         if arguments.limit is not None and arguments.limit < 1:
             raise Misuse("--limit takes a number from 1")
+        if not 1 <= arguments.port <= 65535:
+            raise Misuse("--port takes a number from 1 to 65535")
         if arguments.svg is not None and not arguments.flow_graph:
             raise Misuse("--svg goes with --flow-graph")
         return _run(arguments)
@@ -109,7 +114,7 @@ def filter_of(arguments: argparse.Namespace, run: RunRecord) -> Filter:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.target is not None and arguments.target.endswith(SUFFIX) and Path(arguments.target).is_file():
         return _print_qlog(QlogFile(Path(arguments.target)), arguments)
-    inspection = Inspection(find_capture(arguments.target), arguments.keys)
+    inspection = Inspection(find_capture(arguments.target), arguments.keys, arguments.port)
     size = inspection.path.stat().st_size
     if size >= PROGRESS_FROM and sys.stderr.isatty():
         inspection.progress = lambda done: print(f"\r{100 * done // size:>3} % of {size >> 20} MiB", end="", file=sys.stderr)
@@ -133,7 +138,7 @@ def _print_packet(inspection: Inspection, arguments: argparse.Namespace) -> int:
     from lab.inspect_qlog_table import packet_words, record_document, records_of_packet
     from lab.inspect_tree import packet_trees  # scapy loads here only: it takes most of a second
 
-    trees = packet_trees(inspection.path, inspection.keylog, arguments.packet)
+    trees = packet_trees(inspection.path, inspection.keylog, arguments.packet, arguments.port)
     if not trees:
         raise InspectError(f"there is no packet {arguments.packet} in {inspection.path}")
     wanted: list[ClearPacket] = []
@@ -216,7 +221,7 @@ def _print_rows(inspection: Inspection, wanted: Filter, arguments: argparse.Name
         logs = aligned(inspection)
         if not logs.files:
             raise Misuse(f"--qlog: there is no ue.sqlog or upf.sqlog that reads beside {inspection.path}: {logs.remarks or 'none'}")
-        inspection = Inspection(inspection.path, arguments.keys)
+        inspection = Inspection(inspection.path, arguments.keys, arguments.port)
     if arguments.json:
         sys.stdout.write('{"packets": [')
     else:
@@ -284,7 +289,7 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
                 sys.stdout.write((", " if shown and arguments.json else "") + text)
                 shown += 1
 
-    inspection = Inspection(inspection.path, arguments.keys)
+    inspection = Inspection(inspection.path, arguments.keys, arguments.port)
     for packet, access in inspection.packets():
         sent = tracker.add(packet, access)
         if wanted.packet(packet):
@@ -330,7 +335,7 @@ def _print_dropped(inspection: Inspection, wanted: Filter, as_json: bool) -> int
 def _print_graph(inspection: Inspection, wanted: Filter, arguments: argparse.Namespace) -> int:
     from lab.inspect_graph import graph_messages, graph_svg, graph_text
 
-    messages, left_out = graph_messages(inspection.path, inspection.keylog, inspection.run, wanted)
+    messages, left_out = graph_messages(inspection.path, inspection.keylog, inspection.run, wanted, arguments.port)
     start_ns = inspection.start_ns or (messages[0].time_ns if messages else 0)
     if arguments.svg is not None:
         Path(arguments.svg).write_text(graph_svg(messages, start_ns, f"mpq inspect --flow-graph {inspection.path.parent.name}"))
@@ -351,7 +356,7 @@ def _export(inspection: Inspection, wanted: Filter, arguments: argparse.Namespac
     target = Path(arguments.export)
     if target.exists() and target.samefile(inspection.path):
         raise Misuse(f"--export {target}: that is the capture itself")
-    counts = export(inspection.path, inspection.keylog, target, wanted)
+    counts = export(inspection.path, inspection.keylog, target, wanted, arguments.port)
     if arguments.json:
         print(json.dumps({"file": str(target), "packets": counts}))
     else:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lab.capture_scan import CaptureDecryptor
+from lab.capture_scan import SERVER_PORT, CaptureDecryptor
 from lab.decrypt_keys import KeyLog
 from lab.inspect_rows import Filter
 from lab.packets.link import LINK_RAW
 from lab.pcapng import INBOUND, OUTBOUND, PcapngWriter
 
 
-def export(capture: Path, keylog: KeyLog, target: Path, wanted: Filter) -> dict[str, int]:
+def export(capture: Path, keylog: KeyLog, target: Path, wanted: Filter, port: int = SERVER_PORT) -> dict[str, int]:
     """Writes target (0600, whole or not at all); packets by interface. OSError when it cannot be written."""
     part = target.with_name(f".{target.name}.part")
     counts: dict[str, int] = {}
@@ -20,7 +20,7 @@ def export(capture: Path, keylog: KeyLog, target: Path, wanted: Filter) -> dict[
     try:
         with capture.open("rb") as stream, part.open("wb") as out:
             os.fchmod(out.fileno(), 0o600)      # the session's traffic in clear
-            reader = CaptureDecryptor(stream, keylog, lean=True)
+            reader = CaptureDecryptor(stream, keylog, port, lean=True)
             with PcapngWriter(out) as writer:
                 for packet in reader.packets():
                     if packet.kind != "1rtt" or packet.reason or not packet.inner_count or not wanted.packet(packet):

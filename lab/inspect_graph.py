@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.capture_compose import NAS_KEYS_NAME, nas_comment
-from lab.capture_scan import CaptureDecryptor
+from lab.capture_scan import SERVER_PORT, CaptureDecryptor
 from lab.decrypt import ClearPacket
 from lab.decrypt_keys import KeyLog
 from lab.decrypt_nas import PORTS, NasReader, load_nas_keys
@@ -135,7 +135,8 @@ def _http3(frame: f.Stream) -> list[str]:
     return [f"HTTP/3 {names[kind]}" for kind, _, _ in read_typed(data) if kind in names and kind in H3_FRAMES]
 
 
-def graph_messages(capture: Path, keylog: KeyLog, run: RunRecord, wanted: Filter) -> tuple[list[Message], int]:
+def graph_messages(capture: Path, keylog: KeyLog, run: RunRecord, wanted: Filter,
+                   port: int = SERVER_PORT) -> tuple[list[Message], int]:
     """In the order of time; and how many more there were than MESSAGES_MAX."""
     nas_keys = capture.with_name(NAS_KEYS_NAME)
     nas = NasReader(load_nas_keys(nas_keys) if nas_keys.is_file() else [])
@@ -154,7 +155,7 @@ def graph_messages(capture: Path, keylog: KeyLog, run: RunRecord, wanted: Filter
                 left_out += 1
 
     with capture.open("rb") as stream:
-        reader = CaptureDecryptor(stream, keylog, lean=True)
+        reader = CaptureDecryptor(stream, keylog, port, lean=True)
         for step in reader.steps():
             record, flow = step.record, step.flow
             if record is not None and flow is not None and not step.quic:

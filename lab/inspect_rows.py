@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.capture_compose import NAS_KEYS_NAME, nas_comment
-from lab.capture_scan import INNER_INTERFACE, NAS_INTERFACE, CaptureDecryptor, Step
+from lab.capture_scan import INNER_INTERFACE, NAS_INTERFACE, SERVER_PORT, CaptureDecryptor, Step
 from lab.decrypt import ClearPacket
 from lab.decrypt_connection import Connection
 from lab.decrypt_nas import PORTS, NasReader, load_nas_keys
@@ -73,8 +73,9 @@ class Filter:
 class Inspection:
     """One pass over a capture: rows of every protocol that we know; figures on the way."""
 
-    def __init__(self, path: Path, keys: str | None) -> None:
+    def __init__(self, path: Path, keys: str | None, port: int = SERVER_PORT) -> None:
         self.path = path
+        self.port = port                        # of the server
         self.keylog = find_keylog(path, keys)
         nas_keys = path.with_name(NAS_KEYS_NAME)
         self._nas = NasReader(load_nas_keys(nas_keys) if nas_keys.is_file() else [])
@@ -89,7 +90,7 @@ class Inspection:
     def rows(self, wanted: Filter) -> Iterator[Row]:
         others = not wanted.quic_only
         with self.path.open("rb") as stream:
-            capture = CaptureDecryptor(stream, self.keylog, lean=True, progress=self.progress)
+            capture = CaptureDecryptor(stream, self.keylog, self.port, lean=True, progress=self.progress)
             self.connections = capture.decryptor.connections
             interfaces = capture.reader.interfaces
             for step in capture.steps():
@@ -109,7 +110,7 @@ class Inspection:
     def packets(self) -> Iterator[tuple[ClearPacket, str]]:
         """Every QUIC packet, and the access it was captured on (the last part of the interface's name)."""
         with self.path.open("rb") as stream:
-            capture = CaptureDecryptor(stream, self.keylog, lean=True, progress=self.progress)
+            capture = CaptureDecryptor(stream, self.keylog, self.port, lean=True, progress=self.progress)
             self.connections = capture.decryptor.connections
             interfaces = capture.reader.interfaces
             names: dict[int, str] = {}

@@ -10,7 +10,7 @@ from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from lab.capture_scan import CaptureDecryptor, Step
+from lab.capture_scan import SERVER_PORT, CaptureDecryptor, Step
 from lab.decrypt import ClearPacket
 from lab.decrypt_keys import KeyLog
 from lab.packets import frames as f
@@ -21,20 +21,20 @@ from lab.packets.link import LINK_ETHERNET, LINK_EXPORTED_PDU, LINK_RAW, UDP
 from lab.packets.nas import Nas  # binds the ports of N1
 from lab.packets.nas_plain import EPD_5GMM, EPD_5GSM, without_key
 from lab.packets.pfcp_plain import PFCP_PORT
-from lab.packets.quic import QuicWire, TransportParameters, clear_layer
+from lab.packets.quic import QuicProtectedShort, QuicWire, TransportParameters, clear_layer
 from lab.packets.tls import CryptoStream, read_hello, write_transport_parameters
 from lab.pcapng import Record
 
 LINE_MAX = 200
 
 
-def packet_trees(path: Path, keylog: KeyLog, number: int) -> list[str]:
+def packet_trees(path: Path, keylog: KeyLog, number: int, port: int = SERVER_PORT) -> list[str]:
     """The layers of captured packet `number`, as text blocks; empty when there is no such packet."""
     found: Step | None = None
     linktype = 0
     packets: list[ClearPacket] = []
     with path.open("rb") as stream:
-        capture = CaptureDecryptor(stream, keylog)
+        capture = CaptureDecryptor(stream, keylog, port)
         for step in capture.steps():
             if step.record is not None and step.record.number == number:
                 found = step
@@ -45,7 +45,7 @@ def packet_trees(path: Path, keylog: KeyLog, number: int) -> list[str]:
                 break
     if found is None or found.record is None:
         return []
-    out = [_head(found.record), *_outer(found, linktype)]
+    out = [_head(found.record), *_outer(found, linktype, packets)]
     for packet in packets:
         out += _clear(packet)
     return out
@@ -61,7 +61,7 @@ def _show(layer: Any) -> str:
     return "\n".join(line if len(line) <= LINE_MAX else line[:LINE_MAX - 1] + "…" for line in lines)
 
 
-def _outer(step: Step, linktype: int) -> list[str]:
+def _outer(step: Step, linktype: int, packets: list[ClearPacket]) -> list[str]:
     record, flow = step.record, step.flow
     assert record is not None
     if linktype == LINK_EXPORTED_PDU:
@@ -78,7 +78,10 @@ def _outer(step: Step, linktype: int) -> list[str]:
     outer = packet.getlayer("UDP")
     if step.quic and outer is not None:
         outer.remove_payload()
-        return [_show(packet), _show(QuicWire(flow.payload if flow is not None else b""))]
+        payload = flow.payload if flow is not None else b""
+        if packets and packets[0].kind == "1rtt":
+            return [_show(packet), _show(QuicProtectedShort(payload, dcid_length=len(packets[0].dcid)))]
+        return [_show(packet), _show(QuicWire(payload))]
     return [_show(packet)]
 
 

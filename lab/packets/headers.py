@@ -23,15 +23,16 @@ class Header:
     end: int            # offset in the datagram behind this packet
 
 
-def read_header(data: bytes, start: int) -> Header:
-    """The packet that starts at `start` of a datagram."""
+def read_header(data: bytes, start: int, cid_length: int = CID_LENGTH) -> Header:
+    """The packet that starts at `start` of a datagram. cid_length: octets of the connection ID in a short header, which does not
+    say it (RFC 9000 §17.3.1)."""
     first = data[start]
     if first & 0x80:
         return _read_long(data, start)
     if not first & 0x40:
         raise PacketError("QUIC packet", "the fixed bit is 0", start)
-    dcid, _ = take(data, start + 1, CID_LENGTH, "short header")
-    return Header("1rtt", dcid, b"", b"", 1 + CID_LENGTH, len(data))
+    dcid, _ = take(data, start + 1, cid_length, "short header")
+    return Header("1rtt", dcid, b"", b"", 1 + cid_length, len(data))
 
 
 def _read_long(data: bytes, start: int) -> Header:

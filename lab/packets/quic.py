@@ -189,13 +189,32 @@ class QuicLong(Layer):
         return f"QUIC {LONG_TYPES[self.long_type]} pn {int.from_bytes(self.pn, 'big')}"
 
 
-class QuicShort(Layer):
-    """1-RTT in clear, with connection IDs of 8 octets."""
+class ShortHeader(Layer):
+    """A short header does not say how long its connection ID is (RFC 9000 §17.3.1): `dcid_length` does, when it is dissected."""
+
+    __slots__ = ("dcid_length",)
+
+    def __init__(self, *args: Any, dcid_length: int = CID_LENGTH, **fields: Any) -> None:
+        self.dcid_length = dcid_length
+        super().__init__(*args, **fields)
+
+    def copy(self) -> Any:
+        clone = super().copy()
+        clone.dcid_length = self.dcid_length
+        return clone
+
+
+def _dcid_length(packet: Any) -> int:
+    return int(packet.dcid_length)
+
+
+class QuicShort(ShortHeader):
+    """1-RTT in clear."""
 
     name = "QUIC short header"
     fields_desc = [
         BitField("form", 0, 1), BitField("fixed", 1, 1), BitField("spin", 0, 1), BitField("reserved", 0, 2),
-        BitField("key_phase", 0, 1), BitField("pn_length", 1, 2), BytesField("dcid", bytes(CID_LENGTH), CID_LENGTH),
+        BitField("key_phase", 0, 1), BitField("pn_length", 1, 2), BytesField("dcid", bytes(CID_LENGTH), _dcid_length),
         BytesField("pn", bytes(2), lambda packet: packet.pn_length + 1), FrameListField("frames"),
     ]
 
@@ -245,11 +264,13 @@ class QuicProtectedLong(Layer):
         return QuicWire
 
 
-class QuicProtectedShort(Layer):
+class QuicProtectedShort(ShortHeader):
+    """1-RTT on the wire."""
+
     name = "QUIC short header, protected"
     fields_desc = [
         BitField("form", 0, 1), BitField("fixed", 1, 1), BitField("spin", 0, 1), BitField("protected_bits", 0, 5),
-        BytesField("dcid", bytes(CID_LENGTH), CID_LENGTH), BytesField("protected", b""),
+        BytesField("dcid", bytes(CID_LENGTH), _dcid_length), BytesField("protected", b""),
     ]
 
 
@@ -344,4 +365,6 @@ bind_layers(UDP, QuicWire, sport=QUIC_PORT)
 
 def clear_layer(kind: str, header: bytes, payload: bytes) -> Any:
     """The layer of a packet in clear, as the decryptor gives it."""
-    return (QuicShort if kind == "1rtt" else QuicLong)(header + payload)
+    if kind == "1rtt":
+        return QuicShort(header + payload, dcid_length=len(header) - 2 - (header[0] & 3))
+    return QuicLong(header + payload)

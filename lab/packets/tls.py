@@ -51,6 +51,13 @@ def write_transport_parameters(parameters: dict[int, bytes]) -> bytes:
     return b"".join(write_varint(key) + write_varint(len(value)) + value for key, value in parameters.items())
 
 
+def preferred_address_cid(parameters: dict[int, bytes]) -> bytes:
+    """The connection ID inside preferred_address (RFC 9000 §18.2); empty: there is none, or it does not read."""
+    value = parameters.get(0x0D, b"")
+    end = 25 + value[24] if len(value) > 24 else 0
+    return value[25:end] if end and len(value) == end + 16 and end <= 45 else b""
+
+
 def read_hello(message: bytes) -> Hello | None:
     """The handshake message (type and length first); None for one that we do not look into."""
     kind = message[0]

@@ -95,11 +95,16 @@ class Side:
 class Talk:
     """One connection that writes its packets."""
 
-    def __init__(self, capture: Capture, seed: int = 0, suite: int = 0x1301, random: bytes | None = None) -> None:
+    def __init__(self, capture: Capture, seed: int = 0, suite: int = 0x1301, random: bytes | None = None,
+                 cid_lengths: tuple[int, int] = (8, 8)) -> None:
+        """cid_lengths: of the connection IDs that the client and the server issue."""
         self.capture = capture
+        self.cid_lengths = {True: cid_lengths[0], False: cid_lengths[1]}
         mark = hashlib.sha256(b"talk %d" % seed).digest()
         self.random = random or (CLIENT_HELLO[6:38] if seed == 0 else mark)
         self.odcid, self.client_cid, self.server_cid = mark[:8], mark[8:16], mark[16:24]
+        if cid_lengths != (8, 8):
+            self.client_cid, self.server_cid = self.cid(True, 0, 0), self.cid(False, 0, 0)
         size = 48 if suite == 0x1302 else 32
         self.secrets = {key: bytes.fromhex(value) for key, value in KAT_SECRETS.items()} if seed == 0 and size == 32 else {
             key: hashlib.sha384(mark + label.encode()).digest()[:size] for key, label in LABELS.items()}
@@ -115,7 +120,7 @@ class Talk:
 
     def cid(self, up: bool, path: int, sequence: int) -> bytes:
         """A connection ID that the end `up` issues for this path."""
-        return hashlib.sha256(self.odcid + bytes((up, path, sequence))).digest()[:8]
+        return hashlib.sha256(self.odcid + bytes((up, path, sequence))).digest()[:self.cid_lengths[up]]
 
     def long(self, kind: str, up: bool, frames: list[f.Frame], pad_to: int = 0) -> bytes:
         side = self.sides[up]
@@ -124,7 +129,7 @@ class Talk:
         dcid = (self.client_cid if not up else self.odcid if kind == "initial" else self.server_cid)
         scid = self.client_cid if up else self.server_cid
         payload = f.encode_frames(frames)
-        head = bytes((0xC1 if kind == "initial" else 0xE1,)) + b"\0\0\0\1" + bytes((8,)) + dcid + bytes((8,)) + scid
+        head = bytes((0xC1 if kind == "initial" else 0xE1,)) + b"\0\0\0\1" + bytes((len(dcid),)) + dcid + bytes((len(scid),)) + scid
         if kind == "initial":
             head += write_varint(len(self.token) if up else 0) + (self.token if up else b"")
         missing = pad_to - (len(head) + 2 + 2 + len(payload) + 16)
@@ -140,7 +145,7 @@ class Talk:
         side.numbers["1rtt", path] = number + 1
         payload = f.encode_frames(frames)
         payload += bytes(max(0, 4 - pn_size - len(payload)))
-        head = bytes((0x40 | (side.generation & 1) << 2 | pn_size - 1,)) + (dcid or side.cids[path])
+        head = bytes((0x40 | (side.generation & 1) << 2 | pn_size - 1,)) + (side.cids[path] if dcid is None else dcid)
         octets = (number & (1 << 8 * pn_size) - 1).to_bytes(pn_size, "big")
         return side.generations[side.generation].seal(path, number, head + octets, len(head), payload)
 
@@ -165,6 +170,8 @@ class Talk:
     def announce(self, paths: tuple[int, ...] = (1,), access: str = "3gpp") -> None:
         """Each end announces one connection ID per further path, in a packet of path 0."""
         for up in (False, True):
+            if not self.cid_lengths[up]:
+                continue
             new: list[f.Frame] = [] if up else [f.HandshakeDone()]
             for path in paths:
                 cid = self.cid(up, path, 0)
@@ -196,7 +203,8 @@ class Talk:
 class Capture:
     """What a capture engine at the UE end of each wire would have written."""
 
-    def __init__(self, linktype: int = 1) -> None:
+    def __init__(self, linktype: int = 1, port: int = 4433) -> None:
+        self.port = port                # of the server
         self.stream = io.BytesIO()
         self.writer = PcapngWriter(self.stream)
         self.interfaces = {name: self.writer.interface(linktype, f"ue/{name}") for name in UE}
@@ -223,8 +231,8 @@ class Capture:
             self.writer.packet(interface, self.time, data)
 
     def udp(self, up: bool, access: str, payload: bytes) -> None:
-        ends = (UE[access], 40000, PROXY, 4433)
-        self.frame(access, udp4(*ends, payload) if up else udp4(PROXY, 4433, UE[access], 40000, payload))
+        ends = (UE[access], 40000, PROXY, self.port)
+        self.frame(access, udp4(*ends, payload) if up else udp4(PROXY, self.port, UE[access], 40000, payload))
 
     def bytes(self) -> bytes:
         return self.stream.getvalue()
