@@ -42,10 +42,13 @@ from mpquic.transport_codes import FrameType, TransportCode
 from mpquic.transport_parameters import TransportParameters
 from mpquic.tunnel_request import (
     CAPSULE_PROTOCOL,
+    SEQUENCED_CONTEXT,
     ConnectIp,
     ConnectIpHandler,
     ConnectIpReply,
     request_headers,
+    sequenced_context,
+    sequenced_field,
     target_of,
 )
 from native import lib
@@ -95,6 +98,8 @@ class Host(Protocol):
     def token_received(self, connection: Connection, token: bytes) -> None: ...
     @property
     def logs(self) -> bool: ...
+    @property
+    def sequenced(self) -> bool: ...  # tunnels may have packets with sequence numbers
     def log(self, connection: Connection, name: str, data: dict[str, Any]) -> None: ...
 
 
@@ -374,9 +379,11 @@ class Connection:
                         self._settings.set_result(None)
                 case h3.RequestReceived(stream_id, headers):
                     self._request(stream_id, headers)
-                case h3.ResponseReceived(_, status, _):
+                case h3.ResponseReceived(_, status, headers):
                     if self._response is not None and not self._response.done():
                         self._accepted = 200 <= status < 300
+                        if self.tunnel is not None and self.tunnel.offered:
+                            self.tunnel.sequenced = self._accepted and sequenced_context(headers) == SEQUENCED_CONTEXT
                         self._response.set_result(status)
                 case h3.DataReceived(stream_id, data):
                     self._tunnel_data(stream_id, data)
@@ -401,9 +408,12 @@ class Connection:
             self._streams.stop_sending(stream_id, Code.NO_ERROR)  # RFC 9114 §4.1: the rest of the request is not read
             self._h3.abandon(stream_id)
             return
-        self.tunnel = ConnectIp(stream_id, client=False, log=self._capsule_log(stream_id))
+        sequenced = self._host.sequenced and sequenced_context(headers) == SEQUENCED_CONTEXT
+        self.tunnel = ConnectIp(
+            stream_id, client=False, log=self._capsule_log(stream_id), offered=sequenced, sequenced=sequenced
+        )
         self._accepted = True
-        self._h3.respond(stream_id, reply.status, [CAPSULE_PROTOCOL])
+        self._h3.respond(stream_id, reply.status, [CAPSULE_PROTOCOL, *(sequenced_field() if sequenced else [])])
         self._h3.send_data(stream_id, self.tunnel.offer(reply))
         if reply.ready is not None:
             reply.ready()
@@ -471,9 +481,10 @@ class Connection:
         await self._unless_closed(self._settings)
         if self.peer_parameters is None or not self.peer_parameters.max_datagram_frame_size:
             raise ConnectRefused(0, "the proxy takes no DATAGRAM frames (RFC 9221 §3)")
-        stream_id = self._h3.request_connect(request_headers(authority))
+        offered = self._host.sequenced
+        stream_id = self._h3.request_connect(request_headers(authority, offered))
         self._response = asyncio.get_running_loop().create_future()
-        self.tunnel = tunnel = ConnectIp(stream_id, log=self._capsule_log(stream_id))
+        self.tunnel = tunnel = ConnectIp(stream_id, log=self._capsule_log(stream_id), offered=offered)
         try:
             opened()
             self._flush()

@@ -30,6 +30,7 @@ from mpquic.tls_states import Role
 from mpquic.token_store import TokenStore
 from mpquic.trace import DETAILS, Trace
 from mpquic.transport_parameters import TransportParameters
+from mpquic.tunnel_request import ConnectIp
 from native import lib
 
 ALPN = b"h3"
@@ -71,6 +72,7 @@ class EndpointConfig:
     initial_max_data: int = 1 << 20
     key_update_packets: int = 0
     congestion_control: CongestionControl = "cubic"
+    sequenced: bool = True  # offer, or accept, packets with sequence numbers (docs/sequenced_datagrams.md)
     ecn: bool = True  # mark packets where the path lets marks pass (RFC 9000 §13.4)
     handshake_timeout_s: float = 10.0
     reset_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
@@ -90,12 +92,15 @@ class Tunnel:
 
     def admit(self, connection: Connection) -> None:
         """What arrives on the stream of its CONNECT-IP request is the tunnel's from now on; sending stays where it is."""
-        self._engine.tunnel_admit(self.number, connection.handle, _request_of(connection))
+        request = _request_of(connection)
+        self._engine.tunnel_admit(self.number, connection.handle, request.quarter_stream_id)
+        self._engine.tunnel_contexts_set(self.number, connection.handle, request.offered, request.sequenced)
 
     def bind(self, connection: Connection) -> None:
         """The connection carries the tunnel from now on, on the stream of its CONNECT-IP request. The one before delivers
         what is under way until it closes."""
-        self._engine.tunnel_bind(self.number, connection.handle, _request_of(connection))
+        self.admit(connection)  # first: it may send with numbers from its first packet on
+        self._engine.tunnel_bind(self.number, connection.handle, _request_of(connection).quarter_stream_id)
 
     def unbind(self, connection: Connection) -> None:
         self._engine.tunnel_unbind(self.number, connection.handle)
@@ -107,10 +112,10 @@ class Tunnel:
         self._engine.tunnel_free(self.number)
 
 
-def _request_of(connection: Connection) -> int:
+def _request_of(connection: Connection) -> ConnectIp:
     if connection.tunnel is None:
         raise HandshakeFailed("the connection has no CONNECT-IP request")
-    return connection.tunnel.quarter_stream_id
+    return connection.tunnel
 
 
 def _parameters(config: EndpointConfig) -> TransportParameters:
@@ -405,6 +410,10 @@ class Endpoint:
     def connection_ready(self, connection: Connection) -> None:
         if self.config.on_connection is not None:
             self.config.on_connection(connection)
+
+    @property
+    def sequenced(self) -> bool:
+        return self.config.sequenced
 
     @property
     def logs(self) -> bool:

@@ -420,6 +420,10 @@ class Engine:
     def tunnel_unbind(self, tunnel: int, conn: int) -> None:
         check("tunnel_unbind", lib.tunnel_unbind(self._endpoint, tunnel, conn))
 
+    def tunnel_contexts_set(self, tunnel: int, conn: int, sequenced_in: bool, sequenced_out: bool) -> None:
+        contexts = (lib.SEQUENCED_IN if sequenced_in else 0) | (lib.SEQUENCED_OUT if sequenced_out else 0)
+        check("tunnel_contexts_set", lib.tunnel_contexts_set(self._endpoint, tunnel, conn, contexts))
+
     def tunnel_steering_set(self, tunnel: int, rules: Sequence[SteeringRule]) -> None:
         native = ffi.new("struct steering_rule[]", max(len(rules), 1))
         for out, rule in zip(native, rules, strict=False):
@@ -463,6 +467,7 @@ def _fill_rule(out: Any, rule: SteeringRule) -> None:
         out.match_protocol, out.protocol = 1, rule.protocol
     if rule.ports is not None:
         out.match_port, out.port_low, out.port_high = 1, rule.ports[0], rule.ports[1]
+    out.transport = lib.TRANSPORT_SEQUENCED if rule.sequenced else lib.TRANSPORT_PLAIN
     if rule.weights is not None:
         out.mode = lib.STEER_LOAD_BALANCING
         out.weight = [rule.weights.get(name, 0) for name in ACCESSES]

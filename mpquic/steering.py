@@ -25,6 +25,7 @@ class SteeringRule:
     weights: Mapping[str, int] | None = None
     active: str | None = None
     standby: str | None = None
+    sequenced: bool = False  # packets with sequence numbers, where the peer takes them; with weights: packet by packet
 
     def __post_init__(self) -> None:
         if (self.weights is None) == (self.active is None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, summarize_address_range
@@ -30,6 +31,9 @@ from mpquic.h3_codes import Code
 Network = IPv4Network | IPv6Network
 Headers = list[tuple[bytes, bytes]]
 CAPSULE_PROTOCOL = (b"capsule-protocol", b"?1")
+SEQUENCED_DATAGRAMS = b"sequenced-datagrams"
+SEQUENCED_CONTEXT = 2
+"""The Context ID that a client offers for packets with sequence numbers (docs/sequenced_datagrams.md): the engine's."""
 REQUESTS_MOST = 64  # addresses that one peer may ask for in a tunnel's life
 ROUTES_MOST = 1024  # prefixes
 REFUSED_IPV4, REFUSED_IPV6 = IPv4Network("0.0.0.0/32"), IPv6Network("::/128")
@@ -49,9 +53,9 @@ class ConnectIpReply:
 ConnectIpHandler = Callable[[Target], ConnectIpReply]
 
 
-def request_headers(authority: str) -> Headers:
-    """Extended CONNECT for all of IP (RFC 9484 §4.2, RFC 9220)."""
-    return [
+def request_headers(authority: str, sequenced: bool = True) -> Headers:
+    """Extended CONNECT for all of IP (RFC 9484 §4.2, RFC 9220); sequenced: with the offer of a context with sequence numbers."""
+    headers = [
         (b":method", b"CONNECT"),
         (b":protocol", PROTOCOL),
         (b":scheme", b"https"),
@@ -59,6 +63,19 @@ def request_headers(authority: str) -> Headers:
         (b":path", DEFAULT_PATH.encode()),
         CAPSULE_PROTOCOL,
     ]
+    return headers + sequenced_field() if sequenced else headers
+
+
+def sequenced_field() -> Headers:
+    return [(SEQUENCED_DATAGRAMS, b"%d" % SEQUENCED_CONTEXT)]
+
+
+def sequenced_context(headers: Headers) -> int | None:
+    """The Context ID of Sequenced-Datagrams: an Integer (RFC 9651 §3.3.1), of which parameters are ignored. None: the field is
+    not there, twice, or not one; then it says nothing (§4.2)."""
+    values = [value for name, value in headers if name == SEQUENCED_DATAGRAMS]
+    found = re.fullmatch(rb" *([0-9]{1,15})(;[!-~ ]*)?", values[0]) if len(values) == 1 else None
+    return None if found is None else int(found[1])
 
 
 def target_of(headers: Headers) -> tuple[int, Target]:
@@ -86,6 +103,8 @@ class ConnectIp:
     assigned: bool = False
     routed: bool = False
     failed: str = ""  # why the stream was aborted
+    offered: bool = False  # by the client: packets with sequence numbers may come
+    sequenced: bool = False  # and the proxy accepted them: both may send such
     _reader: CapsuleReader = field(default_factory=lambda: CapsuleReader(CAPSULES | {DATAGRAM}))
     _offered: tuple[Network, ...] = ()
     _requested: set[int] = field(default_factory=set)  # Request IDs that the peer has used

@@ -80,9 +80,9 @@ def _steering(rule: AtsssRule) -> SteeringRule:
     if rule.functionality not in FUNCTIONALITIES:
         name = rule.functionality.name.lower() if rule.functionality is not None else "any"
         raise RuleRefused(f"functionality_{name}", f"rule {rule.rule_id} wants {name}: this UE has MPQUIC-IP only")
-    if rule.transport not in (None, TransportMode.DATAGRAM_1):
-        name = rule.transport.name.lower()
-        raise RuleRefused(f"transport_{name}", f"rule {rule.rule_id} wants transport mode {name}: only datagram mode 1 is here")
+    if rule.transport is TransportMode.STREAM:
+        raise RuleRefused("transport_stream", f"rule {rule.rule_id} wants stream mode: IP packets travel in datagram mode")
+    sequenced = rule.transport is TransportMode.DATAGRAM_1
     weights: Mapping[str, int] | None = None
     active: str | None = None
     standby: str | None = None
@@ -96,7 +96,7 @@ def _steering(rule: AtsssRule) -> SteeringRule:
         name = rule.mode.name.lower()
         raise RuleRefused(f"mode_{name}", f"rule {rule.rule_id} wants steering mode {name}, which this UE does not have")
     flow = rule.flow
-    return SteeringRule(rule.rule_id, rule.precedence, flow.remote, flow.protocol, flow.port, weights, active, standby)
+    return SteeringRule(rule.rule_id, rule.precedence, flow.remote, flow.protocol, flow.port, weights, active, standby, sequenced)
 
 
 def _proxy(container: AtsssContainer, before: AtsssSetting | None) -> Proxy:

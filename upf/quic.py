@@ -229,4 +229,5 @@ def _rule(steering: Steering) -> SteeringRule:
         weights=None if steering.weights is None else {str(k): v for k, v in steering.weights.items()},
         active=steering.active,
         standby=steering.standby,
+        sequenced=steering.sequenced,
     )

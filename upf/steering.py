@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from fiveg.pfcp.codes import Priority, SteeringMode
+from fiveg.pfcp.codes import Priority, SteeringMode, TransportMode
 from fiveg.pfcp.rules import CreateMar
 from fiveg.pfcp.sdf import FlowDescription
 from upf.rules import Access, RuleSet
@@ -22,6 +22,7 @@ class Steering:
     weights: dict[Access, int] | None = None
     active: Access | None = None
     standby: Access | None = None
+    sequenced: bool = False
 
     @property
     def remote(self) -> IPv4Network | IPv6Network | None:
@@ -45,12 +46,14 @@ def _steering(rule_id: int, precedence: int, flow: FlowDescription, mar: CreateM
     usable = rules.usable(mar)
     if not usable:
         return None
+    sequenced = mar.transport_mode is TransportMode.DATAGRAM_1
     if len(usable) == 1:
         (only,) = usable
-        return Steering(rule_id, precedence, flow, active=only)
+        return Steering(rule_id, precedence, flow, active=only, sequenced=sequenced)
     if mar.mode is SteeringMode.LOAD_BALANCING:
         weights: dict[Access, int] = {name: access.weight or 0 for name, access in usable.items()}
-        return Steering(rule_id, precedence, flow, weights=weights)
+        return Steering(rule_id, precedence, flow, weights=weights, sequenced=sequenced)
     active: Access = "3gpp" if usable["3gpp"].priority is Priority.ACTIVE else "non-3gpp"
     other: Access = "non-3gpp" if active == "3gpp" else "3gpp"
-    return Steering(rule_id, precedence, flow, active=active, standby=other if usable[other].priority is Priority.STANDBY else None)
+    standby = other if usable[other].priority is Priority.STANDBY else None
+    return Steering(rule_id, precedence, flow, active=active, standby=standby, sequenced=sequenced)

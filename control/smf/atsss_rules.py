@@ -28,5 +28,5 @@ def _rule(rule: RuleConfig) -> AtsssRule:
         load_3gpp=mode.load_3gpp,
         active=None if mode.active is None else ACCESSES[mode.active],
         standby=mode.standby is not None,
-        transport=TransportMode.DATAGRAM_1,
+        transport=TransportMode[rule.transport],
     )

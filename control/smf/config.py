@@ -86,6 +86,8 @@ class RuleConfig:
     steering: Literal["MPQUIC_IP"]
     mode: ModeConfig
     match: dict[str, Any] = field(default_factory=dict)
+    transport: Literal["DATAGRAM_1", "DATAGRAM_2"] = "DATAGRAM_2"
+    """With sequence numbers, so that load balancing splits packet by packet; or without: flow by flow."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.id <= 255:

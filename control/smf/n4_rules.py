@@ -124,7 +124,7 @@ def _mar(number: int, rule: RuleConfig) -> CreateMar:
         mode=SteeringMode.LOAD_BALANCING if rule.mode.value == "LOAD_BALANCING" else SteeringMode.ACTIVE_STANDBY,
         access_3gpp=near,
         access_non_3gpp=far,
-        transport_mode=TransportMode.DATAGRAM_1,
+        transport_mode=TransportMode[rule.transport],
     )
 
 

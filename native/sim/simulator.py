@@ -266,6 +266,10 @@ class Simulator:
             check(lib.tunnel_bind(node.endpoint, tunnel, conn, 0))
         return tunnel
 
+    def sequence(self, node: Node, tunnel: int, conn: int, contexts: int = 3) -> None:
+        """The context with sequence numbers: what came may have it (1), what is sent may (2)."""
+        check(lib.tunnel_contexts_set(node.endpoint, tunnel, conn, contexts))
+
     def rules(self, node: Node, tunnel: int, rules: list[dict[str, Any]]) -> None:
         array = ffi.new("struct steering_rule[]", max(1, len(rules)))
         for i, rule in enumerate(rules):

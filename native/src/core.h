@@ -7,6 +7,7 @@
 #include "counters.h"
 #include "endpoint.h"
 #include "limits.h"
+#include "reorder.h"
 #include "rules.h"
 #include "trace.h"
 #include "varint.h"
@@ -243,7 +244,11 @@ struct path {
 };
 
 struct keys { struct aead_key *send, *receive; int suite; };
-struct binding { uint64_t quarter_id; uint32_t tunnel; };
+struct binding {
+    uint64_t quarter_id;
+    uint32_t tunnel;
+    uint8_t contexts;                   /* enum tunnel_context */
+};
 enum conn_state { CONN_OPEN, CONN_CLOSING, CONN_DRAINING };
 
 struct conn {
@@ -306,6 +311,9 @@ struct flow {
     uint8_t key[40];
     uint64_t last;
     uint8_t home, rule, used;
+    bool sequenced;
+    uint32_t serial;                    /* of all flows that had this place, which one */
+    uint32_t sequence;                  /* of the next packet */
 };
 struct young { uint64_t time; uint8_t access; };
 #define YOUNG_MAX 64
@@ -317,13 +325,14 @@ struct tunnel {
     struct steering_rule rules[ENGINE_MAX_RULES];
     int rule_count;
     struct flow *flows;
-    uint32_t flow_count;
+    uint32_t flow_count, flow_serial;
     double load[2]; uint64_t load_time; /* bytes of the last 200 ms, decayed */
     struct young young[YOUNG_MAX]; uint32_t young_first, young_count;
     struct packet *hold_head, **hold_tail;
     uint32_t hold_count;
     struct tunnel *holding_next, *holding_previous;
     struct flow *flow_last;
+    struct reorder reorder;
     struct tunnel_stats stats;
 };
 
@@ -369,6 +378,7 @@ struct endpoint {
     struct aead_key *token_key;
     struct token_used tokens_used[LIMIT_TOKENS_USED]; uint32_t tokens_used_next;
     uint64_t token_floor;               /* tokens issued before are not taken any more */
+    struct reorder_pool reorder;
     struct inner_sink sink; bool has_sink;
     struct packet *out_head, **out_tail; uint32_t out_count;    /* inner packets for tunnel_output */
     void (*wake)(void *context); void *wake_context;
@@ -595,7 +605,21 @@ int inner_version(const uint8_t *p, size_t n);
 size_t inner_upper(const uint8_t *p, size_t n, uint8_t *protocol);
 /* icmp.c: answers a packet above the MTU; length of the answer written to out (capacity >= 1280), or 0. */
 size_t icmp_too_big(const uint8_t *packet, size_t length, uint16_t mtu, uint8_t *out);
+/* sequence.c */
+#define CONTEXT_SEQUENCED 2             /* a client's context: even (RFC 9484 §6) */
+#define SEQUENCE_LENGTH 4
+struct flow *sequence_flow(const struct tunnel *t, const struct binding *b, const struct packet *k);
+void sequence_start(endpoint *e, struct tunnel *t, struct flow *f, const struct steering_rule *r);
+/* reorder.c. An inner packet with number n that came over this path: delivered now or later; false: it came before, the caller
+ * counts the drop. */
+bool reorder_packet(endpoint *e, struct tunnel *t, uint32_t conn, uint32_t path, uint32_t n, const uint8_t *data, size_t length,
+                    uint64_t now);
+void reorder_timer(endpoint *e, uint64_t now);          /* due at e->reorder.next */
+uint64_t reorder_timeout(const struct reorder *r, uint64_t now);
+void reorder_free(endpoint *e, struct tunnel *t);       /* with what waits in it */
+void reorder_pool_free(endpoint *e);
 /* flow.c, steering.c */
+void flow_key(const uint8_t *packet, size_t length, bool outward, uint8_t key[40]);
 struct flow *flow_find(endpoint *e, struct tunnel *t, const uint8_t *packet, size_t length, bool outward, uint64_t now);
 struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *packet, size_t length, uint64_t now,
                            uint32_t *flow, int *drop);

@@ -60,6 +60,7 @@ endpoint *endpoint_new(const struct endpoint_config *config)
     for (int i = 0; i < ENGINE_MAX_LINKS; i++)
         e->access[i] = -1;
     e->out_tail = &e->out_head;
+    e->reorder.next = NEVER;
     random_start(e);
     e->token_key = token_key_new(config->reset_key);
     if (!e->token_key) {
@@ -79,6 +80,7 @@ void endpoint_free(endpoint *e)
     for (int i = 0; i < LIMIT_TUNNELS; i++)
         if (e->tunnels[i])
             tunnel_free(e, e->tunnels[i]->handle);
+    reorder_pool_free(e);
     pools_free(e);
     trace_free(e);
     aead_key_free(e->token_key);
@@ -115,6 +117,7 @@ uint64_t endpoint_now(endpoint *e)
 void endpoint_sink_set(endpoint *e, const struct inner_sink *sink)
 {
     e->has_sink = sink != NULL;
+    endpoint_delivered(e);
     if (sink)
         e->sink = *sink;
 }
@@ -552,7 +555,8 @@ uint64_t endpoint_deadline_locked(endpoint *e)
 {
     timers_settle(e);
     uint64_t d = e->heap_count ? e->heap[0]->deadline : NEVER, t = tunnels_deadline(e);
-    return t < d ? t : d;
+    d = t < d ? t : d;
+    return e->reorder.next < d ? e->reorder.next : d;
 }
 
 void endpoint_advance_locked(endpoint *e, uint64_t now)
@@ -567,6 +571,7 @@ void endpoint_advance_locked(endpoint *e, uint64_t now)
         timers_settle(e);
     }
     tunnels_timer(e, now);
+    reorder_timer(e, now);
 }
 
 uint64_t endpoint_deadline(endpoint *e)

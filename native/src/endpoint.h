@@ -15,6 +15,7 @@ struct packet {
     uint64_t enqueued;              /* time, for the queue's limit */
     uint32_t flow;                  /* index in the tunnel's flow table */
     uint32_t tunnel;                /* handle of the tunnel that it belongs to */
+    uint32_t serial;                /* of that flow */
     uint16_t offset, length;        /* valid bytes: buffer[offset .. offset+length) */
     uint8_t buffer[PACKET_CAPACITY];
 };
@@ -28,6 +29,8 @@ struct inner_sink {
     void (*packet)(void *context, uint32_t tun, const uint8_t *data, size_t length);
 };
 void endpoint_sink_set(endpoint *e, const struct inner_sink *sink);     /* NULL: kept for tunnel_output */
+/* The sink does not read any more what it was given: of packets that had waited for others the buffers are free. */
+void endpoint_delivered(endpoint *e);
 
 void endpoint_lock(endpoint *e);
 void endpoint_unlock(endpoint *e);

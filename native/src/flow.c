@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include "core.h"
 
-static void key_make(const uint8_t *p, size_t n, bool outward, uint8_t key[40])
+void flow_key(const uint8_t *p, size_t n, bool outward, uint8_t key[40])
 {
     memset(key, 0, 40);
     bool v4 = p[0] >> 4 == 4;
@@ -26,7 +26,7 @@ struct flow *flow_find(endpoint *e, struct tunnel *t, const uint8_t *packet, siz
     if (!t->flows && !(t->flows = calloc(LIMIT_FLOW_SETS * LIMIT_FLOW_WAYS, sizeof *t->flows)))
         return NULL;
     uint8_t key[40];
-    key_make(packet, length, outward, key);
+    flow_key(packet, length, outward, key);
     if (t->flow_last && t->flow_last->used && !memcmp(t->flow_last->key, key, 40) && now - t->flow_last->last <= LIMIT_FLOW_IDLE_NS) {
         t->flow_last->last = now;
         return t->flow_last;

@@ -112,6 +112,26 @@ static void conn_check(struct books *b, struct conn *c)
         WRONG(b, "conn %u: not in the timer heap", c->slot);
 }
 
+/* Packets that wait for others, or for the sink. */
+static void reorder_check(struct books *b, const endpoint *e)
+{
+    const struct reorder_pool *o = &e->reorder;
+    uint32_t held = 0, flows = 0, windows = 0;
+    for (const struct reorder_flow *f = o->waiting; f && flows <= o->flow_count; f = f->waiting_next, flows++) {
+        held += f->held;
+        if (!f->held || !f->window || f->first == f->next || f->tunnel->reorder.held < f->held)
+            WRONG(b, "a flow waits with %u packets held", f->held);
+        if (f->waiting_next && f->waiting_next->waiting_previous != f)
+            WRONG(b, "the list of waiting flows is torn");
+    }
+    for (void *w = o->windows; w && windows <= o->window_count; w = *(void **)w)
+        windows++;
+    if (held != o->held || flows + windows != o->window_count || (o->next == NEVER) != !o->waiting)
+        WRONG(b, "%u packets wait for others in %u flows, counted %u; windows %u of %u", held, flows, o->held, windows, o->window_count);
+    b->packets += held;
+    packets_kept(b, o->delivered);
+}
+
 int endpoint_check(endpoint *e, char *why, size_t capacity)
 {
     if (!e || !why || !capacity)
@@ -138,6 +158,7 @@ int endpoint_check(endpoint *e, char *why, size_t capacity)
         }
     if (packets_kept(&b, e->out_head) != e->out_count)
         WRONG(&b, "not %u inner packets wait to be taken", e->out_count);
+    reorder_check(&b, e);
     packets_kept(&b, e->pool);
     b.packets += e->raw_count + (e->pending.packet != NULL);
     if (b.packets != e->pool_total)

@@ -196,6 +196,7 @@ static void *thread_main(void *argument)
         now = io_now();
         if (endpoint_deadline_locked(l->e) <= now)
             endpoint_advance_locked(l->e, now);
+        tun_flush(l);                   /* what had waited for others, and came out by time or by a call */
         more = transmit(l);
         deadline = endpoint_deadline_locked(l->e);
         l->stats.turns++;

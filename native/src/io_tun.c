@@ -72,4 +72,5 @@ void tun_flush(struct io *l)
             endpoint_counter_add(l->e, COUNTER_tun_write_failed, j->failed);
         j->writes = j->packets = j->failed = 0;
     }
+    endpoint_delivered(l->e);
 }

@@ -32,6 +32,23 @@
 #define LIMIT_FLOW_SETS 512
 #define LIMIT_FLOW_WAYS 8
 #define LIMIT_FLOW_IDLE_NS 30000000000ull
+#define LIMIT_REORDER_WINDOW 4096       /* numbers of a flow ahead of the one that is waited for: at most so many packets wait; a power of 2 */
+#define LIMIT_REORDER_TUNNEL 4096       /* packets that wait for their turn, of a tunnel */
+#define LIMIT_REORDER_ALL (LIMIT_POOL_PACKETS / 2)
+#define LIMIT_REORDER_WINDOWS 1024      /* flows with a gap at a time (32 KiB each) */
+#define LIMIT_REORDER_SETS 64           /* of flows with numbers, in a tunnel: 64 x 4, the oldest of a set gives way */
+#define LIMIT_REORDER_WAYS 4
+#define LIMIT_REORDER_FLOWS 16384       /* in all (1.3 KiB each) */
+
+#define REORDER_TOLERANCE 3             /* a path that brought so many packets behind a number does not bring it any more (as RFC 9002 §6.1.1) */
+#define REORDER_CARRIERS 4              /* paths, of both connections at a re-key, whose order is followed per flow */
+#define REORDER_GAPS 16                 /* given up, of which we remember since when they were waited for */
+#define REORDER_LATELY_NS 500000000ull  /* a path that carried nothing of a flow for so long will bring nothing that is missing */
+#define REORDER_DISTRUST_NS 2000000000ull       /* paths that brought what they had passed are not believed to keep order for so long */
+#define REORDER_HALF_LIFE_NS 5000000000ull      /* of the lateness measured, while nothing is late */
+#define REORDER_WAIT_FIRST_NS 60000000ull       /* for what is missing, while no lateness is known */
+#define REORDER_WAIT_LEAST_NS 5000000ull
+#define REORDER_WAIT_MOST_NS 250000000ull
 
 #define HANDSHAKE_TIMEOUT_NS 10000000000ull
 #define REFUSED_LINGER_NS 100000000ull  /* of a connection that the server closed before its handshake was complete */

@@ -139,11 +139,15 @@ uint16_t path_inner_mtu(const struct path *p)
 {
     const struct conn *c = p->conn;
     uint64_t quarter = 0;
-    for (uint32_t i = 0; i < c->binding_count; i++)
+    size_t number = 0;
+    for (uint32_t i = 0; i < c->binding_count; i++) {
+        number = c->bindings[i].contexts & SEQUENCED_OUT ? SEQUENCE_LENGTH : number;
         quarter = c->bindings[i].quarter_id > quarter ? c->bindings[i].quarter_id : quarter;
+    }
     size_t cid = p->dcid ? p->dcid->length : ENGINE_CID_LENGTH, head = 1 + varint_size(quarter) + 1;
     size_t frame = p->pmtud.size - (1 + cid + PN_LENGTH + AEAD_TAG_LENGTH);
     if (RULE(Q_78, c->params.max_datagram_frame_size < frame))      /* RFC 9221 §3 */
         frame = c->params.max_datagram_frame_size;
-    return (uint16_t)(frame > head ? frame - head : 0);
+    size_t n = frame > head ? frame - head : 0;
+    return (uint16_t)(n >= 1280 + number ? n - number : n);     /* what IPv6 must carry goes without a number rather than not at all */
 }

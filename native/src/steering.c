@@ -124,6 +124,7 @@ struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *pack
         f->rule = (uint8_t)rule;
         f->home = (uint8_t)(r->mode == STEER_ACTIVE_STANDBY ? r->active_access : home_choose(c, t, r, now));
         f->used = 1;
+        sequence_start(c->e, t, f, r);
         t->flow_count++;
         t->stats.flows++;
     }

@@ -22,18 +22,29 @@ static struct packet *queue_pop(struct path *p)
     return k;
 }
 
-/* What stands between the short header and the inner packet: frame type, Quarter Stream ID, Context ID 0. */
-static size_t frame_head(uint64_t quarter_id) { return 1 + varint_size(quarter_id) + 1; }
-
-static void frame_write(struct packet *k, uint64_t quarter_id)
+/* What stands between the short header and the inner packet: frame type, Quarter Stream ID, Context ID, sequence number. */
+static size_t frame_head(uint64_t quarter_id, bool sequenced)
 {
-    size_t n = frame_head(quarter_id);
+    return 1 + varint_size(quarter_id) + 1 + (sequenced ? SEQUENCE_LENGTH : 0);
+}
+
+static void frame_write(struct packet *k, uint64_t quarter_id, struct flow *f)
+{
+    size_t n = frame_head(quarter_id, f);
     k->offset = (uint16_t)(k->offset - n);
     k->length = (uint16_t)(k->length + n);
     uint8_t *q = k->buffer + k->offset;
     *q++ = F_DATAGRAM;
     q = put_varint(q, quarter_id);
-    *q = 0;
+    *q++ = f ? CONTEXT_SEQUENCED : 0;
+    if (f)
+        put_be32(q, f->sequence++);
+}
+
+/* RFC 9221 §3, and the path's MTU: else it goes without its number. */
+static bool sequence_fits(const struct path *p, size_t frame, size_t header)
+{
+    return frame <= p->conn->params.max_datagram_frame_size && header + frame + AEAD_TAG_LENGTH <= p->pmtud.size;
 }
 
 static void header_write(const struct path *p, uint8_t *q, uint64_t pn)
@@ -86,8 +97,11 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
             tunnel_requeue(e, queue_pop(p), now);
             continue;
         }
-        size_t inner = k->length;
-        size_t length = 1 + p->dcid->length + PN_LENGTH + frame_head(binding->quarter_id) + inner + AEAD_TAG_LENGTH;
+        struct flow *f = sequence_flow(t, binding, k);
+        size_t inner = k->length, header = 1 + p->dcid->length + PN_LENGTH;
+        if (f && !sequence_fits(p, frame_head(binding->quarter_id, true) + inner, header))
+            f = NULL;
+        size_t length = header + frame_head(binding->quarter_id, f) + inner + AEAD_TAG_LENGTH;
         if (length > p->pmtud.size) {   /* it became smaller while the packet waited */
             packet_put(e, queue_pop(p));
             COUNT(e, inner_path_mtu);
@@ -108,7 +122,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         queue_pop(p);
         uint64_t pn = p->space.next_pn - 1;
         uint8_t *out = b->buffer + s.bytes;
-        frame_write(k, binding->quarter_id);
+        frame_write(k, binding->quarter_id, f);
         header_write(p, out, pn);
         s.sealed[s.n] = (struct aead_packet){ .data = out, .text = k->buffer + k->offset, .payload_length = k->length,
             .header_length = (uint16_t)(1 + p->dcid->length + PN_LENGTH), .pn_length = PN_LENGTH, .packet_number = pn,

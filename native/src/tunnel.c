@@ -130,6 +130,7 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
         drop(e, t, k, why);
         return;
     }
+    k->serial = t->flows[k->flow].serial;
     if (k->length > path_inner_mtu(p)) {
         too_big(e, t, k, path_inner_mtu(p), COUNTER_inner_path_mtu);
         return;
@@ -223,9 +224,12 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
         return;
     }
     struct tunnel *t = NULL;
+    uint8_t contexts = 0;
     for (uint32_t i = 0; i < c->binding_count; i++)
-        if (c->bindings[i].quarter_id == quarter)
+        if (c->bindings[i].quarter_id == quarter) {
             t = tunnel_find(e, c->bindings[i].tunnel);
+            contexts = c->bindings[i].contexts;
+        }
     if (!t) {
         struct event ev = { .type = EVENT_DATAGRAM, .path = p->id, .level = LEVEL_1RTT };
         if (length > ENGINE_MAX_EVENT_DATA || c->event_bytes + length > LIMIT_EVENT_BYTES_CONN / 4 ||
@@ -234,7 +238,9 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
         return;
     }
     uint64_t context = read_varint(&r);
-    if (RULE(Q_88, r.bad || context != 0)) {
+    bool sequenced = context == CONTEXT_SEQUENCED && contexts & SEQUENCED_IN;
+    const uint8_t *number = sequenced ? read_bytes(&r, SEQUENCE_LENGTH) : NULL;
+    if (RULE(Q_88, r.bad || (context != 0 && !sequenced))) {
         COUNT(e, datagram_context);
         return;
     }
@@ -250,6 +256,11 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
         counter_add_drop(e, refused);
         return;
     }
+    if (sequenced && !reorder_packet(e, t, c->handle, p->id, get_be32(number), packet, n, e->now)) {
+        t->stats.dropped++;
+        COUNT(e, reorder_duplicate);
+        return;
+    }
     int access = e->access[p->link];
     t->stats.packets_in++;
     t->stats.bytes_in += n;
@@ -258,7 +269,8 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
         t->stats.access_bytes_in[access] += n;
     }
     COUNT(e, inner_received);
-    inner_deliver(e, t->config.tun, packet, n);
+    if (!sequenced)
+        inner_deliver(e, t->config.tun, packet, n);
 }
 
 /* ---- hold queue */
@@ -429,6 +441,7 @@ int tunnel_free(endpoint *e, uint32_t tunnel)
         e->tunnel_last = NULL;
     e->tunnels[tunnel & 0xffff] = NULL;
     e->tunnel_count--;
+    reorder_free(e, t);
     free(t->flows);
     free(t);
     endpoint_unlock(e);
@@ -462,7 +475,8 @@ static int admit(endpoint *e, struct tunnel *t, uint32_t conn, uint64_t quarter_
         at++;
     if (at == LIMIT_BINDINGS)
         return -ENGINE_E_LIMIT;
-    c->bindings[at] = (struct binding){ quarter_stream_id, t->handle };
+    uint8_t contexts = at < c->binding_count && c->bindings[at].quarter_id == quarter_stream_id ? c->bindings[at].contexts : 0;
+    c->bindings[at] = (struct binding){ quarter_stream_id, t->handle, contexts };
     c->binding_count += at == c->binding_count;
     return 0;
 }
@@ -508,7 +522,8 @@ static bool rule_valid(const struct steering_rule *r)
     bool mode = r->mode == STEER_ACTIVE_STANDBY ? access : r->mode == STEER_LOAD_BALANCING && r->weight[0] + r->weight[1] == 100;
     bool match = r->match_ip_version == 0 || (r->match_ip_version == 4 && r->remote_prefix <= 32) ||
                  (r->match_ip_version == 6 && r->remote_prefix <= 128);
-    return mode && match && r->port_low <= r->port_high;
+    bool transport = r->transport == TRANSPORT_PLAIN || r->transport == TRANSPORT_SEQUENCED;
+    return mode && match && transport && r->port_low <= r->port_high;
 }
 
 int tunnel_steering_set(endpoint *e, uint32_t tunnel, const struct steering_rule *rules, int count)
@@ -543,6 +558,7 @@ int tunnel_stats(endpoint *e, uint32_t tunnel, struct tunnel_stats *out)
         *out = t->stats;
         out->conn = t->conn;
         out->flows = t->flow_count;
+        out->reorder_timeout_ns = reorder_timeout(&t->reorder, e->now);
     }
     LEAVE
 }

@@ -3,12 +3,15 @@
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
+from upf_script import PROXY
 
 from control.errors import ProcedureFailed
+from control.smf.atsss_rules import container
 from control.smf.config import PoolConfig, RuleConfig, SmfConfig
 from control.smf.n4_rules import establishment
 from control.smf.pool import AddressPool
 from control.smf.rehearsal import rehearse
+from fiveg.atsss import AtsssContainer
 from fiveg.pfcp.codes import Priority, SteeringFunctionality, SteeringMode, TransportMode
 from fiveg.pfcp.message import decode, encode
 from fiveg.pfcp.values import FSeid, NodeId
@@ -57,10 +60,19 @@ def test_rules_of_a_session():
     assert (first.access_3gpp.priority, first.access_non_3gpp.priority) == (Priority.STANDBY, Priority.ACTIVE)
     assert (second.access_3gpp.weight, second.access_non_3gpp.weight) == (30, 70)
     for mar in (first, second):
-        assert mar.functionality is SteeringFunctionality.MPQUIC_IP and mar.transport_mode is TransportMode.DATAGRAM_1
+        assert mar.functionality is SteeringFunctionality.MPQUIC_IP and mar.transport_mode is TransportMode.DATAGRAM_2
     fars = {f.far_id: f.forwarding for f in message.create_fars}
     assert fars[first.access_3gpp.far_id].network_instance == "3gpp"
     assert fars[first.access_non_3gpp.far_id].network_instance == "wifi"
+
+
+def test_sequence_numbers_are_asked_for_by_rule():
+    message, _ = built({**WEB, "transport": "DATAGRAM_1"}, ALL)
+    assert [m.transport_mode for m in message.create_mars] == [TransportMode.DATAGRAM_1, TransportMode.DATAGRAM_2]
+    rules = AtsssContainer.decode(container(config({**WEB, "transport": "DATAGRAM_1"}, ALL), PROXY)).rules
+    assert [r.transport for r in rules] == [TransportMode.DATAGRAM_1, TransportMode.DATAGRAM_2]
+    with pytest.raises(ConfigError, match="transport"):
+        config({**ALL, "transport": "STREAM"})
 
 
 def test_one_family_only():

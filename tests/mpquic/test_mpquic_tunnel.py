@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 import pytest
 from line import SERVER, psk
-from mpquic_rig import DN, UE, Proxy, packet, packets_of, run, tunnel
+from mpquic_rig import BALANCED, DN, UE, Proxy, packet, packets_of, run, tunnel
 
 from mpquic.connection import Connection
 from mpquic.errors import ConnectRefused
-from mpquic.tunnel_request import ConnectIpReply
+from mpquic.tunnel_request import ConnectIpReply, sequenced_context
 
 
 def test_the_tunnel_is_bound_before_the_answer_goes_out() -> None:
@@ -239,3 +240,72 @@ def test_no_stream_for_a_request_is_a_refusal() -> None:
         assert not connection.closed.done()
 
     run(test)
+
+
+@pytest.mark.parametrize(("client", "server", "agreed"), [(True, True, True), (True, False, False), (False, True, False)])
+def test_packets_with_sequence_numbers_where_both_ends_want_them(client: bool, server: bool, agreed: bool) -> None:
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        line.client.config.sequenced, line.server.config.sequenced = client, server
+        connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        made: Any = await line.do(connection.connect_ip("proxy"))
+        other: Any = proxy.connections[0].tunnel
+        assert made.sequenced is agreed and other.sequenced is agreed and made.offered is client
+        assert await line.do(connection.open_path(1, SERVER)) == 1
+        for endpoint, bound in ((line.client, connection), (line.server, proxy.connections[0])):
+            tunnel = endpoint.tunnel_new(1, ipv4=UE)
+            tunnel.steering_set([replace(BALANCED, sequenced=True)])
+            tunnel.bind(bound)
+        sent = [packet(UE, DN, 40000, bytes([n])) for n in range(100)]
+        back = [packet(DN, UE, 40000, bytes([n])) for n in range(100)]
+        for up, down in zip(sent, back, strict=True):
+            line.client.engine.tunnel_input(1, up, line.now)
+            line.server.engine.tunnel_input(1, down, line.now)
+        await line.run(None, 500)
+        assert packets_of(line, server=True) == sent and packets_of(line, server=False) == back
+        assert not any(e.engine.counters().get("datagram_context") for e in (line.client, line.server))
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("fields", "context"),
+    [
+        ([], None),
+        ([b"2"], 2),
+        ([b" 2"], 2),
+        ([b"2;v=1"], 2),
+        ([b"4"], 4),
+        ([b"2", b"2"], None),
+        ([b"-2"], None),
+        ([b"2.0"], None),
+        ([b"2 2"], None),
+        ([b"?1"], None),
+        ([b""], None),
+        ([b"9" * 15], 999_999_999_999_999),
+        ([b"9" * 16], None),
+        ([b"2\xff"], None),
+    ],
+)
+def test_the_offer_is_an_integer_or_nothing(fields: list[bytes], context: int | None) -> None:
+    headers = [(b":method", b"CONNECT"), *((b"sequenced-datagrams", value) for value in fields), (b"capsule-protocol", b"?1")]
+    assert sequenced_context(headers) == context
+
+
+def test_a_proxy_accepts_no_context_but_ours() -> None:
+    """Another number than the engine's is answered as no offer at all; an answer that was not asked for is read over."""
+
+    async def test(proxy: Proxy) -> None:
+        line = proxy.line
+        line.client.config.sequenced = False
+        connection: Any = await line.do(line.client.connect(psk(), 0, SERVER))
+        connection._h3.request_connect = partial(_offering, connection._h3.request_connect, b"4")
+        made: Any = await line.do(connection.connect_ip("proxy"))
+        other: Any = proxy.connections[0].tunnel
+        assert not made.sequenced and not other.sequenced and not other.offered
+
+    run(test)
+
+
+def _offering(request: Any, value: bytes, headers: Any) -> int:
+    return int(request([*headers, (b"sequenced-datagrams", value)]))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from native import ffi, lib
-from native.sim import ANY, BALANCED, MS, SECOND, Event, Node, Simulator, address, check, serial_of, udp4
+from native.sim import ANY, BALANCED, MS, SECOND, SPLIT, Event, Node, Simulator, address, check, serial_of, udp4
 
 LINKS = 3
 CHUNK = 400
@@ -93,6 +93,7 @@ class World:
         self.past: list[Counter[str]] = [Counter(), Counter()]  # counters of the processes that were there before, by side
         self.forgotten = [0, 0]  # inner packets that waited in a process when it ended
         self.restarts = 0
+        self.rule = SPLIT if random.Random(f"rule {seed}").random() < 0.4 else BALANCED  # with sequence numbers, or without
         self.sim.server_handshake.tells_reset_token = True
         for handshake in (self.sim.client_handshake, self.sim.server_handshake):
             handshake.peer_params.update(self.idle)
@@ -103,6 +104,7 @@ class World:
         self.tunnels: list[int] = []
         self.inner_given: list[dict[bytes, int]] = [{}, {}]
         self.inner_got: list[set[bytes]] = [set(), set()]
+        self.inner_order: list[list[bytes]] = [[], []]
         self.given_count = [0, 0]
         self.datagram_serial = 0
         self.datagrams_given: list[set[bytes]] = [set(), set()]
@@ -158,10 +160,12 @@ class World:
             return
         self.conns[1] = peer
         if not self.tunnels:
-            self.tunnels = list(sim.tunnel(conn, peer, [BALANCED]))
-            return
+            self.tunnels = list(sim.tunnel(conn, peer, [self.rule]))
         for side in range(2):
-            self._try(lib.tunnel_bind(self.nodes[side].endpoint, self.tunnels[side], self.conns[side], 0))
+            endpoint, tunnel, bound = self.nodes[side].endpoint, self.tunnels[side], self.conns[side]
+            self._try(lib.tunnel_admit(endpoint, tunnel, bound, 0))
+            self._try(lib.tunnel_contexts_set(endpoint, tunnel, bound, lib.SEQUENCED_IN | lib.SEQUENCED_OUT))
+            self._try(lib.tunnel_bind(endpoint, tunnel, bound, 0))
 
     def _end(self) -> None:
         """What is left of a connection that one end gave up goes by time-out."""
@@ -207,7 +211,7 @@ class World:
         self._listen(side)
         self.views[side] = {}
         if self.tunnels:
-            self.tunnels[side] = self.sim.tunnel_end(self.nodes[side], 0, [BALANCED])
+            self.tunnels[side] = self.sim.tunnel_end(self.nodes[side], 0, [self.rule])
         self.conns[side] = 0
         if side == 0:
             self.conns[1] = 0
@@ -357,9 +361,11 @@ class World:
         if packet in self.inner_got[direction]:
             raise Broken(f"{SIDES[side]}: inner packet delivered twice")
         self.inner_got[direction].add(packet)
+        self.inner_order[direction].append(packet)
 
     def _datagram(self, side: int, data: bytes) -> None:
-        if data[:2] == b"\0\0" and data[2:] in self.inner_given[1 - side]:  # it came before the tunnel was bound here
+        head = {b"\0\0": 2, b"\0\2": 6}.get(data[:2])
+        if head is not None and data[head:] in self.inner_given[1 - side]:  # it came before the tunnel was bound here
             return
         if data not in self.datagrams_given[1 - side]:
             raise Broken(f"{SIDES[side]}: a datagram that was not sent, or altered")
@@ -549,6 +555,11 @@ class World:
         lost = [len(mine[d] - self.inner_got[d]) for d in range(2)]
         if any(lost) or [len(m) for m in mine] != [40, 40]:
             raise Broken(f"{lost} of 40 inner packets were lost in a network without faults: {self.summary()}")
+        for d in range(2):
+            for flow in range(4):
+                came = [serial_of(p) for p in self.inner_order[d] if p in mine[d] and p[20:24] == template(300, d, flow)[0][20:24]]
+                if came[2:] != sorted(came[2:]) or len(came) != 10:  # the first may still change paths
+                    raise Broken(f"{SIDES[d]}: flow {flow} came in the order {came} over a network that keeps it")
 
     def finish(self) -> None:
         """After a close nothing is left at either end."""

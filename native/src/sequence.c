@@ -1,0 +1,59 @@
+/* The context of inner packets with sequence numbers (docs/sequenced_datagrams.md): who may use it, and the numbers that we give. */
+#include "core.h"
+
+/* The flow that gives this packet its number; NULL: it travels without one. The number is given when the packet leaves, so that what
+ * a queue drops leaves no gap, and all that one path carries of a flow has rising numbers. */
+struct flow *sequence_flow(const struct tunnel *t, const struct binding *b, const struct packet *k)
+{
+    if (!(b->contexts & SEQUENCED_OUT) || !t->flows)
+        return NULL;
+    struct flow *f = &t->flows[k->flow];
+    return f->used && f->sequenced && f->serial == k->serial ? f : NULL;        /* else another flow has its place now */
+}
+
+/* A new flow under rule r. Its numbers start anywhere: they tell nothing of how long it lasts, and a receiver that knew another one
+ * by this 5-tuple sees at once that it is not that one. */
+void sequence_start(endpoint *e, struct tunnel *t, struct flow *f, const struct steering_rule *r)
+{
+    f->serial = ++t->flow_serial;
+    f->sequenced = r->transport == TRANSPORT_SEQUENCED;
+    if (f->sequenced)
+        random_bytes(e, &f->sequence, sizeof f->sequence);
+}
+
+/* ---- public calls */
+
+int tunnel_contexts_set(endpoint *e, uint32_t tunnel, uint32_t conn, int contexts)
+{
+    if (!e || contexts & ~(SEQUENCED_IN | SEQUENCED_OUT))
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    struct conn *c = conn_find(e, conn);
+    struct binding *b = NULL;
+    for (uint32_t i = 0; c && tunnel_find(e, tunnel) && i < c->binding_count; i++)
+        if (c->bindings[i].tunnel == tunnel)
+            b = &c->bindings[i];
+    if (b)
+        b->contexts = (uint8_t)contexts;
+    endpoint_unlock(e);
+    return b ? 0 : -ENGINE_E_HANDLE;
+}
+
+int tunnel_sequenced_input(endpoint *e, uint32_t tunnel, uint32_t conn, uint32_t path, uint32_t number, const uint8_t *packet,
+                           size_t length, uint64_t now)
+{
+    if (!e || !packet || !inner_version(packet, length) || !conn)
+        return -ENGINE_E_ARGUMENT;
+    endpoint_lock(e);
+    struct tunnel *t = tunnel_find(e, tunnel);
+    int result = e->driven ? -ENGINE_E_BUSY : t ? 0 : -ENGINE_E_HANDLE;
+    if (!result) {
+        if (now > e->now)
+            e->now = now;
+        result = reorder_packet(e, t, conn, path, number, packet, length, e->now);
+        if (!result)
+            COUNT(e, reorder_duplicate);
+    }
+    endpoint_unlock(e);
+    return result;
+}
