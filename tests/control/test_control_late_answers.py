@@ -13,7 +13,7 @@ from core_kit import Core, run
 from core_steps import acknowledge, first_key, in_force, next_container, rekey, session, until, upf_keys
 
 from control.sbi import client as sbi_client
-from control.sbi.server import Request
+from control.sbi.server import Request, Response
 from fiveg.nas.gmm import DeregistrationRequest
 from fiveg.pfcp.codes import Cause, KeyReason
 from fiveg.sbi.errors import SbiError
@@ -45,6 +45,12 @@ class Amf:
                 answer = await self._handle(request)
                 await self.held.wait()
                 return answer
+            case "empty":
+                return Response(201, b"{}")
+            case "html":
+                return Response(201, b"<p>201</p>", "text/html")
+            case "cut":  # a multipart whose parts are missing
+                return Response(201, b"--x--\r\n", 'multipart/related; boundary="x"')
         raise SbiError(int(self.how), "SYSTEM_FAILURE", "as told")
 
 
@@ -69,7 +75,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("how", ["500", "503", "504", "never", "late"])
+@pytest.mark.parametrize("how", ["500", "503", "504", "never", "late", "empty", "html", "cut"])
 def test_the_old_key_stays_in_force(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     async def main() -> None:
         async with Core(tmp_path) as core:

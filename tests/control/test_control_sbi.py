@@ -145,6 +145,32 @@ def test_the_client_wants_the_right_server(tmp_path):
     run(main())
 
 
+def test_the_client_never_speaks_in_clear(tmp_path):
+    """To a server without TLS, which answers as one would: nothing of the request leaves."""
+
+    async def main():
+        kit = Kit(tmp_path)
+        heard = bytearray()
+
+        async def listen(reader, writer):
+            heard.extend(await reader.read(65536))
+            writer.write(b"HTTP/1.1 426 Upgrade Required\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+            heard.extend(await reader.read(65536))
+            writer.close()
+
+        server = await asyncio.start_server(listen, "127.0.0.1", 0)
+        kit.port = server.sockets[0].getsockname()[1]
+        client = kit.client()
+        with pytest.raises(SbiUnreachable):
+            await client.call("POST", "/secret-path", b'{"key":"secret"}')
+        await client.close()
+        server.close()
+        assert heard[:2] == b"\x16\x03" and b"secret" not in heard and b"HTTP" not in heard
+
+    run(main())
+
+
 def test_certificates_that_are_none(tmp_path):
     kit = Kit(tmp_path)
     kit.certs.nfs["amf"].cert.write_text("no certificate")
