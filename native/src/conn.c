@@ -266,16 +266,7 @@ void conn_close_begin(struct conn *c, int source, bool application, uint64_t cod
     tunnels_leave(c);
     for (uint32_t i = 0; i < c->path_count; i++) {
         struct path *p = c->paths[i];
-        struct packet *k = p->queue_head;
-        p->queue_head = NULL;
-        p->queue_tail = &p->queue_head;
-        p->queue_packets = 0;
-        p->queue_bytes = 0;
-        for (struct packet *next; k; k = next) {    /* to the tunnel's next connection */
-            next = k->next;
-            k->next = NULL;
-            tunnel_requeue(e, k, now);
-        }
+        path_resteer(p, now);           /* to the tunnel's next connection */
         if (!draining && RULE(MP_19, path_speaks(p)))
             c->close_paths |= 1u << i;
     }

@@ -6,6 +6,7 @@
 #include "congestion.h"
 #include "counters.h"
 #include "endpoint.h"
+#include "fq.h"
 #include "limits.h"
 #include "reorder.h"
 #include "rules.h"
@@ -235,9 +236,7 @@ struct path {
     bool paced;                         /* something waits for pacer.until */
     uint64_t phase_first_sent, phase_first_recv;    /* first packet numbers of the current key phase */
     /* inner packets that wait */
-    struct packet *queue_head, **queue_tail;
-    uint32_t queue_packets;
-    uint64_t queue_bytes;
+    struct fq queue;
     uint64_t last_sent, last_eliciting, last_received, last_data;
     struct path_info stats;             /* the counters in it */
     struct trace_path trace;
@@ -523,7 +522,6 @@ void path_peer_opens(struct path *p, uint32_t link, const struct address *remote
 void path_received(struct path *p, const struct cid_entry *cid, uint32_t link, const struct address *remote, size_t length,
                    bool probing, bool largest, uint64_t now);      /* cid: its DCID, in 1-RTT */
 void path_resteer(struct path *p, uint64_t now);         /* its queue is steered anew */
-void path_queue_clear(struct path *p, int counter);
 uint64_t path_amplification_left(const struct path *p);
 void acks_postpone(struct conn *c, uint64_t now);       /* ACKs that are due and cannot leave now */
 void path_info_fill(struct path *p, struct path_info *out);
@@ -595,6 +593,7 @@ bool conn_seal_count(struct conn *c, uint32_t n, uint64_t now);     /* AEAD limi
 struct tunnel *tunnel_find(endpoint *e, uint32_t handle);
 void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t length);
 void tunnels_leave(struct conn *c);                     /* the connection carries nothing any more */
+void tunnel_drop(endpoint *e, struct packet *k, int counter);       /* counted of its tunnel, too */
 void tunnel_requeue(endpoint *e, struct packet *k, uint64_t now);   /* its path went: steer it again */
 void tunnels_timer(endpoint *e, uint64_t now);
 uint64_t tunnels_deadline(endpoint *e);
@@ -603,6 +602,8 @@ void inner_deliver(endpoint *e, uint32_t tun, const uint8_t *data, size_t length
  * are no ports to be had (a fragment but the first). */
 int inner_version(const uint8_t *p, size_t n);
 size_t inner_upper(const uint8_t *p, size_t n, uint8_t *protocol);
+/* inner_ecn.c: CE on a packet of a flow that does ECN (RFC 3168 §5); false and untouched: of one that does not. */
+bool inner_mark_ce(uint8_t *p);
 /* icmp.c: answers a packet above the MTU; length of the answer written to out (capacity >= 1280), or 0. */
 size_t icmp_too_big(const uint8_t *packet, size_t length, uint16_t mtu, uint8_t *out);
 /* sequence.c */

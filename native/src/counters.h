@@ -49,7 +49,9 @@
     X(tunnel_hold_expired, 1, "inner packet held longer than the tunnel's hold time") \
     X(steering_no_rule, 1, "inner packet that no steering rule matches") \
     X(steering_no_path, 1, "inner packet for which no path is usable by its rule") \
-    X(path_queue_full, 1, "inner packet beyond the limit of its path's queue") \
+    X(path_queue_full, 1, "inner packet beyond the limit of its path's queue: the oldest of the flow that fills it") \
+    X(path_queue_codel, 1, "inner packet that waited too long in its path's queue (CoDel, RFC 8289)") \
+    X(path_queue_ce, 0, "inner packets marked CE for that instead: their flows do ECN") \
     X(packet_pool_empty, 1, "no packet buffer left") \
     X(flow_table_full, 0, "flow table full: the oldest flow was replaced") \
     X(tun_write_failed, 1, "the TUN refused an inner packet") \

@@ -507,7 +507,7 @@ bool endpoint_transmit(endpoint *e, struct tx_batch *b, uint64_t now)
 bool endpoint_transmit_full(endpoint *e, struct tx_batch *b, uint64_t now)
 {
     struct path *p = e->full;
-    if (!p || p->queue_packets < TX_BATCH || !path_transmit_full(p, b, now)) {
+    if (!p || p->queue.packets < TX_BATCH || !path_transmit_full(p, b, now)) {
         e->full = NULL;
         return false;
     }

@@ -67,15 +67,19 @@ static void path_check(struct books *b, const struct path *p)
     if (in_flight != p->rec.in_flight)
         WRONG(b, "conn %u, path %u: %llu octets in flight, %llu by its records", c->slot, p->id, (unsigned long long)p->rec.in_flight,
               (unsigned long long)in_flight);
-    if (packets_kept(b, p->queue_head) != p->queue_packets)
-        WRONG(b, "conn %u, path %u: its queue does not have %u packets", c->slot, p->id, p->queue_packets);
-    for (const struct packet *k = p->queue_head; k && !b->wrong; k = k->next)
-        bytes += k->length;
-    if (bytes != p->queue_bytes)
+    uint32_t waiting = 0;
+    for (uint32_t flow = 0; flow < LIMIT_QUEUE_FLOWS; flow++) {
+        waiting += packets_kept(b, fq_list_of(&p->queue, flow));
+        for (const struct packet *k = fq_list_of(&p->queue, flow); k && !b->wrong; k = k->next)
+            bytes += k->length;
+    }
+    if (waiting != p->queue.packets)
+        WRONG(b, "conn %u, path %u: its queue has %u packets, not %u", c->slot, p->id, waiting, p->queue.packets);
+    if (bytes != p->queue.bytes)
         WRONG(b, "conn %u, path %u: its queue has %llu octets, not %llu", c->slot, p->id, (unsigned long long)bytes,
-              (unsigned long long)p->queue_bytes);
-    if (p->queue_packets && (p->state == PATH_UNUSED || p->state == PATH_ABANDONED || c->state != CONN_OPEN))
-        WRONG(b, "conn %u, path %u: %u packets wait on a path of state %d", c->slot, p->id, p->queue_packets, p->state);
+              (unsigned long long)p->queue.bytes);
+    if (p->queue.packets && (p->state == PATH_UNUSED || p->state == PATH_ABANDONED || c->state != CONN_OPEN))
+        WRONG(b, "conn %u, path %u: %u packets wait on a path of state %d", c->slot, p->id, p->queue.packets, p->state);
     if (p->dcid && (p->dcid < p->peer || p->dcid >= p->peer + LIMIT_CIDS || !p->dcid->used))
         WRONG(b, "conn %u, path %u: its destination CID is not one of the peer's", c->slot, p->id);
     if (p->state == PATH_ABANDONED && p->dcid)

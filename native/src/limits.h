@@ -21,6 +21,8 @@
 #define LIMIT_POOL_CHUNK 64
 #define LIMIT_QUEUE_PACKETS 4096        /* a path's queue of inner packets, at most */
 #define LIMIT_QUEUE_PACKETS_LEAST 256
+#define LIMIT_QUEUE_FLOWS 64            /* flows of a path's queue that are kept apart, in sets of LIMIT_QUEUE_WAYS */
+#define LIMIT_QUEUE_WAYS 8
 #define LIMIT_QUEUE_NS 100000000ull     /* the same as time at the path's rate */
 #define LIMIT_EVENT_BYTES (4u << 20)
 #define LIMIT_EVENT_BYTES_CONN (1u << 20)

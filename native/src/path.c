@@ -55,7 +55,7 @@ struct path *path_create(struct conn *c, uint32_t id)
     p->phase_first_recv = NONE;
     p->ack_via = id;
     p->local_next = !RULE(MP_40, true);  /* CIDs are numbered from 0 on, for each path: RFC 10069 §3.2 */
-    p->queue_tail = &p->queue_head;
+    fq_init(&p->queue);
     space_init(&p->space);
     recovery_reset(p);
     pmtud_init(p);
@@ -85,7 +85,11 @@ void path_free(struct path *p)
     free(p->space.ring);
     cids_forget_local(p);
     cids_forget_peer(p);
-    path_queue_clear(p, COUNTER_steering_no_path);
+    for (struct packet *k = fq_drain(&p->queue), *next; k; k = next) {
+        next = k->next;
+        tunnel_drop(c->e, k, COUNTER_steering_no_path);
+    }
+    fq_free(&p->queue);
     if (RULE(R_25, true))
         free(p);
 }
@@ -313,31 +317,12 @@ void path_received(struct path *p, const struct cid_entry *cid, uint32_t link, c
 
 /* ---- failing and coming back */
 
-static struct packet *queue_detach(struct path *p)
-{
-    struct packet *list = p->queue_head;
-    p->queue_head = NULL;
-    p->queue_tail = &p->queue_head;
-    p->queue_packets = 0;
-    p->queue_bytes = 0;
-    return list;
-}
-
 void path_resteer(struct path *p, uint64_t now)
 {
-    for (struct packet *k = queue_detach(p), *next; k; k = next) {
+    for (struct packet *k = fq_drain(&p->queue), *next; k; k = next) {
         next = k->next;
         k->next = NULL;
         tunnel_requeue(p->conn->e, k, now);
-    }
-}
-
-void path_queue_clear(struct path *p, int counter)
-{
-    for (struct packet *k = queue_detach(p), *next; k; k = next) {
-        next = k->next;
-        packet_put(p->conn->e, k);
-        counter_add_drop(p->conn->e, counter);
     }
 }
 
@@ -495,7 +480,7 @@ void path_timer(struct path *p, uint64_t now)
     pmtud_timer(p, now);
     if (p->paced && p->pacer.until <= now)
         p->paced = false;
-    if (p->probes || p->space.ack_at <= now || p->queue_packets)
+    if (p->probes || p->space.ack_at <= now || p->queue.packets)
         conn_ready(c);
     if (p->challenge_live && p->challenge_at <= now)
         validation_timeout(p, now);
@@ -548,8 +533,8 @@ void path_info_fill(struct path *p, struct path_info *o)
     o->ecn_marked = p->ecn.sent;
     o->ecn_ce = p->ecn.seen[2];
     o->pto_count = p->rec.pto_count;
-    o->queue_packets = p->queue_packets;
-    o->queue_bytes = p->queue_bytes;
+    o->queue_packets = p->queue.packets;
+    o->queue_bytes = p->queue.bytes;
     o->last_received = p->last_received;
     if (p->state != PATH_ACTIVE)
         return;

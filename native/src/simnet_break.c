@@ -22,7 +22,7 @@ int simnet_break(simnet *n, int side, int what)
     switch (what) {
     case BREAK_IN_FLIGHT: c->paths[0]->rec.in_flight ^= 1; break;
     case BREAK_ELICITING: c->paths[0]->space.eliciting ^= 1; break;
-    case BREAK_QUEUE: c->paths[0]->queue_bytes ^= 1; break;
+    case BREAK_QUEUE: c->paths[0]->queue.bytes ^= 1; break;
     case BREAK_POOL: n->ends[side]->pool_total ^= 1; break;
     default: n->breaks[side][what] = true;
     }

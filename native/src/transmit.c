@@ -10,18 +10,6 @@ static const struct binding *binding_of(const struct conn *c, uint32_t tunnel)
     return NULL;
 }
 
-static struct packet *queue_pop(struct path *p)
-{
-    struct packet *k = p->queue_head;
-    p->queue_head = k->next;
-    if (!p->queue_head)
-        p->queue_tail = &p->queue_head;
-    p->queue_packets--;
-    p->queue_bytes -= k->length;
-    k->next = NULL;
-    return k;
-}
-
 /* What stands between the short header and the inner packet: frame type, Quarter Stream ID, Context ID, sequence number. */
 static size_t frame_head(uint64_t quarter_id, bool sequenced)
 {
@@ -88,13 +76,14 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
     uint8_t ecn = ecn_codepoint(p, true);   /* one for the batch */
     size_t segment = 0;
     bool held = false;                      /* by the pacer: the application has more */
-    while (s.n < TX_BATCH && p->queue_packets) {
-        struct packet *k = p->queue_head;
+    fq_tune(&p->queue, rate, p->rec.sampled ? p->rec.min : 0);
+    struct packet *k;
+    while (s.n < TX_BATCH && (k = fq_peek(&p->queue))) {
         __builtin_prefetch(k->next);    /* it was queued many packets ago */
         const struct binding *binding = binding_of(c, k->tunnel);
         struct tunnel *t = tunnel_find(e, k->tunnel);
         if (!t || !binding) {           /* unbound meanwhile: to the connection that has it now */
-            tunnel_requeue(e, queue_pop(p), now);
+            tunnel_requeue(e, fq_drop(&p->queue), now);
             continue;
         }
         struct flow *f = sequence_flow(t, binding, k);
@@ -103,8 +92,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
             f = NULL;
         size_t length = header + frame_head(binding->quarter_id, f) + inner + AEAD_TAG_LENGTH;
         if (length > p->pmtud.size) {   /* it became smaller while the packet waited */
-            packet_put(e, queue_pop(p));
-            COUNT(e, inner_path_mtu);
+            tunnel_requeue(e, fq_drop(&p->queue), now);     /* to a path that carries it, or its sender is told */
             continue;
         }
         if (s.n && (length > segment || s.bytes + length > TX_BATCH_BYTES))
@@ -116,10 +104,17 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
             conn_touch(c);
             break;
         }
+        if (fq_late(&p->queue, now)) {
+            if (!inner_mark_ce(k->buffer + k->offset)) {
+                tunnel_drop(e, fq_drop(&p->queue), COUNTER_path_queue_codel);
+                continue;
+            }
+            COUNT(e, path_queue_ce);
+        }
         struct sent *r = recovery_record(c, p, &p->space);
         if (!r)
             break;
-        queue_pop(p);
+        fq_pop(&p->queue);
         uint64_t pn = p->space.next_pn - 1;
         uint8_t *out = b->buffer + s.bytes;
         frame_write(k, binding->quarter_id, f);
@@ -142,7 +137,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
     /* Application-limited: the window is not used, and what waits, if anything, goes in the next batch of this turn (RFC 9002
      * §7.8). A window that grows because a queue is sent in several batches has no bound. */
     uint64_t used = p->cc.cwnd < p->cc.ssthresh ? p->cc.cwnd / 2 : p->cc.cwnd / 4 * 3;
-    if (!p->queue_packets && p->rec.in_flight < p->cc.cwnd)
+    if (!p->queue.packets && p->rec.in_flight < p->cc.cwnd)
         delivery_app_limited(&p->delivery, p->rec.in_flight);
     if (RULE(Q_146, !held && p->rec.in_flight < used))
         for (uint32_t i = 0; i < s.n; i++)

@@ -80,6 +80,11 @@ static void drop(endpoint *e, struct tunnel *t, struct packet *k, int counter)
     packet_put(e, k);
 }
 
+void tunnel_drop(endpoint *e, struct packet *k, int counter)
+{
+    drop(e, tunnel_find(e, k->tunnel), k, counter);
+}
+
 static void too_big(endpoint *e, struct tunnel *t, struct packet *k, uint16_t mtu, int counter)
 {
     uint8_t answer[1280];
@@ -135,17 +140,14 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
         too_big(e, t, k, path_inner_mtu(p), COUNTER_inner_path_mtu);
         return;
     }
-    /* a limit that is never less: the division of the true one only for queues that are long */
-    if (p->queue_packets >= LIMIT_QUEUE_PACKETS_LEAST && p->queue_packets >= queue_limit(p, k->length)) {
-        drop(e, t, k, COUNTER_path_queue_full);
+    if (!fq_push(&p->queue, k, now)) {
+        drop(e, t, k, COUNTER_packet_pool_empty);
         return;
     }
-    k->next = NULL;
-    *p->queue_tail = k;
-    p->queue_tail = &k->next;
-    p->queue_packets++;
-    p->queue_bytes += k->length;
-    if (p->queue_packets >= TX_BATCH)
+    /* a limit that is never less: the division of the true one only for queues that are long */
+    if (p->queue.packets > LIMIT_QUEUE_PACKETS_LEAST && p->queue.packets > queue_limit(p, k->length))
+        tunnel_drop(e, fq_shed(&p->queue), COUNTER_path_queue_full);
+    if (p->queue.packets >= TX_BATCH)
         e->full = p;
     conn_ready(c);
 }

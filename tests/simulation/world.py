@@ -465,7 +465,8 @@ class World:
         """Inner packets given to an end that it neither sent nor dropped by a name: they wait, in a queue or for a connection."""
         counters = self.counters(direction)
         names = ("inner_malformed", "ingress_filter", "inner_destination", "inner_mtu", "inner_path_mtu", "tunnel_none",
-                 "tunnel_hold_full", "tunnel_hold_expired", "steering_no_rule", "steering_no_path", "path_queue_full")  # fmt: skip
+                 "tunnel_hold_full", "tunnel_hold_expired", "steering_no_rule", "steering_no_path", "path_queue_full",
+                 "path_queue_codel")  # fmt: skip
         # inner_malformed, filter and destination also count what arrives; our packets never meet those
         dropped = sum(counters[name] for name in names)
         return self.given_count[direction] - counters["inner_sent"] - dropped - self.forgotten[direction]
