@@ -14,11 +14,12 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from scapy.layers.inet import IP, UDP
 from test_upf_n4_with_smf import CP_SEID, RULES
 from upf_rig import K_N4, KEY
 
@@ -38,6 +39,7 @@ from fiveg.pfcp.message import (
     SessionReportResponse,
 )
 from fiveg.pfcp.mpquic_ies import MpquicKey
+from mpquic.connect_ip import ADDRESS_ASSIGN, Assigned, address_request
 from mpquic.connection import Connection
 from mpquic.endpoint import Endpoint, EndpointConfig, Tunnel
 from mpquic.errors import HandshakeRefused
@@ -54,6 +56,7 @@ pytestmark = pytest.mark.system
 
 PROXY = ("10.100.0.1", 4433)
 UE4, UE6 = IPv4Address("10.45.0.2"), IPv6Address("fd45:0:0:2::1")
+A = SessionAddress(UE4, UE6, 2)
 DN = {socket.AF_INET: "10.99.0.2", socket.AF_INET6: "fd99::2"}
 NODAD = 0x02
 IP_RECVTTL = 12
@@ -202,7 +205,8 @@ class Lab:
         self.reports.put_nowait(report)
         return SessionReportResponse(cause=Cause.ACCEPTED), self.seid
 
-    async def establish(self) -> None:
+    async def establish(self, address: SessionAddress = A, cp_seid: int = CP_SEID) -> int:
+        """A session of this address; the UPF's SEID of it. `self.seid` is the last one's."""
         unused: Any = None
         config = SmfConfig(
             node="smf",
@@ -213,10 +217,11 @@ class Lab:
             dnn="internet",
             rules=RULES,
         )
-        request = establishment(config, SessionAddress(UE4, UE6, 2), self.smf.node_id, self.smf.f_seid(CP_SEID))
+        request = establishment(config, address, self.smf.node_id, self.smf.f_seid(cp_seid))
         answer = await self.smf.request(request, 0, SessionEstablishmentResponse)
         assert answer.cause is Cause.ACCEPTED and answer.up_f_seid is not None
         self.seid = answer.up_f_seid.seid
+        return self.seid
 
     async def deliver(self, key: bytes, generation: int) -> SessionModificationResponse:
         wrapped = self.smf.key_wrap(self.seid).wrap(key, generation)
@@ -407,5 +412,49 @@ def test_packets_with_another_source_address_are_dropped_and_counted(tmp_path: P
         assert await lab.echo(socket.AF_INET, 5, source="10.45.0.3") == 0
         assert (await lab.node.request("metrics"))["engine"]["ingress_filter"] == 5
         assert (await lab.node.request("tunnel"))["packets_in"] == 0
+
+    run(tmp_path, work)
+
+
+def test_a_session_gets_nothing_of_another_one(tmp_path: Path) -> None:
+    """R-41: B comes with A's key, asks for A's address, and sends as A; A's packets come and go all the while."""
+    other4, other6 = IPv4Address("10.45.0.3"), IPv6Address("fd45:0:0:3::1")
+
+    async def work(lab: Lab) -> None:
+        await lab.establish()
+        await lab.deliver(KEY, 1)
+        await lab.connect(KEY)
+        assert await lab.echo(socket.AF_INET) == 20
+
+        await lab.establish(SessionAddress(other4, other6, 3), CP_SEID + 1)
+        refused = await lab.deliver(KEY, 1)  # what made A's connection makes none of B's
+        assert refused.cause is Cause.MANDATORY_IE_INCORRECT
+        with pytest.raises(HandshakeRefused):
+            await lab.client.connect(Psk(KEY, psk_identity(KEY)), 0, PROXY)
+        assert (await lab.deliver(SECOND, 1)).cause is Cause.ACCEPTED
+        b = await lab.client.connect(Psk(SECOND, psk_identity(SECOND)), 0, PROXY)
+        request = await b.connect_ip("mpquic-proxy")
+        own = IPv4Network(f"{other4}/32"), IPv6Network("fd45:0:0:3::/64")
+        assert request.addresses == own
+
+        answers: list[int] = []
+        request.log = lambda what, kind, octets: answers.append(kind)
+        wanted = [Assigned(1, IPv4Network(f"{UE4}/32")), Assigned(2, IPv6Network("fd45:0:0:2::/64"))]
+        b._h3.send_data(request.stream_id, address_request(wanted).encode())
+        b._flush()
+        async with asyncio.timeout(10):
+            while ADDRESS_ASSIGN not in answers:  # each request is answered: with all zeros, which is no address
+                await lab.node.request("status")
+        assert request.addresses == own
+
+        as_a = IP(src=str(UE4), dst=DN[socket.AF_INET]) / UDP(sport=1, dport=7) / b"x"
+        for _ in range(5):
+            lab.client.engine.datagram_send(b.handle, bytes([request.quarter_stream_id, 0]) + bytes(as_a))
+        async with asyncio.timeout(10):
+            while (await lab.node.request("metrics"))["engine"].get("ingress_filter", 0) < 5:
+                pass
+        assert await lab.echo(socket.AF_INET) == 20 and await lab.echo(socket.AF_INET6) == 20
+        bound = {c["fingerprint"] for c in (await lab.node.request("status"))["connections"]}
+        assert bound == {fingerprint(KEY), fingerprint(SECOND)}
 
     run(tmp_path, work)
