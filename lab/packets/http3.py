@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scapy.fields import ByteField, IP6Field, IPField, MultipleTypeField, PacketListField
+from scapy.fields import ByteField, ConditionalField, IntField, IP6Field, IPField, MultipleTypeField, PacketListField
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Raw
@@ -23,7 +23,7 @@ from lab.packets.fields import (
     VarIntEnumField,
     VarIntField,
 )
-from lab.packets.masque import CAPSULES, H3_FRAMES, H3_SETTINGS, H3_STREAMS
+from lab.packets.masque import CAPSULES, H3_FRAMES, H3_SETTINGS, H3_STREAMS, SEQUENCED_CONTEXT
 from lab.packets.varint import read_varint, write_varint
 
 
@@ -201,14 +201,18 @@ class Capsules(Layer):
                                    lambda data, **_: _by_type(CAPSULE_LAYERS, Capsule, data))]
 
 
+def _sequence() -> ConditionalField:
+    return ConditionalField(IntField("sequence", 0), lambda layer: layer.context_id == SEQUENCED_CONTEXT)
+
+
 class HttpDatagramPayload(Layer):
-    """Context ID, and for context 0 an IP packet (RFC 9484 §6)."""
+    """Context ID, and for context 0 an IP packet (RFC 9484 §6); for context 2 one behind its sequence number."""
 
     name = "HTTP datagram payload"
-    fields_desc = [VarIntField("context_id", 0)]
+    fields_desc = [VarIntField("context_id", 0), _sequence()]
 
     def guess_payload_class(self, payload: bytes) -> Any:
-        version = payload[0] >> 4 if payload and self.context_id == 0 else 0
+        version = payload[0] >> 4 if payload and self.context_id in (0, SEQUENCED_CONTEXT) else 0
         return {4: IP, 6: IPv6}.get(version, Raw)
 
 
@@ -216,7 +220,7 @@ class HttpDatagram(HttpDatagramPayload):
     """The content of a DATAGRAM frame: Quarter Stream ID (RFC 9297 §2.1), Context ID, payload."""
 
     name = "HTTP datagram"
-    fields_desc = [VarIntField("quarter_stream_id", 0), VarIntField("context_id", 0)]
+    fields_desc = [VarIntField("quarter_stream_id", 0), VarIntField("context_id", 0), _sequence()]
 
 
 class QpackInstructions(Layer):

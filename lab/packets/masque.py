@@ -15,11 +15,12 @@ H3_SETTINGS: dict[int, str] = {0x01: "QPACK_MAX_TABLE_CAPACITY", 0x06: "MAX_FIEL
                                0x07: "QPACK_BLOCKED_STREAMS", 0x08: "ENABLE_CONNECT_PROTOCOL", 0x33: "H3_DATAGRAM"}
 CAPSULES: dict[int, str] = {0x00: "DATAGRAM", 0x01: "ADDRESS_ASSIGN", 0x02: "ADDRESS_REQUEST",
                             0x03: "ROUTE_ADVERTISEMENT"}
+SEQUENCED_CONTEXT, SEQUENCE_LENGTH = 2, 4  # docs/sequenced_datagrams.md
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def read_http_datagram(data: bytes) -> tuple[int, int, bytes]:
-    """Quarter Stream ID, Context ID, and what they carry (context 0: one IP packet)."""
+    """Quarter Stream ID, Context ID, and what they carry (context 0: one IP packet; 2: one behind its sequence number)."""
     quarter, offset = read_varint(data, 0)
     context, offset = read_varint(data, offset)
     return quarter, context, data[offset:]
@@ -31,6 +32,8 @@ def inner_packet(data: bytes) -> bytes | None:
         _, context, packet = read_http_datagram(data)
     except PacketError:
         return None
+    if context == SEQUENCED_CONTEXT:
+        context, packet = 0, packet[SEQUENCE_LENGTH:]
     return packet if context == 0 and packet and packet[0] >> 4 in (4, 6) else None
 
 

@@ -229,7 +229,9 @@ static bool frames_plain(const uint8_t *payload, uint32_t length, struct clear_r
             read_varint(&d);
             uint64_t context = read_varint(&d);
             row->datagrams++;
-            if (!d.bad && context == 0 && d.p < d.end && (*d.p >> 4 == 4 || *d.p >> 4 == 6)) {
+            if (context == 2)           /* with a sequence number: docs/sequenced_datagrams.md */
+                read_bytes(&d, 4);
+            if (!d.bad && (context == 0 || context == 2) && d.p < d.end && (*d.p >> 4 == 4 || *d.p >> 4 == 6)) {
                 row->inner_count++;
                 row->inner_offset = (uint32_t)(d.p - payload);
                 row->inner_length = (uint32_t)(d.end - d.p);

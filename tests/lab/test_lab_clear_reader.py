@@ -57,8 +57,10 @@ def events(suite: int = 0x1301, seed: int = 0, linktype: int = 1) -> tuple[bytes
     talk.key_update(True)
     talk.data(10, {9: "3gpp"})
     inner = udp4("10.45.0.2", 1, "10.99.0.2", 2, b"12")
-    talk.send(True, "3gpp", talk.short(True, 0, [http_datagram(inner, has_length=True), http_datagram(inner, 0, 2, True),
+    talk.send(True, "3gpp", talk.short(True, 0, [http_datagram(inner, has_length=True), http_datagram(inner, 0, 4, True),
                                                  http_datagram(inner)]))
+    for numbered in (b"\0\1\2\3" + inner, b"\0\1\2\3", b"\0\1"):
+        talk.send(True, "3gpp", talk.short(True, 0, [http_datagram(numbered, 0, 2)]))
     talk.send(True, "3gpp", talk.short(True, 0, [f.Stream(0, b"abc", 5, False, True), f.Stream(4, b"tail", 0, True, False)]))
     talk.send(True, "3gpp", talk.short(True, 0, [f.Datagram(b"", True), f.Datagram(b"\xff", True), f.Datagram(b"\0\0", False)]))
     talk.send(True, "3gpp", talk.short(True, 0, [f.PathAck([(7, 9), (2, 3), (0, 0)], 3, (1, 2, 3), 1), f.Ack([(0, 1)])]))
