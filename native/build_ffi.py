@@ -53,6 +53,7 @@ SECTIONS: dict[str, list[str]] = {
         "rules.c",
         "sequence.c",
         "space.c",
+        "split.c",
         "steering.c",
         "timer.c",
         "transmit.c",

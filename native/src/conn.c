@@ -35,6 +35,7 @@ struct conn *conn_new(endpoint *e, bool server, uint32_t link, const struct addr
         space_init(&c->early[i]);
     for (int i = 0; i < 3; i++)
         queue_init(&c->queue[i]);
+    fq_init(&c->split);
     struct path *p = path_create(c, 0);
     if (!p) {
         free(c);
@@ -108,6 +109,7 @@ void conn_free(struct conn *c)
         queue_clear(e, &c->queue[i]);
     while (c->path_count)
         path_free(c->paths[c->path_count - 1]);
+    split_free(c);
     cid_remove(e, &c->odcid_entry);
     undecryptable_clear(c);
     datagrams_clear(c);
@@ -270,6 +272,7 @@ void conn_close_begin(struct conn *c, int source, bool application, uint64_t cod
         if (!draining && RULE(MP_19, path_speaks(p)))
             c->close_paths |= 1u << i;
     }
+    split_resteer(c, now);
     conn_ready(c);
     c->closed_pending = true;
     e->events_pending++;

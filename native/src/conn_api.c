@@ -251,6 +251,8 @@ int conn_stats(endpoint *e, uint32_t conn, struct conn_stats *o)
     ENTER(conn)
     *o = c->stats;
     o->packets_under_key = c->packets_under_key;
+    o->queue_packets = c->split.packets;
+    o->queue_bytes = c->split.bytes;
     for (uint32_t i = 0; i < c->path_count; i++)
         o->paths += path_speaks(c->paths[i]);
     o->max_path_id_local = c->max_path_local;

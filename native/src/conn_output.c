@@ -203,7 +203,7 @@ static uint8_t *build_finish(struct build *b, uint64_t now)
     if (r->flags & SENT_ELICITING)
         r->flags |= SENT_IN_FLIGHT;
     r->flags |= SENT_APP_LIMITED;       /* control packets do not make the window grow */
-    if (!b->path->queue.packets)        /* nor do they show how fast the path is */
+    if (!path_waits(b->path))           /* nor do they show how fast the path is */
         delivery_app_limited(&b->path->delivery, b->path->rec.in_flight);
     recovery_sent(b->path, b->space, r, now);
     if (r->flags & SENT_ELICITING && !c->idle_restarted) {
@@ -559,13 +559,15 @@ bool conn_transmit(struct conn *c, struct tx_batch *out, uint64_t now)
     }
     if (may_carry(c)) {
         struct path *best = conn_best_path(c);
+        if (c->split.packets)
+            split_check(c, now);
         for (uint32_t i = 0; i < c->path_count && c->state == CONN_OPEN; i++) {
             struct path *p = c->paths[(c->path_cursor + i) % c->path_count];
             if (!path_speaks(p))
                 continue;
             if ((pmtud_due(p, now) && probe_transmit(c, p, out, now)) ||
                 (control_wanted(c, p, best, now) && control_transmit(c, p, best, out, now)) ||
-                (c->state == CONN_OPEN && p->queue.packets && path_transmit_tunnel(p, out, now))) {
+                (c->state == CONN_OPEN && path_waits(p) && path_transmit_tunnel(p, out, now))) {
                 c->path_cursor = (c->path_cursor + i + 1) % c->path_count;
                 return true;
             }

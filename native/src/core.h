@@ -230,6 +230,7 @@ struct path {
     uint32_t ack_via;                   /* path over which its last PATH_ACK came */
     struct congestion cc;
     struct delivery delivery;
+    struct capacity { uint64_t rate, full_at; } capacity;       /* octets/s; when the path was last filled: split.c */
     struct ecn ecn;
     struct pmtud pmtud;
     struct pacer pacer;
@@ -237,6 +238,7 @@ struct path {
     uint64_t phase_first_sent, phase_first_recv;    /* first packet numbers of the current key phase */
     /* inner packets that wait */
     struct fq queue;
+    bool shared_next;                   /* it is the shared queue's turn */
     uint64_t last_sent, last_eliciting, last_received, last_data;
     struct path_info stats;             /* the counters in it */
     struct trace_path trace;
@@ -283,6 +285,7 @@ struct conn {
     struct space early[2];
     uint32_t early_probes[2];
     struct frame_queue queue[3];
+    struct fq split;                    /* inner packets that any good path may carry: split.c */
     struct packet *datagrams, **datagrams_tail;
     uint32_t datagram_count;
     struct packet *undecryptable;       /* keys to come; flow = level | ecn << 8, tunnel = link */
@@ -584,6 +587,7 @@ bool conn_frames(struct conn *c, int level, struct path *p, const struct cid_ent
 
 /* conn_output.c, transmit.c */
 bool conn_transmit(struct conn *c, struct tx_batch *b, uint64_t now);
+bool path_waits(const struct path *p);                  /* inner packets wait that it may carry */
 bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now);
 bool path_transmit_full(struct path *p, struct tx_batch *b, uint64_t now);
 void batch_one(struct tx_batch *b, struct packet *k, uint32_t link, const struct address *remote);
@@ -606,6 +610,15 @@ size_t inner_upper(const uint8_t *p, size_t n, uint8_t *protocol);
 bool inner_mark_ce(uint8_t *p);
 /* icmp.c: answers a packet above the MTU; length of the answer written to out (capacity >= 1280), or 0. */
 size_t icmp_too_big(const uint8_t *packet, size_t length, uint16_t mtu, uint8_t *out);
+/* split.c */
+void split_sample(struct path *p, const struct rate_sample *s, uint64_t rtt, uint64_t now);
+uint64_t split_leaves(const struct path *p);
+void split_tune(struct conn *c);
+bool split_takes(const struct conn *c, const struct tunnel *t, const struct packet *k);
+uint64_t split_rate(const struct conn *c);              /* bytes per second of all good paths */
+void split_resteer(struct conn *c, uint64_t now);       /* its queue is steered anew */
+void split_check(struct conn *c, uint64_t now);
+void split_free(struct conn *c);
 /* sequence.c */
 #define CONTEXT_SEQUENCED 2             /* a client's context: even (RFC 9484 §6) */
 #define SEQUENCE_LENGTH 4

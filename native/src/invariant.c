@@ -58,26 +58,32 @@ static uint64_t space_check(struct books *b, const struct conn *c, const struct 
     return in_flight;
 }
 
+static void queue_check(struct books *b, const struct conn *c, const struct fq *q, const char *name, uint32_t id)
+{
+    uint32_t waiting = 0;
+    uint64_t bytes = 0;
+    for (uint32_t flow = 0; flow < LIMIT_QUEUE_FLOWS; flow++) {
+        waiting += packets_kept(b, fq_list_of(q, flow));
+        for (const struct packet *k = fq_list_of(q, flow); k && !b->wrong; k = k->next)
+            bytes += k->length;
+    }
+    if (waiting != q->packets)
+        WRONG(b, "conn %u, %s %u: its queue has %u packets, not %u", c->slot, name, id, waiting, q->packets);
+    if (bytes != q->bytes)
+        WRONG(b, "conn %u, %s %u: its queue has %llu octets, not %llu", c->slot, name, id, (unsigned long long)bytes,
+              (unsigned long long)q->bytes);
+}
+
 static void path_check(struct books *b, const struct path *p)
 {
     const struct conn *c = p->conn;
-    uint64_t in_flight = space_check(b, c, &p->space, "path", p->id), bytes = 0;
+    uint64_t in_flight = space_check(b, c, &p->space, "path", p->id);
     for (int i = 0; p->id == 0 && i < 2; i++)
         in_flight += space_check(b, c, &c->early[i], "level", (uint32_t)i);
     if (in_flight != p->rec.in_flight)
         WRONG(b, "conn %u, path %u: %llu octets in flight, %llu by its records", c->slot, p->id, (unsigned long long)p->rec.in_flight,
               (unsigned long long)in_flight);
-    uint32_t waiting = 0;
-    for (uint32_t flow = 0; flow < LIMIT_QUEUE_FLOWS; flow++) {
-        waiting += packets_kept(b, fq_list_of(&p->queue, flow));
-        for (const struct packet *k = fq_list_of(&p->queue, flow); k && !b->wrong; k = k->next)
-            bytes += k->length;
-    }
-    if (waiting != p->queue.packets)
-        WRONG(b, "conn %u, path %u: its queue has %u packets, not %u", c->slot, p->id, waiting, p->queue.packets);
-    if (bytes != p->queue.bytes)
-        WRONG(b, "conn %u, path %u: its queue has %llu octets, not %llu", c->slot, p->id, (unsigned long long)bytes,
-              (unsigned long long)p->queue.bytes);
+    queue_check(b, c, &p->queue, "path", p->id);
     if (p->queue.packets && (p->state == PATH_UNUSED || p->state == PATH_ABANDONED || c->state != CONN_OPEN))
         WRONG(b, "conn %u, path %u: %u packets wait on a path of state %d", c->slot, p->id, p->queue.packets, p->state);
     if (p->dcid && (p->dcid < p->peer || p->dcid >= p->peer + LIMIT_CIDS || !p->dcid->used))
@@ -96,6 +102,9 @@ static void conn_check(struct books *b, struct conn *c)
             WRONG(b, "conn %u: paths out of order", c->slot);
         path_check(b, c->paths[i]);
     }
+    queue_check(b, c, &c->split, "shared", 0);
+    if (c->split.packets && c->state != CONN_OPEN)
+        WRONG(b, "conn %u: %u packets wait in a connection of state %d", c->slot, c->split.packets, c->state);
     for (int level = 0; level < 3; level++) {
         const struct frame_queue *q = &c->queue[level];
         uint32_t n = 0;

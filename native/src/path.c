@@ -30,6 +30,7 @@ static void recovery_reset(struct path *p)
     p->rec.threshold = 3;               /* RFC 9002 §6.1.1, and 9/8 of the RTT (§6.1.2) */
     p->rec.patience = 3;
     p->rec.min = NEVER;
+    p->capacity = (struct capacity){ 0 };
     path_congestion_reset(p);
     if (RULE(Q_104, true))
         ecn_start(p);
@@ -480,7 +481,7 @@ void path_timer(struct path *p, uint64_t now)
     pmtud_timer(p, now);
     if (p->paced && p->pacer.until <= now)
         p->paced = false;
-    if (p->probes || p->space.ack_at <= now || p->queue.packets)
+    if (p->probes || p->space.ack_at <= now || path_waits(p))
         conn_ready(c);
     if (p->challenge_live && p->challenge_at <= now)
         validation_timeout(p, now);

@@ -408,6 +408,7 @@ static void controller_acked(struct conn *c, struct path *p, struct space *s, st
         a.group = &group;
     }
     p->rec.restarted = false;
+    split_sample(p, &w->sample, a.rtt, now);
     p->cc.ops->acked(&p->cc, &a, &p->delivery);
 }
 

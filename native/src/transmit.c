@@ -65,7 +65,14 @@ static void account(struct path *p, struct batch_state *s, struct tunnel *t, str
     steering_sent(t, c->e->access[p->link], inner, now);
 }
 
-bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
+bool path_waits(const struct path *p)
+{
+    const struct fq *shared = &p->conn->split;
+    return p->queue.packets || (shared->packets && shared->bytes > split_leaves(p));
+}
+
+/* A batch of packets from this queue, down to so many octets in it. */
+static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, struct tx_batch *b, uint64_t now)
 {
     struct conn *c = p->conn;
     endpoint *e = c->e;
@@ -76,14 +83,13 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
     uint8_t ecn = ecn_codepoint(p, true);   /* one for the batch */
     size_t segment = 0;
     bool held = false;                      /* by the pacer: the application has more */
-    fq_tune(&p->queue, rate, p->rec.sampled ? p->rec.min : 0);
     struct packet *k;
-    while (s.n < TX_BATCH && (k = fq_peek(&p->queue))) {
+    while (s.n < TX_BATCH && queue->bytes > leave && (k = fq_peek(queue))) {
         __builtin_prefetch(k->next);    /* it was queued many packets ago */
         const struct binding *binding = binding_of(c, k->tunnel);
         struct tunnel *t = tunnel_find(e, k->tunnel);
         if (!t || !binding) {           /* unbound meanwhile: to the connection that has it now */
-            tunnel_requeue(e, fq_drop(&p->queue), now);
+            tunnel_requeue(e, fq_drop(queue), now);
             continue;
         }
         struct flow *f = sequence_flow(t, binding, k);
@@ -92,7 +98,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
             f = NULL;
         size_t length = header + frame_head(binding->quarter_id, f) + inner + AEAD_TAG_LENGTH;
         if (length > p->pmtud.size) {   /* it became smaller while the packet waited */
-            tunnel_requeue(e, fq_drop(&p->queue), now);     /* to a path that carries it, or its sender is told */
+            tunnel_requeue(e, fq_drop(queue), now);     /* to a path that carries it, or its sender is told */
             continue;
         }
         if (s.n && (length > segment || s.bytes + length > TX_BATCH_BYTES))
@@ -104,9 +110,9 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
             conn_touch(c);
             break;
         }
-        if (fq_late(&p->queue, now)) {
+        if (fq_late(queue, now)) {
             if (!inner_mark_ce(k->buffer + k->offset)) {
-                tunnel_drop(e, fq_drop(&p->queue), COUNTER_path_queue_codel);
+                tunnel_drop(e, fq_drop(queue), COUNTER_path_queue_codel);
                 continue;
             }
             COUNT(e, path_queue_ce);
@@ -114,7 +120,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         struct sent *r = recovery_record(c, p, &p->space);
         if (!r)
             break;
-        fq_pop(&p->queue);
+        fq_pop(queue);
         uint64_t pn = p->space.next_pn - 1;
         uint8_t *out = b->buffer + s.bytes;
         frame_write(k, binding->quarter_id, f);
@@ -137,7 +143,7 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
     /* Application-limited: the window is not used, and what waits, if anything, goes in the next batch of this turn (RFC 9002
      * §7.8). A window that grows because a queue is sent in several batches has no bound. */
     uint64_t used = p->cc.cwnd < p->cc.ssthresh ? p->cc.cwnd / 2 : p->cc.cwnd / 4 * 3;
-    if (!p->queue.packets && p->rec.in_flight < p->cc.cwnd)
+    if (!path_waits(p) && p->rec.in_flight < p->cc.cwnd)
         delivery_app_limited(&p->delivery, p->rec.in_flight);
     if (RULE(Q_146, !held && p->rec.in_flight < used))
         for (uint32_t i = 0; i < s.n; i++)
@@ -164,4 +170,21 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         c->idle_from = now;
     }
     return true;
+}
+
+/* Its own packets and those it shares with other paths, in turns. */
+bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
+{
+    struct conn *c = p->conn;
+    uint64_t leave = c->split.packets ? split_leaves(p) : NEVER;
+    bool shared = c->split.bytes > leave;
+    if (p->queue.packets)
+        fq_tune(&p->queue, path_rate(p), p->rec.sampled ? p->rec.min : 0);
+    if (shared)
+        split_tune(c);
+    bool first = shared && (p->shared_next || !p->queue.packets);
+    p->shared_next = !first;
+    if (first)
+        return queue_transmit(p, &c->split, leave, b, now) || (p->queue.packets && queue_transmit(p, &p->queue, 0, b, now));
+    return queue_transmit(p, &p->queue, 0, b, now) || (shared && queue_transmit(p, &c->split, leave, b, now));
 }

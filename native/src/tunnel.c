@@ -94,9 +94,8 @@ static void too_big(endpoint *e, struct tunnel *t, struct packet *k, uint16_t mt
     drop(e, t, k, counter);
 }
 
-static uint32_t queue_limit(const struct path *p, size_t size)
+static uint32_t queue_limit(uint64_t rate, size_t size)
 {
-    uint64_t rate = path_rate(p);
     uint64_t n = (uint64_t)((double)rate * (double)LIMIT_QUEUE_NS / 1e9) / (size ? size : 1);
     return n < LIMIT_QUEUE_PACKETS_LEAST ? LIMIT_QUEUE_PACKETS_LEAST : n > LIMIT_QUEUE_PACKETS ? LIMIT_QUEUE_PACKETS : (uint32_t)n;
 }
@@ -136,18 +135,20 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
         return;
     }
     k->serial = t->flows[k->flow].serial;
-    if (k->length > path_inner_mtu(p)) {
+    bool shared = split_takes(c, t, k);
+    if (!shared && k->length > path_inner_mtu(p)) {
         too_big(e, t, k, path_inner_mtu(p), COUNTER_inner_path_mtu);
         return;
     }
-    if (!fq_push(&p->queue, k, now)) {
+    struct fq *q = shared ? &c->split : &p->queue;
+    if (!fq_push(q, k, now)) {
         drop(e, t, k, COUNTER_packet_pool_empty);
         return;
     }
     /* a limit that is never less: the division of the true one only for queues that are long */
-    if (p->queue.packets > LIMIT_QUEUE_PACKETS_LEAST && p->queue.packets > queue_limit(p, k->length))
-        tunnel_drop(e, fq_shed(&p->queue), COUNTER_path_queue_full);
-    if (p->queue.packets >= TX_BATCH)
+    if (q->packets > LIMIT_QUEUE_PACKETS_LEAST && q->packets > queue_limit(shared ? split_rate(c) : path_rate(p), k->length))
+        tunnel_drop(e, fq_shed(q), COUNTER_path_queue_full);
+    if (!shared && q->packets >= TX_BATCH)
         e->full = p;
     conn_ready(c);
 }
@@ -503,6 +504,8 @@ int tunnel_bind(endpoint *e, uint32_t tunnel, uint32_t conn, uint64_t quarter_st
         /* What waits for the window of the connection before goes over the new one: the old one may end any time now. */
         for (uint32_t i = 0; before && i < before->path_count; i++)
             path_resteer(before->paths[i], e->now);
+        if (before)
+            split_resteer(before, e->now);
     }
     LEAVE
 }

@@ -417,6 +417,10 @@ class World:
             return False
         raise Broken(f"engine error {-result}")
 
+    def _waits(self, side: int) -> bool:
+        own = any(info.queue_packets for info in self._paths(side).values())
+        return own or bool(self.conns[side] and self.nodes[side].stats(self.conns[side]).queue_packets)
+
     def _paths(self, side: int) -> dict[int, Any]:
         return self.nodes[side].paths(self.conns[side]) if self.conns[side] else {}
 
@@ -476,6 +480,7 @@ class World:
         no tunnel holds any."""
         node = self.nodes[direction]
         waiting = sum(info.queue_packets for conn in node.connections() for info in node.paths(conn).values())
+        waiting += sum(node.stats(conn).queue_packets for conn in node.connections())
         left = self._unaccounted(direction)
         if left != waiting:
             raise Broken(
@@ -543,7 +548,7 @@ class World:
         """In a network that has been well for a while every inner packet arrives, on whatever path."""
         for wire in self.sim.wires.values():
             wire.rate = 0
-        if not self.sim.run(100 * SECOND, lambda: not any(i.queue_packets for s in range(2) for i in self._paths(s).values())):
+        if not self.sim.run(100 * SECOND, lambda: not any(self._waits(s) for s in range(2))):
             raise Broken("queues that do not empty in 100 s")
         self.sim.run(2 * SECOND)
         first = self.serial
