@@ -29,6 +29,7 @@ from node.errors import NodeError
 SETTLE_S = 0.3
 BACK_S, POLL_S = 10.0, 0.1  # for a path to come back
 IN_USE = ("active", "standby")
+FOUND_OUT_MBPS, FOUND_OUT_TRIES = 50.0, 5  # that an access is cut
 WINDOW_PHASE_S = 0.1  # of full packets (some 1,000) at the start of a phase, and
 WINDOW_STEP_S = 0.5  # before and after each step
 
@@ -179,23 +180,36 @@ class Runner:
         return verify_capture(place / CAPTURE_NAME)
 
     async def _phase(self, phase: Phase) -> None:
-        async with self._alone(phase.only):
+        async with self._alone(phase):
             await self._traffic(phase)
 
     @asynccontextmanager
-    async def _alone(self, only: str | None) -> AsyncIterator[None]:
-        """The other accesses are cut before (None: none is), and both ends use them again afterwards. That they are cut is found
-        out by the traffic: goodput does not count its first seconds (lab.traffic)."""
-        others = [] if only is None else [a for a in self.lab.scenario.accesses if a.name != only]
+    async def _alone(self, phase: Phase) -> AsyncIterator[None]:
+        """The other accesses are cut before (None: none is), and both ends use them again afterwards."""
+        others = [] if phase.only is None else [a for a in self.lab.scenario.accesses if a.name != phase.only]
         for access in others:
             self.lab.cut(access.name)
         try:
+            if others:
+                await self._found_out(phase.direction, {a.name for a in others})
             yield
         finally:
             for access in others:
                 self.lab.restore(access.name)
         for node in ("ue", "upf") if others else ():
             await self._in_use(node, {a.name for a in others})
+
+    async def _found_out(self, direction: str, names: set[str]) -> None:
+        """Who sends in this direction knows that these accesses are cut: by UDP traffic that would fill them. Else one TCP flow
+        would lose the first packets that they are tried with, and grow from there for the whole phase."""
+        rate = self.lab.scenario.wire_sum_mbps(direction) or FOUND_OUT_MBPS
+        burst = Phase("found-out", "udp", direction, flows=4, seconds=1, rate_mbps=rate)
+        node = "upf" if direction == "down" else "ue"
+        for _ in range(FOUND_OUT_TRIES):
+            await run_traffic(self.lab.topology, burst, self._ue_address())
+            if not names & {p.get("access") for p in await self.lab.ask(node, "paths") if p["state"] in IN_USE}:
+                return
+        raise LabError(f"{node}: {', '.join(sorted(names))}: cut, but in use after {FOUND_OUT_TRIES} s of traffic")
 
     async def _in_use(self, node: str, names: set[str]) -> None:
         for _ in range(int(BACK_S / POLL_S)):

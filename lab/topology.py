@@ -102,6 +102,8 @@ class Topology:
         for name in NODES:
             self.netns[name].call_sync(_sysctl, "net/ipv6/conf/default/accept_dad", "0")
             self.netns[name].call_sync(_sysctl, "net/ipv6/conf/all/accept_dad", "0")
+            # each phase for itself: a connection does not begin with what the last one learnt of the way
+            self.netns[name].call_sync(_sysctl, "net/ipv4/tcp_no_metrics_save", "1")
         self._veth("core", "n4", "upf", "n4")
         self._veth("upf", "n6link", "dn", "eth0")
         self.address("core", "n4", AMF, 24)

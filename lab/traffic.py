@@ -18,8 +18,7 @@ UDP_OCTETS = 1200
 PROBE_FLOWS = 3
 PROBE_INTERVAL_MS = 2.0
 MARGIN = 10.0
-OMIT_S = 1  # of slow start, in phases that measure goodput; of
-OMIT_ONLY_S = 2  # those over one access: until the others are known to be dead, too
+OMIT_S = 1  # of slow start, in phases that measure goodput
 
 
 @dataclass(slots=True)
@@ -47,7 +46,7 @@ async def iperf(topology: Topology, phase: Phase) -> TrafficResult:
         ["iperf3", "--server", "--one-off", "--bind", DN, "--port", str(IPERF_PORT), "--json", "--forceflush"],
         topology.netns["dn"],
     )
-    omit = 0 if phase.actions or phase.traffic == "udp" or phase.seconds < 3 else OMIT_ONLY_S if phase.only else OMIT_S
+    omit = 0 if phase.actions or phase.traffic == "udp" or phase.seconds < 3 else OMIT_S
     command = ["iperf3", "--client", DN, "--port", str(IPERF_PORT), "--json", "--parallel", str(phase.flows),
                "--time", str(max(1, math.ceil(phase.seconds - omit))), "--connect-timeout", "5000"]
     if omit:

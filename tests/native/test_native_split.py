@@ -87,11 +87,11 @@ def goodput(sim: Simulator, flow: Flow, duration: int) -> float:
 def test_one_flow_fills_both_paths(sim: Simulator, rule: Any, least: int, most: int) -> None:
     for link in range(2):
         sim.shape(link, rate=20e6, delay=25 * MS, queue=50 * MS)
-    _, peer, client, _ = pair(sim, rule)
+    pair(sim, rule)
     flow = Flow(sim, 350)
     flow.fill()
     sim.run(3 * SECOND)
-    assert least <= goodput(sim, flow, 3 * SECOND) <= most, (sim.server.drops(), carried(sim, peer), stats(sim.client, client).reorder_lost)
+    assert least <= goodput(sim, flow, 3 * SECOND) <= most
     assert (flow.order == sorted(flow.order)) or rule is SPLIT
 
 
