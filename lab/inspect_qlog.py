@@ -184,7 +184,8 @@ class Logs:
 
 _TAKERS = {
     "quic:packet_sent": Logs.sent, "quic:packet_received": Logs.received, "quic:packet_lost": Logs.lost,
-    "quic:packets_acked": Logs.acknowledged, "quic:packet_dropped": Logs.dropped, "quic:connection_closed": Logs.over,
+    "quic:packets_acked": Logs.acknowledged, "quic:packet_dropped": Logs.dropped, "quic:udp_datagram_dropped": Logs.dropped,
+    "quic:connection_closed": Logs.over,
 }
 
 

@@ -43,7 +43,8 @@ def path_of(record: Record) -> int | None:
             value = place.get(name)
             if isinstance(value, int):
                 return value
-    return None
+    numbered = isinstance(header, dict) and header.get("packet_type") == "1RTT" and "packet_number" in header
+    return 0 if numbered else None      # path 0 is not said with each packet
 
 
 def number_of(record: Record) -> int | None:

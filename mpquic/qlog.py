@@ -20,7 +20,7 @@ SCHEMAS = ("urn:ietf:params:qlog:events:quic-13", "urn:ietf:params:qlog:events:h
 OWN_SCHEMA = "urn:mpquic-upf:qlog:multipath-2"  # path_id, multipath frames, counters, `mpquic:` events: the drafts have none
 OCTETS_MOST = 128 << 20  # of a log; then packets are told no more, only what happens to connections and paths
 REST = 8  # an eighth more for those
-INTERVAL_S = 0.1  # half of what the ring holds at the rates that we know; seldom, because waking costs more than a few records
+INTERVAL_S = 0.2  # half of what the ring holds at the rates that we know; seldom, because waking costs more than a few records
 NICENESS = 10
 
 

@@ -59,7 +59,7 @@ SECTIONS: dict[str, list[str]] = {
         "transmit.c",
         "tunnel.c",
     ],
-    "trace": ["trace.c", "trace_frames.c", "trace_json.c"],
+    "trace": ["trace_ring.c", "trace.c", "trace_frames.c", "trace_json.c"],
     "bench": ["bench_engine.c"],
     "simnet": [  # for tests; the rest does not know it
         "fq_preview.c", "invariant.c", "simnet.c", "simnet_break.c", "simnet_check.c",

@@ -238,6 +238,7 @@ EVENTS: dict[str, tuple[dict[str, Schema], dict[str, Schema]]] = {
             ),
         },
     ),
+    "quic:udp_datagram_dropped": ({"counter": TEXT}, {"raw": RAW, "untold_before": UINT}),  # counter, untold_before: our extension
     "quic:packets_acked": ({}, {"packet_number_space": SPACE, "packet_numbers": array(UINT, 1)} | PATH),
     "quic:packet_lost": (
         {},

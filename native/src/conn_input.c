@@ -36,7 +36,7 @@ static void keep(struct conn *c, int level, const uint8_t *packet, size_t length
         at = &(*at)->next;
     *at = k;
     c->undecryptable_count++;
-    TRACE(c->e, trace_buffered(c, level, length));
+    TRACE_PACKETS(c->e, trace_buffered(c, level, length));
 }
 
 void conn_receive_closing(struct conn *c)
@@ -78,7 +78,7 @@ void conn_accept_payload(struct conn *c, const struct long_header *h, uint8_t fi
     COUNT(c->e, packets_received);
     c->stats.packets_received++;
     c->stats.bytes_received += h->length;
-    TRACE(c->e, trace_packet(p, TRACE_PACKET_RECEIVED, h->level, pn, h->length, payload, length, false));
+    TRACE_PACKETS(c->e, trace_packet(p, TRACE_PACKET_RECEIVED, h->level, pn, h->length, payload, length, false));
     if (RULE(Q_13, first & 0x0c)) {
         conn_fail(c, PROTOCOL_VIOLATION, 0, "reserved bits");       /* RFC 9000 §17.2 */
         return;
@@ -276,7 +276,7 @@ void conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
     COUNT(e, packets_received);
     c->stats.packets_received++;
     c->stats.bytes_received += length;
-    TRACE(e, trace_packet(p, TRACE_PACKET_RECEIVED, LEVEL_1RTT, pn, length, packet + k.header_length, (size_t)got, false));
+    TRACE_PACKETS(e, trace_packet(p, TRACE_PACKET_RECEIVED, LEVEL_1RTT, pn, length, packet + k.header_length, (size_t)got, false));
     if (RULE(Q_13, first & 0x18)) {
         conn_fail(c, PROTOCOL_VIOLATION, 0, "reserved bits");       /* RFC 9000 §17.3.1 */
         return;

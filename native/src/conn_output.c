@@ -194,7 +194,7 @@ static uint8_t *build_finish(struct build *b, uint64_t now)
     struct aead_packet k = { .data = b->header, .header_length = (uint16_t)header, .pn_length = PN_LENGTH,
                              .payload_length = (uint32_t)payload, .packet_number = b->pn,
                              .path_id = b->level == LEVEL_1RTT && RULE(MP_14, c->multipath) ? b->path->id : 0 };
-    TRACE(c->e, trace_packet(b->path, TRACE_PACKET_SENT, b->level, b->pn, header + payload + AEAD_TAG_LENGTH, b->payload, payload,
+    TRACE_PACKETS(c->e, trace_packet(b->path, TRACE_PACKET_SENT, b->level, b->pn, header + payload + AEAD_TAG_LENGTH, b->payload, payload,
                              r->flags & SENT_MTU_PROBE));
     aead_seal(c->keys[b->level].send, &k, 1);
     uint8_t *end = b->p + AEAD_TAG_LENGTH;

@@ -388,11 +388,12 @@ struct endpoint {
     struct tx_batch pending; uint32_t pending_next;             /* for endpoint_output */
     uint64_t counters[COUNTER_COUNT];
     struct trace *trace;                /* NULL: nothing is traced */
+    struct trace *packet_trace;         /* the same, where packets are told */
     uint8_t scratch[65536];
 };
 /* What counts a drop tells the trace of it; of other counters the compiler leaves the increment alone. */
 #define COUNT(e, name) \
-    ((void)(e)->counters[COUNTER_##name]++, COUNTER_IS_DROP_##name && (e)->trace ? trace_drop((e), COUNTER_##name) : (void)0)
+    ((void)(e)->counters[COUNTER_##name]++, COUNTER_IS_DROP_##name && (e)->packet_trace ? trace_drop((e), COUNTER_##name) : (void)0)
 void counter_add_drop(endpoint *e, int which);     /* COUNT, of a drop counter that is known at run time only */
 #define COUNT_N(e, name, n) ((e)->counters[COUNTER_##name] += (n))
 

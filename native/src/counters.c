@@ -26,7 +26,7 @@ int endpoint_counters(endpoint *e, uint64_t *values, int count)
 void counter_add_drop(endpoint *e, int which)
 {
     e->counters[which]++;
-    TRACE(e, trace_drop(e, which));
+    TRACE_PACKETS(e, trace_drop(e, which));
 }
 
 void endpoint_counter_add(endpoint *e, int which, uint64_t n) { e->counters[which] += n; }

@@ -89,7 +89,11 @@ void endpoint_free(endpoint *e)
 }
 
 void endpoint_lock(endpoint *e) { pthread_mutex_lock(&e->lock); }
-void endpoint_unlock(endpoint *e) { pthread_mutex_unlock(&e->lock); }
+void endpoint_unlock(endpoint *e)
+{
+    TRACE(e, trace_settle(e->trace));
+    pthread_mutex_unlock(&e->lock);
+}
 void endpoint_driven_set(endpoint *e, bool driven) { e->driven = driven; }
 
 void endpoint_wake_set(endpoint *e, void (*wake)(void *context), void *context)
@@ -365,6 +369,7 @@ static size_t receive_long(endpoint *e, uint32_t link, const struct address *rem
     h->pn_offset = (size_t)(r.p - p);
     h->length = h->pn_offset + (size_t)length;
     h->level = type == 0 ? LEVEL_INITIAL : LEVEL_HANDSHAKE;
+    TRACE(e, trace_delimited(e));
     if (RULE(Q_11, before->dcid && (before->dcid_length != h->dcid_length || memcmp(before->dcid, h->dcid, h->dcid_length)))) {
         COUNT(e, coalesced_foreign);
     } else if (type == 1) {
@@ -435,13 +440,8 @@ static int receive_packets(endpoint *e, uint32_t link, const struct address *rem
     return -1;
 }
 
-void endpoint_receive(endpoint *e, uint32_t link, const struct address *remote, uint8_t *data, size_t length, uint8_t ecn,
-                      uint64_t now)
+static void receive(endpoint *e, uint32_t link, const struct address *remote, uint8_t *data, size_t length, uint8_t ecn, uint64_t now)
 {
-    if (now > e->now)
-        e->now = now;
-    COUNT(e, udp_received);
-    TRACE(e, trace_datagram(e, link, data, length));
     if (length < 21 || link >= ENGINE_MAX_LINKS) {
         COUNT(e, datagram_short);
         return;
@@ -458,6 +458,17 @@ void endpoint_receive(endpoint *e, uint32_t link, const struct address *remote, 
         counter_add_drop(e, why);
     if (why == COUNTER_cid_unknown && e->server && (first & 0xc0) == 0x40)      /* alone in its datagram */
         stateless_reset(e, link, remote, data, length);
+}
+
+void endpoint_receive(endpoint *e, uint32_t link, const struct address *remote, uint8_t *data, size_t length, uint8_t ecn,
+                      uint64_t now)
+{
+    if (now > e->now)
+        e->now = now;
+    COUNT(e, udp_received);
+    TRACE(e, trace_datagram(e, link, data, length));
+    receive(e, link, remote, data, length, ecn, now);
+    TRACE(e, trace_datagram(e, 0, NULL, 0));
 }
 
 int endpoint_input(endpoint *e, const struct datagram *d, uint64_t now)

@@ -56,8 +56,8 @@ static void search(struct path *p, uint64_t now)
 void pmtud_start(struct path *p, uint64_t now)
 {
     pmtud_init(p);                      /* the peer's parameters are known now, and the address may be a new one */
-    tell(p);
     search(p, now);
+    tell(p);
 }
 
 static void next_size(struct path *p, uint64_t now)
@@ -109,8 +109,8 @@ void pmtud_acked(struct path *p, uint16_t size, bool probe, uint64_t now)
     if (!probe || size <= m->size)
         return;
     m->size = size;
-    tell(p);
     next_size(p, now);
+    tell(p);
 }
 
 void pmtud_lost(struct path *p, uint16_t size, bool probe, uint64_t now)
@@ -132,6 +132,7 @@ void pmtud_lost(struct path *p, uint16_t size, bool probe, uint64_t now)
     }
     m->too_large = size;
     next_size(p, now);
+    TRACE(p->conn->e, trace_mtu(p));    /* over, perhaps */
 }
 
 /* The largest inner packet that a datagram of this path carries. */

@@ -217,7 +217,7 @@ void space_discard(struct conn *c, struct path *p, struct space *s)
         if (r->flags & SENT_OUTSTANDING) {
             packet_out(p, s, r);
             if (!silent)
-                TRACE(c->e, trace_lost(p, s, r, pn));
+                TRACE_PACKETS(c->e, trace_lost(p, s, r, pn));
             c->stats.packets_lost += !silent;
             c->stats.datagrams_lost += silent ? 0 : r->datagrams;
         }
@@ -235,7 +235,7 @@ static void packet_lost(struct conn *c, struct path *p, struct space *s, struct 
     bool counts = r->flags & SENT_IN_FLIGHT && !(r->flags & SENT_MTU_PROBE) && pn >= p->rec.since;
     packet_out(p, s, r);
     r->flags |= SENT_LOST;
-    TRACE(c->e, trace_lost(p, s, r, pn));
+    TRACE_PACKETS(c->e, trace_lost(p, s, r, pn));
     if (counts) {
         p->delivery.lost += r->bytes;
         if (p->cc.ops->lost)
@@ -343,7 +343,7 @@ static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64
         return;
     bool lost = r->flags & SENT_LOST;
     r->flags |= SENT_ACKED;
-    TRACE(c->e, trace_acked(p, s, pn));
+    TRACE_PACKETS(c->e, trace_acked(p, s, pn));
     w->marked += r->marked;
     if (s == &p->space)
         pmtud_acked(p, r->bytes, r->flags & SENT_MTU_PROBE, now);
@@ -452,7 +452,7 @@ uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int lev
         high = high - length - gap - 2;
         length = next;
     }
-    TRACE(c->e, trace_acked_flush(p, s));
+    TRACE_PACKETS(c->e, trace_acked_flush(p, s));
     bool raises = s->largest_acked == NONE || f->largest > s->largest_acked;
     if (raises)
         s->largest_acked = f->largest;
@@ -480,7 +480,7 @@ uint64_t recovery_acked(struct conn *c, struct path *p, struct space *s, int lev
         if (level == LEVEL_1RTT)
             path_answered(p);
     }
-    TRACE(c->e, trace_recovery(p, s));
+    TRACE_PACKETS(c->e, trace_recovery(p, s));
     conn_ready(c);
     return 0;
 }
@@ -536,7 +536,7 @@ void recovery_timeout(struct conn *c, struct path *p, struct space *s, int level
     }
     s->pto_from = now;
     p->rec.pto_count++;
-    TRACE(c->e, trace_recovery(p, s));
+    TRACE_PACKETS(c->e, trace_recovery(p, s));
     if (level == LEVEL_1RTT) {
         path_pto(p, now);
     } else {

@@ -1,132 +1,7 @@
-/* The trace's ring and what writes into it (trace.h). One writer, who holds the endpoint's lock; one reader, who does not:
- * head and tail are all that they share. Full: the record is lost and counted; the engine never waits. */
-#include <stdatomic.h>
-#include <stdlib.h>
-#include "core.h"
+/* What happens, as records of the trace (trace.h): written into its ring (trace_ring.c) with the endpoint's lock held. */
 #include "trace_ring.h"
 
-#define DATAGRAM_HEAD 48                /* first byte, version, both connection IDs */
-
-int endpoint_trace(endpoint *e, uint32_t octets)
-{
-    if (!e || octets < 1u << 16 || octets > 1u << 28 || octets & (octets - 1))
-        return -ENGINE_E_ARGUMENT;
-    struct trace *t = aligned_alloc(_Alignof(struct trace), sizeof *t);
-    uint8_t *ring = aligned_alloc(64, octets);
-    uint64_t *named = calloc(ENGINE_MAX_CONNS, sizeof *named);             /* pages of slots that are never used cost nothing */
-    struct trace_name *names = calloc(ENGINE_MAX_CONNS, sizeof *names);
-    endpoint_lock(e);
-    int result = !t || !ring || !named || !names ? -ENGINE_E_MEMORY : e->trace ? -ENGINE_E_STATE : 0;
-    if (result == 0) {
-        memset(t, 0, sizeof *t);
-        t->ring = ring;
-        t->capacity = octets;
-        t->named = named;
-        t->names = names;
-        t->detail = TRACE_DETAIL_PACKETS;
-        t->ms = NONE;
-        e->trace = t;
-    }
-    endpoint_unlock(e);
-    if (result) {
-        free(ring);
-        free(named);
-        free(names);
-        free(t);
-    }
-    return result;
-}
-
-void trace_free(endpoint *e)
-{
-    if (!e->trace)
-        return;
-    free(e->trace->ring);
-    free(e->trace->named);
-    free(e->trace->names);
-    free(e->trace);
-    e->trace = NULL;
-}
-
-/* ---- the ring */
-
-/* Room for a record with this body; NULL when there is none (counted). Records lie in one piece: what is left of the ring's end is
- * padding. Not seen by the reader before `commit`. */
-static struct trace_record *begin(endpoint *e, int kind, size_t body)
-{
-    struct trace *t = e->trace;
-    if (t->detail == TRACE_DETAIL_EVENTS && kind < TRACE_MTU)
-        return NULL;
-    uint64_t tail = atomic_load_explicit(&t->tail, memory_order_relaxed);
-    size_t size = sizeof(struct trace_record) + ROUND8(body), at = tail & (t->capacity - 1), left = t->capacity - at;
-    size_t pad = left < size ? left : 0;
-    if (t->capacity - (tail - t->head_seen) < pad + size) {
-        t->head_seen = atomic_load_explicit(&t->head, memory_order_acquire);    /* the reader's line is looked at when it must be */
-        if (t->capacity - (tail - t->head_seen) < pad + size) {
-            atomic_fetch_add_explicit(&t->lost, 1, memory_order_relaxed);
-            return NULL;
-        }
-    }
-    if (pad) {
-        struct { uint16_t skip; uint8_t kind; } *mark = (void *)(t->ring + at);
-        mark->skip = (uint16_t)pad;     /* less than a record: 65535 at most */
-        mark->kind = TRACE_PAD;
-        tail += pad;
-        at = 0;
-    }
-    struct trace_record *r = (struct trace_record *)(void *)(t->ring + at);
-    *r = (struct trace_record){ .kind = (uint8_t)kind, .time = e->now };
-    t->written = tail;
-    return r;
-}
-
-static void commit(struct trace *t, struct trace_record *r)
-{
-    size_t size = sizeof *r + ROUND8(r->body);          /* the body may have become shorter than its room */
-    t->records++;
-    atomic_store_explicit(&t->tail, t->written + size, memory_order_release);
-    __builtin_prefetch((uint8_t *)r + size + 64, 1);    /* where the next ones go; the reader's core has these lines */
-}
-
-/* The first record of a connection is preceded by its name, so that no other carries it. Room for both, or neither. */
-static bool name_tell(struct conn *c)
-{
-    struct trace *t = c->e->trace;
-    struct trace_record *r = begin(c->e, TRACE_CONN, c->odcid_length);
-    if (!r)
-        return false;
-    r->a = c->slot;
-    r->body = c->odcid_length;
-    memcpy(r + 1, c->odcid, c->odcid_length);
-    commit(t, r);
-    t->named[c->slot] = (uint64_t)c->handle + 1;
-    return true;
-}
-
-static struct trace_record *begin_of(struct conn *c, int kind, size_t body)
-{
-    struct trace *t = c->e->trace;
-    if (t->detail == TRACE_DETAIL_EVENTS && kind < TRACE_MTU)
-        return NULL;
-    bool named = t->named[c->slot] == (uint64_t)c->handle + 1 || (c->odcid_length && name_tell(c));
-    if (!named && c->odcid_length)
-        return NULL;                    /* counted by the name that found no room */
-    struct trace_record *r = begin(c->e, kind, body);
-    if (r)
-        r->conn = named ? c->slot + 1 : 0;
-    return r;
-}
-
-static struct trace_record *begin_on(struct path *p, int kind, size_t body)
-{
-    struct trace_record *r = begin_of(p->conn, kind, body);
-    if (r) {
-        r->path = p->id;
-        r->tuple = p->trace.tuple;
-        r->flags = TRACE_HAS_PATH | (p->trace.tuple_told ? TRACE_HAS_TUPLE : 0);
-    }
-    return r;
-}
+#define DATAGRAM_HEAD 48                /* of one that is dropped: first byte, version, both connection IDs */
 
 static uint8_t *body(struct trace_record *r) { return (uint8_t *)(r + 1); }
 
@@ -139,14 +14,14 @@ static int level_of(const struct path *p, const struct space *s)
 /* Most records: no body. */
 static void simple(struct path *p, int kind, int level, int detail, uint64_t a, uint32_t b)
 {
-    struct trace_record *r = begin_on(p, kind, 0);
+    struct trace_record *r = trace_begin_on(p, kind, 0);
     if (!r)
         return;
     r->level = (uint8_t)level;
     r->detail = (uint8_t)detail;
     r->a = a;
     r->b = b;
-    commit(p->conn->e->trace, r);
+    trace_commit(p->conn->e->trace, r);
 }
 
 /* ---- packets */
@@ -154,14 +29,14 @@ static void simple(struct path *p, int kind, int level, int detail, uint64_t a, 
 /* The 4-tuple of a path is told before the first packet on it. */
 static void tuple_tell(struct path *p)
 {
-    struct trace_record *r = begin_on(p, TRACE_TUPLE, sizeof p->remote);
+    struct trace_record *r = trace_begin_on(p, TRACE_TUPLE, sizeof p->remote);
     if (!r)
         return;
     p->trace.tuple_told = true;
     r->a = p->link;
     r->body = sizeof p->remote;
     memcpy(body(r), &p->remote, sizeof p->remote);
-    commit(p->conn->e->trace, r);
+    trace_commit(p->conn->e->trace, r);
 }
 
 void trace_tuple_new(struct path *p)
@@ -194,33 +69,38 @@ void trace_packet(struct path *p, int kind, int level, uint64_t pn, size_t lengt
                   bool probe)
 {
     struct conn *c = p->conn;
+    struct trace *t = c->e->trace;
+    bool told = t->detail == TRACE_DETAIL_PACKETS;
+    bool one = payload_length && payload[0] == F_DATAGRAM && level == LEVEL_1RTT && !probe;     /* most packets: no body, soon done */
+    if (one && trace_run_grows(t, p, kind, pn, length, c->e->now))
+        return;
     if (!p->trace.tuple_told && p->state != PATH_UNUSED)
         tuple_tell(p);
-    bool told = c->e->trace->detail == TRACE_DETAIL_PACKETS;
-    bool one = payload_length && payload[0] == F_DATAGRAM && level == LEVEL_1RTT;       /* most packets: no body, soon done */
     size_t room = one || !told ? 0 : payload_length < TRACE_BODY / 2 ? 2 * payload_length + 128 : TRACE_BODY;
-    struct trace_record *r = begin_on(p, kind, room);
+    struct trace_record *r = one ? trace_run_begin(p, kind) : trace_begin_on(p, kind, room);
     if (!r)
         return;
     r->level = (uint8_t)level;
     r->a = pn;
     r->b = level == LEVEL_1RTT ? (uint32_t)c->phase : 0;
     r->length = (uint16_t)length;
-    r->flags |= (probe ? TRACE_PROBE : 0) | (one ? TRACE_DATAGRAM : 0) | (told ? TRACE_FRAMED : 0);
-    if (!one && told)
+    r->flags |= (probe ? TRACE_PROBE : 0) | (told ? TRACE_FRAMED : 0);
+    if (one)
+        return;                         /* it is committed when the run is over */
+    if (told)
         frames_put(r, (uint8_t *)(r + 1) + ROUND8(room), payload, payload_length, kind == TRACE_PACKET_SENT
                    ? c->e->config.ack_delay_exponent : c->params.ack_delay_exponent);
-    commit(c->e->trace, r);
+    trace_commit(t, r);
 }
 
 void trace_buffered(struct conn *c, int level, size_t length)
 {
-    struct trace_record *r = begin_of(c, TRACE_PACKET_BUFFERED, 0);
+    struct trace_record *r = trace_begin_of(c, TRACE_PACKET_BUFFERED, 0);
     if (!r)
         return;
     r->level = (uint8_t)level;
     r->length = (uint16_t)length;
-    commit(c->e->trace, r);
+    trace_commit(c->e->trace, r);
 }
 
 static bool may_be_told(endpoint *e)
@@ -244,7 +124,7 @@ void trace_bare(endpoint *e, struct conn *c, int kind, int type, size_t length, 
     if (!c && !may_be_told(e))
         return;
     size_t kept = type == BARE_VERSION_NEGOTIATION ? rest_length < 64 ? rest_length : 64 : 0;
-    struct trace_record *r = c ? begin_of(c, kind, n + kept) : begin(e, kind, n + kept);
+    struct trace_record *r = c ? trace_begin_of(c, kind, n + kept) : trace_begin(e, kind, n + kept);
     if (!r)
         return;
     r->level = (uint8_t)type;
@@ -256,7 +136,7 @@ void trace_bare(endpoint *e, struct conn *c, int kind, int type, size_t length, 
         memcpy(body(r), dcid, n);
     if (kept)
         memcpy(body(r) + n, rest, kept);
-    commit(e->trace, r);
+    trace_commit(e->trace, r);
 }
 
 void trace_lost(struct path *p, const struct space *s, const struct sent *sent, uint64_t pn)
@@ -273,17 +153,18 @@ void trace_datagram(endpoint *e, uint32_t link, const uint8_t *data, size_t leng
     struct trace *t = e->trace;
     t->link = link;
     t->datagram = (uint32_t)length;
-    t->head_length = length < DATAGRAM_HEAD ? (uint8_t)length : DATAGRAM_HEAD;
-    if (t->head_length)
-        memcpy(t->datagram_head, data, t->head_length);
+    t->delimited = false;
+    t->datagram_head = data;            /* what protection hides of it is not looked at; the caller says when it is gone */
 }
+
+void trace_delimited(endpoint *e) { e->trace->delimited = true; }
 
 /* What the datagram's first packet says: its level is 0 to 3 as in a long header, 4 short, 5 another version. The record is of the
  * connection that its connection ID belongs to, if of any. */
 static struct trace_record *header_read(endpoint *e)
 {
     const struct trace *t = e->trace;
-    struct reader in = { t->datagram_head, t->datagram_head + t->head_length, false };
+    struct reader in = { t->datagram_head, t->datagram_head + (t->datagram < DATAGRAM_HEAD ? t->datagram : DATAGRAM_HEAD), false };
     const uint8_t *first = read_bytes(&in, 1), *version = NULL;
     bool is_long = first && *first & 0x80;
     uint64_t length = ENGINE_CID_LENGTH;
@@ -295,7 +176,7 @@ static struct trace_record *header_read(endpoint *e)
     const uint8_t *dcid = read_bytes(&in, length);
     bool known = dcid && length <= 20;
     const struct cid_entry *entry = known ? cid_find(e, dcid, (size_t)length) : NULL;
-    struct trace_record *r = entry ? begin_of(entry->conn, TRACE_PACKET_DROPPED, 24) : begin(e, TRACE_PACKET_DROPPED, 24);
+    struct trace_record *r = entry ? trace_begin_of(entry->conn, TRACE_PACKET_DROPPED, 24) : trace_begin(e, TRACE_PACKET_DROPPED, 24);
     if (!r)
         return NULL;
     r->level = !first ? 5 : !is_long ? 4 : version && !memcmp(version, "\0\0\0\1", 4) ? *first >> 4 & 3 : 5;
@@ -319,13 +200,17 @@ void trace_drop(endpoint *e, int counter)
         t->drops_untold++;
         return;
     }
-    struct trace_record *r = !inner && t->datagram ? header_read(e) : begin(e, inner ? TRACE_INNER_DROPPED : TRACE_PACKET_DROPPED, 0);
+    bool no_packet = t->datagram && !t->delimited && (counter == COUNTER_datagram_short || counter == COUNTER_fixed_bit ||
+                                                      counter == COUNTER_header_malformed);
+    struct trace_record *r = no_packet ? trace_begin(e, TRACE_DATAGRAM_DROPPED, 0) : !inner && t->datagram ? header_read(e)
+                             : trace_begin(e, inner ? TRACE_INNER_DROPPED : TRACE_PACKET_DROPPED, 0);
     if (!r)
         return;
+    r->length = no_packet ? (uint16_t)t->datagram : r->length;
     r->a = (uint64_t)counter;
     r->b = t->drops_untold < UINT32_MAX ? (uint32_t)t->drops_untold : UINT32_MAX;
     t->drops_untold = 0;
-    commit(t, r);
+    trace_commit(t, r);
 }
 
 /* ---- recovery */
@@ -334,14 +219,14 @@ void trace_acked_flush(struct path *p, const struct space *s)
 {
     struct trace *t = p->conn->e->trace;
     uint32_t count = t->acked_count;
-    struct trace_record *r = count ? begin_on(p, TRACE_PACKETS_ACKED, count * sizeof *t->acked) : NULL;
+    struct trace_record *r = count ? trace_begin_on(p, TRACE_PACKETS_ACKED, count * sizeof *t->acked) : NULL;
     t->acked_count = t->acked_numbers = 0;
     if (!r)
         return;
     r->level = (uint8_t)level_of(p, s);
     r->body = (uint16_t)(count * sizeof *t->acked);
     memcpy(body(r), t->acked, r->body);
-    commit(t, r);
+    trace_commit(t, r);
 }
 
 /* Newest first, as ACK ranges are walked. */
@@ -378,7 +263,7 @@ void trace_recovery(struct path *p, const struct space *s)
         return;
     }
     const struct recovery *m = &p->rec;
-    struct trace_record *r = begin_on(p, TRACE_METRICS, METRICS * sizeof(uint64_t));
+    struct trace_record *r = trace_begin_on(p, TRACE_METRICS, METRICS * sizeof(uint64_t));
     if (!r)
         return;
     p->trace.metrics_at = e->now;
@@ -391,17 +276,19 @@ void trace_recovery(struct path *p, const struct space *s)
         [METRIC_SSTHRESH] = p->cc.ssthresh, [METRIC_PACING] = 8 * path_rate(p),
     };
     memcpy(body(r), values, sizeof values);
-    commit(e->trace, r);
+    trace_commit(e->trace, r);
 }
 
 /* ---- paths and keys */
 
 void trace_mtu(struct path *p)
 {
-    if (p->trace.mtu == p->pmtud.size)
+    bool done = !p->pmtud.probe;        /* the search is over, until it is raised */
+    if (p->trace.mtu == p->pmtud.size && (p->trace.mtu_done || !done))
         return;
-    simple(p, TRACE_MTU, LEVEL_1RTT, 0, p->trace.mtu, p->pmtud.size);
+    simple(p, TRACE_MTU, LEVEL_1RTT, done, p->trace.mtu, p->pmtud.size);
     p->trace.mtu = p->pmtud.size;
+    p->trace.mtu_done = done;
 }
 
 void trace_ecn(struct path *p, int before)
@@ -418,27 +305,27 @@ void trace_migration(struct path *p, int state)
 
 void trace_cid(struct path *p)
 {
-    struct trace_record *r = p->dcid ? begin_on(p, TRACE_CID, p->dcid->length) : NULL;
+    struct trace_record *r = p->dcid ? trace_begin_on(p, TRACE_CID, p->dcid->length) : NULL;
     if (!r)
         return;
     r->body = p->dcid->length;
     if (r->body)
         memcpy(body(r), p->dcid->cid, r->body);
-    commit(p->conn->e->trace, r);
+    trace_commit(p->conn->e->trace, r);
 }
 
 /* Of the client or of the server, whichever sends with it. */
 void trace_key(struct conn *c, int kind, int level, int direction, int by)
 {
     for (int d = DIRECTION_SEND; d <= DIRECTION_RECEIVE; d++) {
-        struct trace_record *r = direction < 0 || direction == d ? begin_of(c, kind, 0) : NULL;
+        struct trace_record *r = direction < 0 || direction == d ? trace_begin_of(c, kind, 0) : NULL;
         if (!r)
             continue;
         r->level = (uint8_t)level;
         r->detail = (uint8_t)by;
         r->a = c->server == (d == DIRECTION_SEND);
         r->b = (uint32_t)c->phase;
-        commit(c->e->trace, r);
+        trace_commit(c->e->trace, r);
     }
 }
 
@@ -451,7 +338,7 @@ int endpoint_trace_note(endpoint *e, const uint8_t *odcid, size_t odcid_length, 
         return -ENGINE_E_ARGUMENT;
     endpoint_lock(e);
     e->now = endpoint_now(e);
-    struct trace_record *r = e->trace ? begin(e, TRACE_NOTED, odcid_length + length) : NULL;
+    struct trace_record *r = e->trace ? trace_begin(e, TRACE_NOTED, odcid_length + length) : NULL;
     int result = r ? 0 : e->trace ? -ENGINE_E_LIMIT : -ENGINE_E_STATE;
     if (r) {
         r->detail = (uint8_t)odcid_length;
@@ -459,7 +346,7 @@ int endpoint_trace_note(endpoint *e, const uint8_t *odcid, size_t odcid_length, 
         if (odcid_length)
             memcpy(body(r), odcid, odcid_length);
         memcpy(body(r) + odcid_length, text, length);
-        commit(e->trace, r);
+        trace_commit(e->trace, r);
     }
     endpoint_unlock(e);
     return result;
@@ -471,8 +358,10 @@ int endpoint_trace_detail(endpoint *e, int detail)
         return -ENGINE_E_ARGUMENT;
     endpoint_lock(e);
     int result = e->trace ? 0 : -ENGINE_E_STATE;
-    if (e->trace)
+    if (e->trace) {
         e->trace->detail = detail;
+        e->packet_trace = detail > TRACE_DETAIL_EVENTS ? e->trace : NULL;
+    }
     endpoint_unlock(e);
     return result;
 }

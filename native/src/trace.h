@@ -27,7 +27,8 @@ struct trace;
 #define TRACE_METRICS_NS 10000000ull    /* between two recovery_metrics_updated of a path */
 
 enum trace_kind {                       /* before MTU: what there may be of for every packet */
-    TRACE_PAD, TRACE_PACKET_SENT, TRACE_PACKET_RECEIVED, TRACE_PACKET_BUFFERED, TRACE_PACKET_DROPPED, TRACE_INNER_DROPPED,
+    TRACE_PAD, TRACE_PACKET_SENT, TRACE_PACKET_RECEIVED, TRACE_PACKET_BUFFERED, TRACE_PACKET_DROPPED, TRACE_DATAGRAM_DROPPED,
+    TRACE_INNER_DROPPED,
     TRACE_PACKET_LOST, TRACE_PACKETS_ACKED, TRACE_METRICS, TRACE_CONGESTION, TRACE_MTU, TRACE_ECN, TRACE_KEY_UPDATED,
     TRACE_KEY_DISCARDED, TRACE_MIGRATION, TRACE_TUPLE, TRACE_NOTED, TRACE_CONN, TRACE_BARE_SENT, TRACE_BARE_RECEIVED, TRACE_CID,
     TRACE_KINDS
@@ -49,7 +50,8 @@ struct trace_record {                   /* short: a data packet is one of these 
     uint32_t b;                         /* by kind; of packets: key phase */
     uint32_t conn;                      /* 0: of no connection; else 1 + its slot, whose name a TRACE_CONN before it said */
     uint32_t path;
-    uint16_t length, frames;            /* of packets: octets on the wire; how many frames the body tells */
+    uint16_t length, frames;            /* of packets: octets on the wire; how many frames the body tells. Of a DATAGRAM: of how
+                                           many packets it is, whose numbers follow each other, and nothing else differs */
 };
 enum trace_flag { TRACE_PROBE = 1, TRACE_OMITTED = 2, TRACE_HAS_PATH = 4, TRACE_HAS_TUPLE = 8, TRACE_DATAGRAM = 16, TRACE_FRAMED = 32 };
 /* DATAGRAM: it carries one DATAGRAM and nothing else, which is not in the body; FRAMED: its frames are told */
@@ -59,13 +61,17 @@ enum trace_metric {
 };
 
 /* What a path remembers of what was told. */
-struct trace_path { uint64_t metrics_at; uint32_t pto_count; uint16_t tuple, mtu; uint8_t congestion; bool tuple_told; };
+struct trace_path { uint64_t metrics_at; uint32_t pto_count; uint16_t tuple, mtu; uint8_t congestion; bool tuple_told, mtu_done; };
 
 /* Hooks: one predictable branch each when nothing is traced. */
 #define TRACE(e, call) do { if (__builtin_expect((e)->trace != NULL, 0)) call; } while (0)
+#define TRACE_PACKETS(e, call) do { if (__builtin_expect((e)->packet_trace != NULL, 0)) call; } while (0)  /* kinds before MTU */
 
 void trace_free(struct endpoint *e);
-void trace_datagram(struct endpoint *e, uint32_t link, const uint8_t *data, size_t length);    /* one begins to be read */
+void trace_settle(struct trace *t);     /* the reader sees all that was told; before the endpoint's lock goes */
+/* One begins to be read; length 0: it is over, or another one's packets are looked at. */
+void trace_datagram(struct endpoint *e, uint32_t link, const uint8_t *data, size_t length);
+void trace_delimited(struct endpoint *e);               /* it holds a packet, whatever becomes of that */
 void trace_packet(struct path *p, int kind, int level, uint64_t pn, size_t length, const uint8_t *payload, size_t payload_length,
                   bool probe);
 void trace_buffered(struct conn *c, int level, size_t length);

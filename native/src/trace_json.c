@@ -3,7 +3,7 @@
 #include "trace_ring.h"
 
 #define TEXT_MOST (1u << 18)            /* of one record */
-#define TEXT_CALL (1u << 16)            /* made in one call, about: it is still in the cache when it is written */
+#define TEXT_CALL (3u << 17)            /* made in one call, about: it is still in the cache when it is written */
 #define DATA_TAIL 128                   /* of a data packet behind its template: a number, a length, literals */
 
 const char *trace_drop_trigger(int counter)
@@ -113,6 +113,7 @@ static void tuple_id(struct trace_text *t, const struct trace_record *r)
     }
 }
 
+/* Of most packets only what is not the default is said: it is an octet for each that makes a log dear. */
 static void header(struct trace_text *t, const struct trace_record *r, bool with_phase)
 {
     text_put(t, "\"header\":{");
@@ -120,7 +121,7 @@ static void header(struct trace_text *t, const struct trace_record *r, bool with
     member(t, "packet_number", r->a);
     if (with_phase && r->level == LEVEL_1RTT && r->b)       /* 0 until a key update */
         member(t, "key_phase", r->b);
-    if (r->level == LEVEL_1RTT)
+    if (r->level == LEVEL_1RTT && r->path)
         member(t, "path_id", r->path);
     text_put(t, "}");
 }
@@ -221,6 +222,18 @@ static void dropped(struct trace_text *t, const struct trace_record *r, const ui
         member(t, "untold_before", r->b);
 }
 
+/* It held nothing that is a QUIC packet. */
+static void datagram_dropped(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
+{
+    (void)body;
+    text_put(t, "\"raw\":{\"length\":");
+    text_number(t, r->length);
+    text_put(t, "},");
+    word(t, "counter", counter_name((int)r->a));
+    if (r->b)
+        member(t, "untold_before", r->b);
+}
+
 static void lost(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
 {
     (void)body;
@@ -301,6 +314,8 @@ static void mtu(struct trace_text *t, const struct trace_record *r, const uint8_
     text_number(t, r->b);
     if (r->a)
         member(t, "old", r->a);
+    if (r->detail)
+        text_put(t, ",\"done\":true");
     member(t, "path_id", r->path);
 }
 
@@ -392,6 +407,7 @@ static void noted(struct trace_text *t, const struct trace_record *r, const uint
 static const struct { const char *name; void (*data)(struct trace_text *, const struct trace_record *, const uint8_t *); } kinds[TRACE_KINDS] = {
     [TRACE_PACKET_SENT] = { "quic:packet_sent", packet }, [TRACE_PACKET_RECEIVED] = { "quic:packet_received", packet },
     [TRACE_PACKET_BUFFERED] = { "quic:packet_buffered", buffered }, [TRACE_PACKET_DROPPED] = { "quic:packet_dropped", dropped },
+    [TRACE_DATAGRAM_DROPPED] = { "quic:udp_datagram_dropped", datagram_dropped },
     [TRACE_INNER_DROPPED] = { "mpquic:inner_dropped", dropped }, [TRACE_PACKET_LOST] = { "quic:packet_lost", lost },
     [TRACE_PACKETS_ACKED] = { "quic:packets_acked", acked }, [TRACE_METRICS] = { "quic:recovery_metrics_updated", metrics },
     [TRACE_CONGESTION] = { "quic:congestion_state_updated", congestion }, [TRACE_MTU] = { "quic:mtu_updated", mtu },
@@ -464,7 +480,8 @@ static struct trace_template *template_of(struct trace *tr, const struct trace_r
     text_put(&t, "\"header\":{\"packet_type\":\"1RTT\"");
     if (r->b)
         member(&t, "key_phase", r->b);
-    member(&t, "path_id", r->path);
+    if (r->path)
+        member(&t, "path_id", r->path);
     text_put(&t, ",\"packet_number\":");
     if (t.p > t.end)
         return NULL;
@@ -472,27 +489,59 @@ static struct trace_template *template_of(struct trace *tr, const struct trace_r
     return m;
 }
 
-/* What most records are: one DATAGRAM in a packet of a path that had one before. Only time, number and length are new. */
-static bool data_packet(struct trace *tr, struct trace_text *t, const struct trace_record *r)
+/* One data packet, from its path's template. `number`: where the digits of its packet number end. */
+static char *data_line(struct trace *tr, const struct trace_template *m, const struct trace_record *r, uint64_t pn, char *p, char **number)
 {
     static const char framed[] = "},\"frames\":[{\"frame_type\":\"datagram\"}]}}\n", plain[] = "}}}\n";
-    if (!(r->flags & TRACE_DATAGRAM) || r->flags & TRACE_PROBE || r->kind > TRACE_PACKET_RECEIVED || r->b >> 24 ||
-        (size_t)(t->end - t->p) < TRACE_TEMPLATE + DATA_TAIL)
-        return false;
-    const struct trace_template *m = template_of(tr, r);
-    if (!m)
-        return false;
-    char *p = t->p;
     memcpy(p, "\x1e{\"time\":", 9);
     p = time_put(tr, p + 9, r->time);
     memcpy(p, m->text, sizeof m->text);             /* of a known size: a few stores; what is too much is written over */
-    p = digits_put(p + m->length, r->a);
+    *number = p = digits_put(p + m->length, pn);
     memcpy(p, "},\"raw\":{\"length\":", 18);
     p = digits_put(p + 18, r->length);
     bool tells = r->flags & TRACE_FRAMED;
     memcpy(p, tells ? framed : plain, tells ? sizeof framed - 1 : sizeof plain - 1);
-    t->p = p + (tells ? sizeof framed - 1 : sizeof plain - 1);
-    return true;
+    return p + (tells ? sizeof framed - 1 : sizeof plain - 1);
+}
+
+/* One more, in the digits that end here. False: there are none for that. */
+static bool digits_count(char *end, size_t most)
+{
+    for (size_t i = 1; i <= most && end[-(ptrdiff_t)i] >= '0' && end[-(ptrdiff_t)i] <= '9'; i++) {
+        if (end[-(ptrdiff_t)i] != '9') {
+            end[-(ptrdiff_t)i]++;
+            return true;
+        }
+        end[-(ptrdiff_t)i] = '0';
+    }
+    return false;
+}
+
+/* What most records are: packets of one DATAGRAM each, on a path that had one before. Of a run, each line is the one before with
+ * one more in its number. */
+static void data_packets(struct trace *tr, struct trace_text *t, const struct trace_record *r)
+{
+    const struct trace_template *m = r->b >> 24 ? NULL : template_of(tr, r);
+    if (!m) {
+        struct trace_record one = *r;
+        one.frames = 0;
+        for (uint32_t i = 0; i < r->frames; i++, one.a++)
+            record(tr, t, &one);
+        return;
+    }
+    if (t->p > t->end || (size_t)(t->end - t->p) < (size_t)r->frames * (TRACE_TEMPLATE + DATA_TAIL)) {
+        t->p = t->end + 1;
+        return;
+    }
+    char *number, *line = t->p, *p = data_line(tr, m, r, r->a, line, &number);
+    for (uint32_t i = 1; i < r->frames; i++) {
+        size_t n = (size_t)(p - line), digits = (size_t)(number - line);
+        memcpy(p, line, n);
+        line = p;
+        number = line + digits;
+        p = digits_count(number, 20) ? line + n : data_line(tr, m, r, r->a + i, line, &number);
+    }
+    t->p = p;
 }
 
 /* A connection's name, for the records behind it. What was made with the slot's last name is of no use any more. */
@@ -542,7 +591,9 @@ int64_t endpoint_trace_read(endpoint *e, char *out, size_t capacity)
         }
         if (r->kind == TRACE_CONN)
             name_learn(tr, r);
-        else if (!data_packet(tr, &t, r))
+        else if (r->flags & TRACE_DATAGRAM)
+            data_packets(tr, &t, r);
+        else
             record(tr, &t, r);
         if (t.p > t.end) {              /* the next call has room for it */
             t.p = start;

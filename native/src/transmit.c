@@ -128,7 +128,7 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
         s.sealed[s.n] = (struct aead_packet){ .data = out, .text = k->buffer + k->offset, .payload_length = k->length,
             .header_length = (uint16_t)(1 + p->dcid->length + PN_LENGTH), .pn_length = PN_LENGTH, .packet_number = pn,
             .path_id = RULE(MP_14, c->multipath) ? p->id : 0 };
-        TRACE(e, trace_packet(p, TRACE_PACKET_SENT, LEVEL_1RTT, pn, length, k->buffer + k->offset, k->length, false));
+        TRACE_PACKETS(e, trace_packet(p, TRACE_PACKET_SENT, LEVEL_1RTT, pn, length, k->buffer + k->offset, k->length, false));
         s.packets[s.n] = k;
         b->iov[s.n] = (struct iovec){ out, length };
         segment = s.n ? segment : length;
