@@ -94,6 +94,7 @@ class Scenario:
     psk: Psk = Psk()
     congestion_control: str = "cubic"
     ecn: bool = True
+    mss_clamp: bool = True
     qlog: str = "packets"
     rules: tuple[dict[str, Any], ...] = ()
     steps: tuple[Phase, ...] = ()
@@ -315,6 +316,7 @@ class _Builder:
             psk=Psk(psk.get("mode", "external"), tuple(psk.get("suites", ("TLS_AES_128_GCM_SHA256",)))),
             congestion_control=d.get("congestion_control", "cubic"),
             ecn=d.get("ecn", True),
+            mss_clamp=d.get("mss_clamp", True),
             qlog=d.get("qlog", "packets") or "off",  # YAML reads `off` as false
             rules=tuple(self.rules(d.get("rules", list(DEFAULT_RULES)))),
             steps=tuple(self.phase(p, ("steps", i), accesses) for i, p in enumerate(d.get("steps", []))),

@@ -74,6 +74,7 @@ class EndpointConfig:
     congestion_control: CongestionControl = "cubic"
     sequenced: bool = True  # offer, or accept, packets with sequence numbers (docs/sequenced_datagrams.md)
     ecn: bool = True  # mark packets where the path lets marks pass (RFC 9000 §13.4)
+    mss_clamp: bool = True  # lower the maximum segment size of inner TCP to what the paths carry
     handshake_timeout_s: float = 10.0
     reset_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     random_seed: int = 0
@@ -167,6 +168,7 @@ class Endpoint:
                 close_after_packets=0,
                 congestion_control=CONGESTION_CONTROLLERS.index(config.congestion_control),
                 ecn_off=int(not config.ecn),
+                mss_clamp_off=int(not config.mss_clamp),
                 retry_half_open=config.retry_half_open if config.role == "server" else 0,
             )
         )

@@ -121,6 +121,7 @@ class EngineConfig:
     retry_half_open: int = 0
     congestion_control: int = 0  # index in CONGESTION_CONTROLLERS
     ecn_off: int = 0  # 1: packets are not marked; what comes marked is counted and told all the same
+    mss_clamp_off: int = 0  # 1: the maximum segment size in inner SYNs stays
 
 
 @lru_cache(_ADDRESSES_KEPT)

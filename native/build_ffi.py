@@ -40,6 +40,7 @@ SECTIONS: dict[str, list[str]] = {
         "inner_ecn.c",
         "key.c",
         "lia.c",
+        "mss.c",
         "newreno.c",
         "pacer.c",
         "packet.c",

@@ -96,6 +96,7 @@ class UeConfig:
     backend: str | None = None
     congestion_control: Literal["cubic", "newreno", "bbr", "lia"] = "cubic"
     ecn: bool = True
+    mss_clamp: bool = True
     key: KeyConfig = field(default_factory=KeyConfig)
     nas_keys: Path | None = None
     probe_spent_key: bool = False

@@ -154,6 +154,7 @@ class QuicEndpoint:
                 backend=config.backend,
                 congestion_control=config.congestion_control,
                 ecn=config.ecn,
+                mss_clamp=config.mss_clamp,
                 handshake_timeout_s=HANDSHAKE_LIMIT,
             )
         )

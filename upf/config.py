@@ -117,6 +117,7 @@ class UpfConfig:
     backend: str | None = None
     congestion_control: Literal["cubic", "newreno", "bbr", "lia"] = "cubic"
     ecn: bool = True
+    mss_clamp: bool = True
     rekey: RekeyConfig = field(default_factory=RekeyConfig)
 
     def __post_init__(self) -> None:

@@ -153,6 +153,7 @@ class QuicEndpoint:
                 backend=config.backend,
                 congestion_control=config.congestion_control,
                 ecn=config.ecn,
+                mss_clamp=config.mss_clamp,
                 max_connections=MAX_CONNECTIONS,
                 max_half_open=MAX_HALF_OPEN,
             )

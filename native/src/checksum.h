@@ -19,6 +19,15 @@ static inline uint16_t checksum_fold(uint64_t sum)
     return (uint16_t)sum;
 }
 
+/* One word that a checksum covers has changed (RFC 1624, eqn. 3): a checksum that was wrong stays wrong. Words as in memory. */
+static inline void checksum_adjust(uint8_t *field, uint16_t before, uint16_t after)
+{
+    uint16_t sum;
+    memcpy(&sum, field, 2);
+    sum = (uint16_t)~checksum_fold((uint64_t)(uint16_t)~sum + (uint16_t)~before + after);
+    memcpy(field, &sum, 2);
+}
+
 /* Sum of the pseudo-header of TCP or UDP: addresses of length 4 or 16 lie one behind the other. */
 static inline uint64_t checksum_pseudo(const uint8_t *addresses, size_t address_length, uint8_t protocol, uint32_t l4_length)
 {

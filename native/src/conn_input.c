@@ -289,6 +289,7 @@ void conn_receive_short(struct conn *c, struct cid_entry *cid, uint8_t *packet, 
         path_peer_opens(p, link, remote, now);
     bool eliciting = false, probing = true;
     bool largest = p->space.largest_recv == NONE || pn > p->space.largest_recv;
+    p->ecn.received = ecn;
     if (!conn_frames(c, LEVEL_1RTT, p, cid, packet + k.header_length, (size_t)got, link, remote, &eliciting, &probing, now))
         return;
     /* RFC 10069 §3.4.3: what comes late on an abandoned path is acknowledged at once */

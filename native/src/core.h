@@ -143,6 +143,7 @@ struct ecn {
     uint32_t tested, lost;              /* packets marked in this test; of them, lost */
     uint64_t since;                     /* first packet number of this test */
     uint64_t sent, seen[3];             /* marked packets of all time; what the peer counted: ECT(0), ECT(1), CE */
+    uint8_t received;                   /* of the packet that is being read */
 };
 struct path;
 struct sent;
@@ -317,6 +318,8 @@ struct flow {
     uint32_t serial;                    /* of all flows that had this place, which one */
     uint32_t sequence;                  /* of the next packet */
 };
+/* A packet of which the first fragment has passed: the others know no ports. */
+struct fragmented { uint64_t packet, time; uint32_t flow, serial; };        /* packet: hash of what tells it from others */
 struct young { uint64_t time; uint8_t access; };
 #define YOUNG_MAX 64
 struct tunnel {
@@ -334,6 +337,7 @@ struct tunnel {
     uint32_t hold_count;
     struct tunnel *holding_next, *holding_previous;
     struct flow *flow_last;
+    struct fragmented fragmented[LIMIT_FRAGMENTED]; uint32_t fragmented_next;
     struct reorder reorder;
     struct tunnel_stats stats;
 };
@@ -607,8 +611,16 @@ void inner_deliver(endpoint *e, uint32_t tun, const uint8_t *data, size_t length
  * are no ports to be had (a fragment but the first). */
 int inner_version(const uint8_t *p, size_t n);
 size_t inner_upper(const uint8_t *p, size_t n, uint8_t *protocol);
+/* One fragment of several, of the packet that had this identification; first: with the upper-layer header in it. */
+bool inner_fragment(const uint8_t *p, size_t n, uint32_t *id, bool *first);
+/* The packet that an ICMP error is about, as much as it quotes (RFC 792, RFC 4443 §2.4 (c)); NULL: p is no such error. */
+const uint8_t *inner_quoted(const uint8_t *p, size_t n, size_t *length);
 /* inner_ecn.c: CE on a packet of a flow that does ECN (RFC 3168 §5); false and untouched: of one that does not. */
 bool inner_mark_ce(uint8_t *p);
+bool inner_copy_ce(uint8_t *p, uint8_t outer);          /* the same, if this is the codepoint of CE (RFC 6040 §4.2) */
+/* mss.c */
+/* A well-formed inner packet, of either direction: each end's SYN bounds what the other sends, and one of the two goes over our paths. */
+void mss_packet(endpoint *e, const struct tunnel *t, uint8_t *packet, size_t length);
 /* icmp.c: answers a packet above the MTU; length of the answer written to out (capacity >= 1280), or 0. */
 size_t icmp_too_big(const uint8_t *packet, size_t length, uint16_t mtu, uint8_t *out);
 /* split.c */
@@ -634,6 +646,10 @@ uint64_t reorder_timeout(const struct reorder *r, uint64_t now);
 void reorder_free(endpoint *e, struct tunnel *t);       /* with what waits in it */
 void reorder_pool_free(endpoint *e);
 /* flow.c, steering.c */
+/* f has its rule: what follows this packet finds it. */
+void flow_settled(endpoint *e, struct tunnel *t, const struct flow *f, const uint8_t *packet, size_t length, uint64_t now);
+/* Of its flow, and not one that only follows it: a fragment, an ICMP error about it. */
+bool flow_is_own(const uint8_t *packet, size_t length);
 void flow_key(const uint8_t *packet, size_t length, bool outward, uint8_t key[40]);
 struct flow *flow_find(endpoint *e, struct tunnel *t, const uint8_t *packet, size_t length, bool outward, uint64_t now);
 struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *packet, size_t length, uint64_t now,

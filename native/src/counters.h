@@ -40,6 +40,9 @@
     X(inner_destination, 1, "inner packet whose destination is not the session's") \
     X(inner_forbidden, 1, "inner packet to an address outside of the tunnels, or of the control plane") \
     X(inner_mtu, 1, "inner packet larger than the tunnel's MTU") \
+    X(inner_ce, 0, "inner packets marked CE because the datagram that carried them was") \
+    X(mss_clamped, 0, "inner SYNs whose maximum segment size was lowered to what the paths carry") \
+    X(mss_malformed, 0, "inner SYNs with malformed options, passed on as they are") \
     X(datagram_no_tunnel, 1, "HTTP datagram for no tunnel, and Python's queue is full") \
     X(datagram_context, 1, "HTTP datagram with an unknown context ID") \
     X(reorder_duplicate, 1, "inner packet whose sequence number came before") \

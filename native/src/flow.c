@@ -20,37 +20,124 @@ void flow_key(const uint8_t *p, size_t n, bool outward, uint8_t key[40])
     }
 }
 
-/* The flow of this packet; used == 0 in a new one (the caller fills it in). NULL: no memory. */
-struct flow *flow_find(endpoint *e, struct tunnel *t, const uint8_t *packet, size_t length, bool outward, uint64_t now)
+/* By its key, in use; else NULL, and where it would be put. */
+static struct flow *search(endpoint *e, struct tunnel *t, const uint8_t key[40], uint64_t now, struct flow **place)
 {
-    if (!t->flows && !(t->flows = calloc(LIMIT_FLOW_SETS * LIMIT_FLOW_WAYS, sizeof *t->flows)))
-        return NULL;
-    uint8_t key[40];
-    flow_key(packet, length, outward, key);
-    if (t->flow_last && t->flow_last->used && !memcmp(t->flow_last->key, key, 40) && now - t->flow_last->last <= LIMIT_FLOW_IDLE_NS) {
-        t->flow_last->last = now;
+    if (t->flow_last && t->flow_last->used && !memcmp(t->flow_last->key, key, 40) && now - t->flow_last->last <= LIMIT_FLOW_IDLE_NS)
         return t->flow_last;
-    }
-    struct flow *set = t->flows + hash_bytes(e, key, 40) % LIMIT_FLOW_SETS * LIMIT_FLOW_WAYS, *victim = set;
+    struct flow *set = t->flows + hash_bytes(e, key, 40) % LIMIT_FLOW_SETS * LIMIT_FLOW_WAYS;
+    *place = set;
     for (int i = 0; i < LIMIT_FLOW_WAYS; i++) {
         struct flow *f = &set[i];
         if (f->used && now - f->last > LIMIT_FLOW_IDLE_NS) {
             f->used = 0;
             t->flow_count--;
         }
-        if (f->used && !memcmp(f->key, key, 40)) {
-            f->last = now;
-            return t->flow_last = f;
-        }
-        if (victim->used && (!f->used || f->last < victim->last))
-            victim = f;
+        if (f->used && !memcmp(f->key, key, 40))
+            return f;
+        if ((*place)->used && (!f->used || f->last < (*place)->last))
+            *place = f;
     }
-    if (victim->used) {
+    return NULL;
+}
+
+/* ---- packets that follow a flow of others */
+
+/* What tells the packet that this is a fragment of from others (RFC 791 §2.3, RFC 8200 §4.5). */
+static uint64_t packet_hash(const endpoint *e, const uint8_t *p, uint32_t id)
+{
+    bool v4 = p[0] >> 4 == 4;
+    uint8_t of[38] = { v4 ? 4 : 6, v4 ? p[9] : 0 };
+    size_t size = v4 ? 8 : 32;
+    memcpy(of + 2, p + (v4 ? 12 : 8), size);
+    put_be32(of + 2 + size, id);
+    return hash_bytes(e, of, 6 + size);
+}
+
+static struct flow *fragment_flow(const endpoint *e, const struct tunnel *t, const uint8_t *p, uint32_t id, uint64_t now)
+{
+    uint64_t packet = packet_hash(e, p, id);
+    for (uint32_t i = 0; i < LIMIT_FRAGMENTED; i++) {
+        const struct fragmented *k = &t->fragmented[i];
+        struct flow *f = &t->flows[k->flow];
+        if (k->serial && k->packet == packet && now - k->time <= LIMIT_FRAGMENTED_NS && f->used && f->serial == k->serial)
+            return f;
+    }
+    return NULL;
+}
+
+/* TCP and UDP in whole packets, without a look further in. */
+static bool is_plain(const uint8_t *p)
+{
+    uint8_t protocol = p[0] >> 4 == 4 ? p[9] : p[6];
+    return (protocol == 6 || protocol == 17) && (p[0] >> 4 == 6 || !((p[6] & 0x3f) | p[7]));
+}
+
+bool flow_is_own(const uint8_t *p, size_t n)
+{
+    uint32_t id;
+    bool first;
+    size_t quoted;
+    return is_plain(p) || (!inner_fragment(p, n, &id, &first) && !inner_quoted(p, n, &quoted));
+}
+
+void flow_settled(endpoint *e, struct tunnel *t, const struct flow *f, const uint8_t *packet, size_t length, uint64_t now)
+{
+    uint32_t id;
+    bool first;
+    if (is_plain(packet) || !inner_fragment(packet, length, &id, &first) || !first)
+        return;
+    t->fragmented[t->fragmented_next++ % LIMIT_FRAGMENTED] =
+        (struct fragmented){ packet_hash(e, packet, id), now, (uint32_t)(f - t->flows), f->serial };
+}
+
+/* An error goes the way of what it is about, which came from the other side; NULL: of nothing that we know. */
+static struct flow *error_flow(endpoint *e, struct tunnel *t, const uint8_t *p, size_t n, bool outward, uint64_t now)
+{
+    size_t length;
+    const uint8_t *quoted = inner_quoted(p, n, &length);
+    uint8_t key[40];
+    struct flow *place;
+    if (!quoted)
+        return NULL;
+    flow_key(quoted, length, !outward, key);
+    return search(e, t, key, now, &place);
+}
+
+/* ---- */
+
+static struct flow *touch(struct tunnel *t, struct flow *f, uint64_t now)
+{
+    f->last = now;
+    return t->flow_last = f;
+}
+
+/* By its own key; a new one, used == 0, in the place of the oldest when there is none. */
+static struct flow *own_flow(endpoint *e, struct tunnel *t, const uint8_t *packet, size_t length, bool outward, uint64_t now)
+{
+    uint8_t key[40];
+    flow_key(packet, length, outward, key);
+    struct flow *place, *f = search(e, t, key, now, &place);
+    if (f)
+        return touch(t, f, now);
+    if (place->used) {
         COUNT(e, flow_table_full);
         t->flow_count--;
     }
-    victim->used = 0;
-    memcpy(victim->key, key, 40);
-    victim->last = now;
-    return t->flow_last = victim;
+    place->used = 0;
+    memcpy(place->key, key, 40);
+    return touch(t, place, now);
+}
+
+/* The flow of this packet; used == 0 in a new one (the caller fills it in). NULL: no memory. */
+struct flow *flow_find(endpoint *e, struct tunnel *t, const uint8_t *packet, size_t length, bool outward, uint64_t now)
+{
+    if (!t->flows && !(t->flows = calloc(LIMIT_FLOW_SETS * LIMIT_FLOW_WAYS, sizeof *t->flows)))
+        return NULL;
+    if (is_plain(packet))
+        return own_flow(e, t, packet, length, outward, now);
+    uint32_t id;
+    bool first, fragment = inner_fragment(packet, length, &id, &first);
+    struct flow *f = fragment ? first ? NULL : fragment_flow(e, t, packet, id, now) : error_flow(e, t, packet, length, outward, now);
+    return f ? touch(t, f, now) : own_flow(e, t, packet, length, outward, now);
 }

@@ -3,6 +3,8 @@
 #include "core.h"
 
 #define PROTOCOL_TCP 6
+#define ICMP 1
+#define ICMPV6 58
 #define HOP_BY_HOP 0
 #define ROUTING 43
 #define FRAGMENT 44
@@ -53,6 +55,39 @@ static bool chain6(const uint8_t *p, size_t n, uint8_t *protocol, size_t *upper)
     *protocol = next;
     *upper = at;
     return true;
+}
+
+bool inner_fragment(const uint8_t *p, size_t n, uint32_t *id, bool *first)
+{
+    if (p[0] >> 4 == 4) {
+        *id = (uint32_t)(p[4] << 8 | p[5]);
+        *first = !((p[6] << 8 | p[7]) & 0x1fff);
+        return (p[6] << 8 | p[7]) & 0x3fff;
+    }
+    size_t at = 40;
+    for (uint8_t next = p[6]; is_extension(next) && at + 8 <= n;) {
+        if (next == FRAGMENT) {
+            *id = get_be32(p + at + 4);
+            *first = !(p[at + 2] | (p[at + 3] & 0xf8));
+            return !*first || p[at + 3] & 1;        /* else a whole packet (RFC 6946) */
+        }
+        next = p[at];
+        at += ((size_t)p[at + 1] + 1) * 8;
+    }
+    return false;
+}
+
+const uint8_t *inner_quoted(const uint8_t *p, size_t n, size_t *length)
+{
+    bool v4 = p[0] >> 4 == 4;
+    uint8_t protocol;
+    size_t upper = inner_upper(p, n, &protocol), least = v4 ? 20 : 40;
+    if (protocol != (v4 ? ICMP : ICMPV6) || !upper || upper + 8 + least > n)
+        return NULL;
+    uint8_t type = p[upper];
+    bool error = v4 ? type == 3 || type == 4 || type == 5 || type == 11 || type == 12 : type < 128;
+    *length = n - upper - 8;
+    return error && p[upper + 8] >> 4 == p[0] >> 4 ? p + upper + 8 : NULL;
 }
 
 int inner_version(const uint8_t *p, size_t n)

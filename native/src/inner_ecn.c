@@ -1,18 +1,9 @@
 /* ECN of inner packets (RFC 3168 §5): what says that a queue has built up, to flows that listen to it. */
+#include "checksum.h"
 #include "core.h"
 
 #define NOT_ECT 0
 #define CE 3
-
-/* The IPv4 header's checksum follows by what its first word grew (RFC 1624, eqn. 3). */
-static void mark4(uint8_t *p)
-{
-    uint32_t grown = (uint32_t)(CE - (p[1] & 3)), sum = (uint32_t)(uint16_t)~(p[10] << 8 | p[11]) + grown;
-    sum = (sum & 0xffff) + (sum >> 16);
-    p[1] |= CE;
-    p[10] = (uint8_t)(~sum >> 8);
-    p[11] = (uint8_t)~sum;
-}
 
 bool inner_mark_ce(uint8_t *p)
 {
@@ -20,9 +11,13 @@ bool inner_mark_ce(uint8_t *p)
     int codepoint = (v4 ? p[1] : p[1] >> 4) & 3;
     if (codepoint == NOT_ECT)
         return false;
+    uint16_t before, after;
+    memcpy(&before, p, 2);
+    p[1] |= v4 ? CE : CE << 4;
+    memcpy(&after, p, 2);
     if (v4)
-        mark4(p);
-    else
-        p[1] |= CE << 4;
+        checksum_adjust(p + 10, before, after);
     return true;
 }
+
+bool inner_copy_ce(uint8_t *p, uint8_t outer) { return outer == CE && inner_mark_ce(p); }

@@ -34,6 +34,8 @@
 #define LIMIT_FLOW_SETS 512
 #define LIMIT_FLOW_WAYS 8
 #define LIMIT_FLOW_IDLE_NS 30000000000ull
+#define LIMIT_FRAGMENTED 16             /* fragmented inner packets of a tunnel whose flow is remembered for those that follow */
+#define LIMIT_FRAGMENTED_NS 2000000000ull
 #define LIMIT_REORDER_WINDOW 4096       /* numbers of a flow ahead of the one that is waited for: at most so many packets wait; a power of 2 */
 #define LIMIT_REORDER_TUNNEL 4096       /* packets that wait for their turn, of a tunnel */
 #define LIMIT_REORDER_ALL (LIMIT_POOL_PACKETS / 2)

@@ -1,5 +1,6 @@
 #include "offload.h"
 #include "checksum.h"
+#include "engine.h"
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -368,4 +369,13 @@ void joiner_packet(struct joiner *j, const uint8_t *packet, size_t length)
         r->next_sequence = get32(l4 + 4) + (uint32_t)s.payload;
         r->closed = l4[13] & TCP_PSH;
     }
+}
+
+int offload_join(int fd, const uint8_t *packets, const uint16_t *lengths, uint32_t n)
+{
+    struct joiner j = {.fd = fd, .tcp = true, .udp = true};
+    for (uint32_t i = 0; i < n; packets += lengths[i++])
+        joiner_packet(&j, packets, lengths[i]);
+    joiner_flush(&j);
+    return (int)j.writes;
 }

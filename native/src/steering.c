@@ -129,6 +129,7 @@ struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *pack
         t->stats.flows++;
     }
     *flow = (uint32_t)(f - t->flows);
+    flow_settled(c->e, t, f, packet, length, now);
     const struct steering_rule *r = &t->rules[f->rule];
     bool other = r->mode == STEER_LOAD_BALANCING || r->has_standby;
     enum grade at_home, away = GRADE_NONE;

@@ -134,7 +134,8 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
         drop(e, t, k, why);
         return;
     }
-    k->serial = t->flows[k->flow].serial;
+    const struct flow *f = &t->flows[k->flow];
+    k->serial = f->sequenced && !flow_is_own(k->buffer + k->offset, k->length) ? 0 : f->serial;     /* 0: it has no number of the flow's */
     bool shared = split_takes(c, t, k);
     if (!shared && k->length > path_inner_mtu(p)) {
         too_big(e, t, k, path_inner_mtu(p), COUNTER_inner_path_mtu);
@@ -181,6 +182,7 @@ void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *k, uint64_
         too_big(e, t, k, t->config.mtu, COUNTER_inner_mtu);
         return;
     }
+    mss_packet(e, t, k->buffer + k->offset, k->length);
     k->tunnel = t->handle;
     k->enqueued = now;
     steer(e, t, k, now);
@@ -247,7 +249,7 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
         COUNT(e, datagram_context);
         return;
     }
-    const uint8_t *packet = r.p;
+    uint8_t *packet = (uint8_t *)(uintptr_t)r.p;        /* in our own receive buffer, where it was decrypted in place */
     size_t n = (size_t)(r.end - r.p);
     int version = inner_version(packet, n);
     int refused = RULE(R_37, !version) ? COUNTER_inner_malformed
@@ -259,6 +261,9 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
         counter_add_drop(e, refused);
         return;
     }
+    if (inner_copy_ce(packet, p->ecn.received))
+        COUNT(e, inner_ce);
+    mss_packet(e, t, packet, n);
     if (sequenced && !reorder_packet(e, t, c->handle, p->id, get_be32(number), packet, n, e->now)) {
         t->stats.dropped++;
         COUNT(e, reorder_duplicate);

@@ -85,6 +85,13 @@ def test_ecn_can_be_switched_off_at_both_ends(on: bool, tmp_path: Path) -> None:
     assert node_config.load(configs.ue, UeConfig).ecn is node_config.load(configs.upf, UpfConfig).ecn is on
 
 
+@pytest.mark.parametrize("on", [True, False])
+def test_the_clamp_of_segment_sizes_can_be_switched_off_at_both_ends(on: bool, tmp_path: Path) -> None:
+    text = GOOD if on else f"mss_clamp: false\n{GOOD}"
+    configs = write_configs(parse(text.encode(), "file.yaml", "mine"), tmp_path, tmp_path)
+    assert node_config.load(configs.ue, UeConfig).mss_clamp is node_config.load(configs.upf, UpfConfig).mss_clamp is on
+
+
 @pytest.mark.parametrize("detail", ["off", "'off'", "events", "headers", "packets"])
 def test_the_detail_of_qlog_reaches_both_ends(detail: str, tmp_path: Path) -> None:
     scenario = parse(f"qlog: {detail}\n{GOOD}".encode(), "file.yaml", "mine")
