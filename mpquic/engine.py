@@ -42,6 +42,8 @@ PATH_REASONS = (
     "validation failed",
     "no connection ID",
     "no flow",
+    "the other path is shorter",
+    "RTT or loss over threshold",
 )
 
 Remote = tuple[str, int]  # address in text, port

@@ -10,6 +10,7 @@
 #include "limits.h"
 #include "reorder.h"
 #include "rules.h"
+#include "steering.h"
 #include "trace.h"
 #include "varint.h"
 
@@ -232,6 +233,7 @@ struct path {
     struct congestion cc;
     struct delivery delivery;
     struct capacity { uint64_t rate, full_at; } capacity;       /* octets/s; when the path was last filled: split.c */
+    struct gauge gauge;
     struct ecn ecn;
     struct pmtud pmtud;
     struct pacer pacer;
@@ -309,18 +311,10 @@ struct conn {
     struct conn_stats stats;
 };
 
-/* ---- tunnel.c, flow.c, steering.c */
-struct flow {
-    uint8_t key[40];
-    uint64_t last;
-    uint8_t home, rule, used;
-    bool sequenced;
-    uint32_t serial;                    /* of all flows that had this place, which one */
-    uint32_t sequence;                  /* of the next packet */
-};
+/* ---- tunnel.c */
 /* A packet of which the first fragment has passed: the others know no ports. */
 struct fragmented { uint64_t packet, time; uint32_t flow, serial; };        /* packet: hash of what tells it from others */
-struct young { uint64_t time; uint8_t access; };
+struct young { uint64_t time; uint8_t access, rule; };
 #define YOUNG_MAX 64
 struct tunnel {
     struct tunnel *next4, *next6;       /* in the address tables */
@@ -331,7 +325,7 @@ struct tunnel {
     int rule_count;
     struct flow *flows;
     uint32_t flow_count, flow_serial;
-    double load[2]; uint64_t load_time; /* bytes of the last 200 ms, decayed */
+    struct steering_state *steering;    /* of each rule */
     struct young young[YOUNG_MAX]; uint32_t young_first, young_count;
     struct packet *hold_head, **hold_tail;
     uint32_t hold_count;
@@ -645,15 +639,11 @@ void reorder_timer(endpoint *e, uint64_t now);          /* due at e->reorder.nex
 uint64_t reorder_timeout(const struct reorder *r, uint64_t now);
 void reorder_free(endpoint *e, struct tunnel *t);       /* with what waits in it */
 void reorder_pool_free(endpoint *e);
-/* flow.c, steering.c */
+/* flow.c; steering.h has the rest */
 /* f has its rule: what follows this packet finds it. */
 void flow_settled(endpoint *e, struct tunnel *t, const struct flow *f, const uint8_t *packet, size_t length, uint64_t now);
 /* Of its flow, and not one that only follows it: a fragment, an ICMP error about it. */
 bool flow_is_own(const uint8_t *packet, size_t length);
 void flow_key(const uint8_t *packet, size_t length, bool outward, uint8_t key[40]);
 struct flow *flow_find(endpoint *e, struct tunnel *t, const uint8_t *packet, size_t length, bool outward, uint64_t now);
-struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *packet, size_t length, uint64_t now,
-                           uint32_t *flow, int *drop);
-void steering_sent(struct tunnel *t, int access, size_t bytes, uint64_t now);
-bool steering_uses(const struct tunnel *t, int access);
 #endif

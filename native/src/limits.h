@@ -54,6 +54,27 @@
 #define REORDER_WAIT_LEAST_NS 5000000ull
 #define REORDER_WAIT_MOST_NS 250000000ull
 
+/* steering: docs/steering.md has the reasons */
+#define STEER_JUDGE_NS 10000000ull      /* a rule that has traffic is judged so often */
+#define STEER_PROBE_NS 1000000000ull    /* a path that a rule measures is asked for an answer so often, when it carries nothing */
+#define STEER_STALE_NS 1000000000ull    /* a smoothed RTT older than that tells nothing of now */
+#define STEER_MARGIN_NS 5000000ull      /* another path is better when it is so much shorter, and an eighth */
+#define STEER_HOLD_NS 100000000ull      /* ... and has been for so long */
+#define STEER_DWELL_NS 1000000000ull    /* between two moves of a rule's flows; doubled, up to the most, while they go to and fro */
+#define STEER_DWELL_MOST_NS 4000000000ull
+#define STEER_BACK_NS 1000000000ull     /* an access is within a threshold again after so long, an eighth below it */
+#define STEER_BLOAT_NS 100000000ull     /* priority without a threshold: an RTT of twice the least and this */
+#define STEER_LOSS_NS 1000000000ull     /* loss is taken over so long and so many packets */
+#define STEER_LOSS_PACKETS 200
+#define STEER_LOSS_LEAST 20             /* fewer tell nothing */
+#define STEER_LOSS_FORGET_NS 5000000000ull
+#define STEER_SETTLE_MS 2000u           /* a flow is left at its home for so long */
+#define STEER_OFF_NS 2000000000ull      /* shares may be off for so long */
+#define STEER_OFF_POINTS 3.0            /* ... by so many points of percent */
+#define STEER_MOVE_NS 1000000000ull     /* one flow of a rule moves in that time */
+#define STEER_WEIGHT_STEP 5.0           /* autonomous weights: points a second, */
+#define STEER_WEIGHT_LEAST 5.0          /* and what an access keeps, so that it is measured */
+
 #define HANDSHAKE_TIMEOUT_NS 10000000000ull
 #define REFUSED_LINGER_NS 100000000ull  /* of a connection that the server closed before its handshake was complete */
 #define ACK_EVERY 10                    /* ack-eliciting packets in the steady stream of a tunnel, RFC 9000 §13.2.2 */

@@ -399,6 +399,7 @@ static void controller_acked(struct conn *c, struct path *p, struct space *s, st
                              uint64_t now)
 {
     delivery_sample(&p->delivery, &w->sample, p->rec.min == NEVER ? 0 : p->rec.min);
+    gauge_sample(p, &w->sample, now);
     struct cc_group group;
     struct cc_ack a = { .now = now, .bytes = w->bytes, .growth = w->growth, .largest = largest, .next_pn = s->next_pn,
                         .rtt = w->sampled ? p->rec.latest : 0, .smoothed = p->rec.smoothed, .rtt_restart = p->rec.restarted,

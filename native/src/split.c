@@ -98,8 +98,11 @@ bool split_takes(const struct conn *c, const struct tunnel *t, const struct pack
 {
     const struct flow *f = &t->flows[k->flow];
     const struct steering_rule *r = &t->rules[f->rule];
-    if (!f->sequenced || r->mode != STEER_LOAD_BALANCING || !r->weight[0] || !r->weight[1])
+    const struct steering_state *st = &t->steering[f->rule];
+    if (!f->sequenced || r->mode != STEER_LOAD_BALANCING || (!r->autonomous && (!r->weight[0] || !r->weight[1])))
         return false;
+    if (st->over[0].on != st->over[1].on)
+        return false;                   /* one is above a threshold of the rule: all goes over the other */
     bool agreed = false, good = false;
     for (uint32_t i = 0; i < c->binding_count; i++)
         agreed |= c->bindings[i].tunnel == t->handle && c->bindings[i].contexts & SEQUENCED_OUT;

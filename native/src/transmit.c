@@ -48,7 +48,8 @@ static void header_write(const struct path *p, uint8_t *q, uint64_t pn)
 
 struct batch_state { struct aead_packet sealed[TX_BATCH]; struct packet *packets[TX_BATCH]; size_t bytes; uint32_t n; };
 
-static void account(struct path *p, struct batch_state *s, struct tunnel *t, struct sent *r, size_t inner, size_t length, uint64_t now)
+static void account(struct path *p, struct batch_state *s, struct tunnel *t, const struct packet *k, struct sent *r, size_t inner,
+                    size_t length, uint64_t now)
 {
     struct conn *c = p->conn;
     r->bytes = (uint16_t)length;
@@ -62,7 +63,7 @@ static void account(struct path *p, struct batch_state *s, struct tunnel *t, str
     p->stats.datagrams_sent++;
     p->stats.datagram_bytes_sent += inner;
     c->stats.datagrams_sent++;
-    steering_sent(t, c->e->access[p->link], inner, now);
+    steering_sent(t, k, c->e->access[p->link], inner, now);
 }
 
 bool path_waits(const struct path *p)
@@ -132,7 +133,7 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
         s.packets[s.n] = k;
         b->iov[s.n] = (struct iovec){ out, length };
         segment = s.n ? segment : length;
-        account(p, &s, t, r, inner, length, now);
+        account(p, &s, t, k, r, inner, length, now);
         ecn_sent(p, r, ecn);
         s.n++;
         if (length < segment)

@@ -450,6 +450,7 @@ int tunnel_free(endpoint *e, uint32_t tunnel)
     e->tunnels[tunnel & 0xffff] = NULL;
     e->tunnel_count--;
     reorder_free(e, t);
+    free(t->steering);
     free(t->flows);
     free(t);
     endpoint_unlock(e);
@@ -526,25 +527,23 @@ int tunnel_unbind(endpoint *e, uint32_t tunnel, uint32_t conn)
     LEAVE
 }
 
-static bool rule_valid(const struct steering_rule *r)
-{
-    bool access = r->active_access == ACCESS_3GPP || r->active_access == ACCESS_NON_3GPP;
-    bool mode = r->mode == STEER_ACTIVE_STANDBY ? access : r->mode == STEER_LOAD_BALANCING && r->weight[0] + r->weight[1] == 100;
-    bool match = r->match_ip_version == 0 || (r->match_ip_version == 4 && r->remote_prefix <= 32) ||
-                 (r->match_ip_version == 6 && r->remote_prefix <= 128);
-    bool transport = r->transport == TRANSPORT_PLAIN || r->transport == TRANSPORT_SEQUENCED;
-    return mode && match && transport && r->port_low <= r->port_high;
-}
-
 int tunnel_steering_set(endpoint *e, uint32_t tunnel, const struct steering_rule *rules, int count)
 {
-    if (count < 0 || count > ENGINE_MAX_RULES || (count && !rules))
+    if (!e || count < 0 || count > ENGINE_MAX_RULES || (count && !rules))
         return -ENGINE_E_ARGUMENT;
     for (int i = 0; i < count; i++)
-        if (!rule_valid(&rules[i]))
+        if (!steering_valid(&rules[i]))
             return -ENGINE_E_ARGUMENT;
+    struct steering_state *states = calloc(count ? (size_t)count : 1, sizeof *states);
+    if (!states)
+        return -ENGINE_E_MEMORY;
     ENTER
+    if (!t)
+        free(states);
     if (t) {
+        free(t->steering);
+        t->steering = states;
+        t->young_count = 0;
         t->rule_count = 0;
         for (int i = 0; i < count; i++) {       /* ascending precedence, stable */
             int at = t->rule_count++;
