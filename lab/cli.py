@@ -24,6 +24,8 @@ VERBS = {
     "rekey": "have a new key made, by the core or by the UE",
     "capture": "write what a running lab sends and gets into pcapng files, until Ctrl-C or a limit",
     "craft": "make a packet from the run's keys, wrong on purpose, and put it into a running lab",
+    "compare": "set the figures of runs side by side, with spread and ratio",
+    "sweep": "run a scenario over a grid of values, and tabulate and plot what comes of it",
     "report": "make a run's report.html again, and say where it is",
     "inspect": "show a run's packets in clear, on every path",
     "bench": "measure the tunnel and its cryptography against their limits",

@@ -20,6 +20,8 @@ SHIPPED = Path(__file__).parent / "scenarios"
 SCHEMA = Path(__file__).parent / "scenario.schema.json"
 
 Where = tuple[str | int, ...]
+Lines = dict[Where, int]
+"""In which line of its file a value stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,22 +137,41 @@ def find(name: str) -> Path:
 
 
 def load(path: Path) -> Scenario:
+    return parse(_read(path), str(path), path.stem)
+
+
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as f:
-            data = f.read(SIZE_LIMIT + 1)
+            return f.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise ScenarioError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse(data, str(path), path.stem)
+
+
+def read_document(path: Path, rules: dict[str, Any] | None) -> tuple[dict[str, Any], Lines]:
+    """A file in the language of scenarios, held to a schema if there is one, and the line of each of its values."""
+    document, lines = _document(_read(path), str(path))
+    if rules is not None:
+        _validate(document, lines, str(path), rules)
+    if not isinstance(document, dict):
+        raise refuse(str(path), lines, (), "must be keys and values")
+    return document, lines
+
+
+def check_document(document: dict[str, Any], file: str) -> Scenario:
+    """A scenario that is no file (yet); `file` is where its traces are looked for, and what errors name."""
+    _validate(document, {}, file, schema())
+    return _Builder(file, {}).scenario(document, "scenario")
 
 
 def parse(data: bytes, file: str, name: str) -> Scenario:
     document, lines = _document(data, file)
-    _validate(document, lines, file)
+    _validate(document, lines, file, schema())
     assert isinstance(document, dict)
     return _Builder(file, lines).scenario(document, name)
 
 
-def _fail(file: str, lines: dict[Where, int], where: Where, text: str) -> ScenarioError:
+def refuse(file: str, lines: Lines, where: Where, text: str) -> ScenarioError:
     at = where
     while at not in lines and at:
         at = at[:-1]
@@ -158,7 +179,7 @@ def _fail(file: str, lines: dict[Where, int], where: Where, text: str) -> Scenar
     return ScenarioError(f"{file}:{lines.get(at, 1)}: {key or 'scenario'}: {text}")
 
 
-def _document(data: bytes, file: str) -> tuple[Any, dict[Where, int]]:
+def _document(data: bytes, file: str) -> tuple[Any, Lines]:
     """Plain values and the line of each. Anchors are refused: no scenario needs them, and they multiply."""
     import yaml
 
@@ -169,7 +190,7 @@ def _document(data: bytes, file: str) -> tuple[Any, dict[Where, int]]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ScenarioError(f"{file}:{line}: must be UTF-8 text") from None
-    lines: dict[Where, int] = {(): 1}
+    lines: Lines = {(): 1}
     depth = 0
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -196,7 +217,7 @@ def _document(data: bytes, file: str) -> tuple[Any, dict[Where, int]]:
     return value, lines
 
 
-def _plain(loader: Any, node: Any, where: Where, lines: dict[Where, int], file: str) -> Any:
+def _plain(loader: Any, node: Any, where: Where, lines: Lines, file: str) -> Any:
     import yaml
 
     if len(where) > DEPTH_LIMIT:
@@ -233,14 +254,14 @@ def schema() -> dict[str, Any]:
     return result
 
 
-def _validate(document: Any, lines: dict[Where, int], file: str) -> None:
+def _validate(document: Any, lines: Lines, file: str, rules: dict[str, Any]) -> None:
     from jsonschema import Draft202012Validator
 
-    errors = list(Draft202012Validator(schema()).iter_errors(document))
+    errors = list(Draft202012Validator(rules).iter_errors(document))
     errors.sort(key=lambda e: (list(map(str, e.absolute_path)), e.validator))
     if errors:
         where, text = _words(errors[0])
-        raise _fail(file, lines, where, text)
+        raise refuse(file, lines, where, text)
 
 
 def check_wire(change: dict[str, Any]) -> dict[str, Any]:
@@ -291,11 +312,11 @@ def _words(error: Any) -> tuple[Where, str]:
 class _Builder:
     """What the schema cannot say, and the dataclasses."""
 
-    def __init__(self, file: str, lines: dict[Where, int]) -> None:
+    def __init__(self, file: str, lines: Lines) -> None:
         self.file, self.lines = file, lines
 
     def fail(self, where: Where, text: str) -> ScenarioError:
-        return _fail(self.file, self.lines, where, text)
+        return refuse(self.file, self.lines, where, text)
 
     def scenario(self, d: dict[str, Any], name: str) -> Scenario:
         accesses = tuple(self.access(a, ("accesses", i)) for i, a in enumerate(d["accesses"]))

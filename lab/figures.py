@@ -1,0 +1,99 @@
+"""Figures of a run by name, from its result.json: what `mpq compare` sets side by side and `mpq sweep` plots. docs/figures.md
+says what each one is."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.errors import LabError
+
+RESULT_NAME = "result.json"
+SIZE_MAX = 16 << 20
+PHASE = ("goodput_mbps", "share_of_wires", "aggregation_benefit", "lost", "reordered", "longest_gap_ms")
+OUTAGE = ("longest_gap_ms", "back_in_use_ms", "lost")
+MORE_IS_BETTER = ("goodput_mbps", "share_of_wires", "aggregation_benefit")
+"""Last words of names; of all others less is better."""
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Of one figure over several runs."""
+
+    median: float
+    least: float
+    most: float
+    runs: int
+
+    @classmethod
+    def of(cls, values: list[float]) -> Spread:
+        return cls(statistics.median(values), min(values), max(values), len(values))
+
+
+def read_result(run: Path) -> dict[str, Any]:
+    """The result of a run directory, or of that file itself. LabError says what is wrong with it."""
+    path = run / RESULT_NAME if run.is_dir() else run
+    try:
+        with path.open("rb") as file:
+            data = file.read(SIZE_MAX + 1)
+    except OSError as error:
+        raise LabError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > SIZE_MAX:
+        raise LabError(f"{path}: larger than {SIZE_MAX >> 20} MiB")
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        raise LabError(f"{path}: is not JSON") from None
+    if not isinstance(document, dict) or not isinstance(document.get("phases"), list) or "scenario" not in document:
+        raise LabError(f"{path}: is not the result of a run")
+    return document
+
+
+def figures_of(document: dict[str, Any]) -> Figures:
+    """By name, in the order of the run; what was not measured is not there."""
+    return dict(_figures(document))
+
+
+def _figures(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for phase in _dicts(document.get("phases")):
+        name = str(phase.get("id", ""))
+        yield from _numbers(name, phase, PHASE)
+        for access, rate in _items(phase.get("per_path_mbps")):
+            yield from _numbers(f"{name}.{access}", {"goodput_mbps": rate}, ("goodput_mbps",))
+    for outage in _dicts(document.get("outages")):
+        yield from _numbers(str(outage.get("cause", "")), outage, OUTAGE)
+    for access, path in _items(document.get("paths")):
+        if isinstance(path, dict):
+            yield from _numbers(f"path.{access}", path, ("lost",))
+            yield from ((f"path.{access}.rtt_{name}_ms", value) for name, value in _items(path.get("rtt_ms")) if _is_number(value))
+
+
+def _numbers(prefix: str, holder: dict[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, float]]:
+    for name in names:
+        if _is_number(holder.get(name)):
+            yield f"{prefix}.{name}", holder[name]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def is_better(name: str, ratio: float) -> bool | None:
+    """Whether a figure that is `ratio` of another is the better one; None: they are alike."""
+    if ratio == 1:
+        return None
+    return (ratio > 1) == name.endswith(MORE_IS_BETTER)
