@@ -15,6 +15,7 @@ from lab.errors import Misuse
 from lab.inspect_expression import compile_expression
 from lab.inspect_follow import HEADING as FOLLOW_HEADING
 from lab.inspect_follow import Follower, flow_filter, follow_summary, line_document, line_text
+from lab.inspect_lacks import capture_lacks, lacks_lines, qlog_lacks
 from lab.inspect_paths import PathStats, path_lines
 from lab.inspect_qlog import Fate, Logs, aligned, fate_document, fate_words, key_of
 from lab.inspect_rows import HEADING, Filter, Inspection, Row, row_document, row_line
@@ -200,8 +201,9 @@ def _print_stats(inspection: Inspection, as_json: bool) -> int:
     document = inspection.stats.document(inspection.problem)
     for path, entry in (figures.documents() if figures is not None else {}).items():
         document["paths"].setdefault(str(path), {"packets": 0, "decrypted": 0}).update(entry)
+    lacks, qlogs = capture_lacks(run, inspection.interfaces, inspection.statistics), qlog_lacks(inspection.path)
     if as_json:
-        print(json.dumps(document))
+        print(json.dumps(document | {"capture": lacks, "qlog": qlogs}))
     else:
         print(f"1-RTT packets {document['packets']}, decrypted {document['decrypted']}, "
               f"inner packets {document['inner_packets']}")
@@ -211,6 +213,7 @@ def _print_stats(inspection: Inspection, as_json: bool) -> int:
                 print("\n".join(path_lines(counts)))
         for entry in document["not_decrypted"]:
             print(f"  not decrypted: {entry['count']} ({entry['reason']})")
+        print("\n".join(lacks_lines(lacks, qlogs)))
     return _end(inspection)
 
 

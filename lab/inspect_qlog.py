@@ -8,6 +8,7 @@ direction, as if both took as long; that is said.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 from lab.decrypt import ClearPacket
 from lab.decrypt_connection import Connection
 from lab.inspect_rows import Inspection
-from lab.qlog_file import SUFFIX, QlogError, QlogFile, Record
+from lab.qlog_file import SUFFIX, PacketRun, QlogError, QlogFile, Record
 
 FATES_MAX = 1_000_000           # packets of both directions; of more nothing is kept
 DROPS_MAX = 100_000
@@ -79,11 +80,30 @@ class Logs:
             self.remarks.append(f"{file.path.name}: vantage point {role or 'unknown'} again or of neither end: not read")
             return
         self.files[role] = file
-        for record in file:
-            taken = _TAKERS.get(record.name)
+        for one in file.runs():
+            if isinstance(one, PacketRun):
+                self.packets(one, role == "client")
+                continue
+            taken = _TAKERS.get(one.name)
             if taken is not None:
-                taken(self, record, role == "client")
+                taken(self, one, role == "client")
         self.remarks += file.words()
+
+    def packets(self, run: PacketRun, client: bool) -> None:
+        """Plain packets of one moment, as `sent` and `received` take any."""
+        key = (run.group, run.path, client != run.received)
+        space = self.spaces.get(key, {})
+        for number in run.numbers:
+            fate = space.get(number)
+            if fate is None:
+                fate = self._fate(key, number)
+                if fate is None:
+                    continue
+                space = self.spaces[key]
+            if not run.received:
+                fate.sent, fate.size = run.time_ns, run.length
+            elif fate.received is None:
+                fate.received = run.time_ns
 
     def _fate(self, key: Key, number: object) -> Fate | None:
         if not isinstance(number, int) or not 0 <= number < NUMBER_MAX:
@@ -192,6 +212,17 @@ _TAKERS = {
 def logs_beside(capture: Path) -> Logs:
     """Of a run: `ue.sqlog` and `upf.sqlog` beside its capture; what does not read is said in `remarks`."""
     logs = Logs()
+    collecting = gc.isenabled()
+    gc.disable()                # a million small objects come, none of them in a ring: the collector would look for one in vain
+    try:
+        _read_ends(logs, capture)
+    finally:
+        if collecting:
+            gc.enable()
+    return logs
+
+
+def _read_ends(logs: Logs, capture: Path) -> None:
     for end in ENDS:
         path = capture.with_name(end + SUFFIX)
         if not path.is_file():
@@ -200,7 +231,6 @@ def logs_beside(capture: Path) -> Logs:
             logs.read(QlogFile(path))
         except (QlogError, OSError) as error:
             logs.remarks.append(str(error))
-    return logs
 
 
 def aligned(inspection: Inspection, each: Callable[[ClearPacket, str], object] | None = None) -> Logs:

@@ -16,6 +16,7 @@ from lab.inspect_run import read_run
 from lab.inspect_stats import Stats, find_keylog
 from lab.packets.link import TCP, UDP, ip_words
 from lab.packets.pfcp_plain import PFCP_PORT, pfcp_words
+from lab.pcapng import Interface, Statistics
 
 FRAMES_SHOWN = 12
 
@@ -82,6 +83,8 @@ class Inspection:
         self.stats = Stats()
         self.problem = ""
         self.unreadable = 0
+        self.interfaces: list[Interface] = []
+        self.statistics: dict[int, Statistics] = {}     # what the file says of interfaces, after the pass
         self.run = read_run(path)
         self.start_ns = self.run.start_ns       # second 0 of what is shown: the run's; else the first packet's
         self.connections: list[Connection] = []
@@ -112,7 +115,8 @@ class Inspection:
         with self.path.open("rb") as stream:
             capture = CaptureDecryptor(stream, self.keylog, self.port, lean=True, progress=self.progress)
             self.connections = capture.decryptor.connections
-            interfaces = capture.reader.interfaces
+            interfaces = self.interfaces = capture.reader.interfaces
+            self.statistics = capture.reader.statistics
             names: dict[int, str] = {}
             for packet in capture.packets():
                 name = names.get(packet.interface)

@@ -1,0 +1,174 @@
+"""The fast way through a qlog against the plain one, record by record, also through logs that somebody wrote to break it; and what
+`mpq inspect --stats` says of what records lack."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from pathlib import Path
+
+import pytest
+from test_lab_inspect_views import Scene, document
+
+from lab.inspect import main
+from lab.inspect_lacks import capture_lacks, lacks_lines, qlog_lacks
+from lab.inspect_qlog import _TAKERS, Logs
+from lab.inspect_run import RunRecord
+from lab.pcapng import Interface, Statistics
+from lab.qlog_file import PacketRun, QlogFile
+
+HEAD = {"file_schema": "urn:ietf:params:qlog:file:sequential", "trace": {"vantage_point": {"name": "ue", "type": "client"}}}
+
+
+def line(number: int, *, ms: str = "27918930.868", group: str = "37d5b7e81fa823bd", received: bool = False, path: int = 0,
+         length: int = 84, frames: str = ',"frames":[{"frame_type":"datagram"}]', phase: str = "") -> bytes:
+    """As the engine writes a data packet."""
+    tuple_id = f'"tuple":"{path}",' if path else ""
+    where = f',"path_id":{path}' if path else ""
+    return (f'{{"time":{ms},"group_id":"{group}",{tuple_id}"name":"quic:packet_{"received" if received else "sent"}","data":'
+            f'{{"header":{{"packet_type":"1RTT"{phase}{where},"packet_number":{number}}},"raw":{{"length":{length}}}{frames}}}}}\n').encode()
+
+
+def write(path: Path, lines: list[bytes], head: dict = HEAD) -> QlogFile:
+    path.write_bytes(b"".join(b"\x1e" + one for one in [json.dumps(head).encode() + b"\n", *lines]))
+    return QlogFile(path)
+
+
+def slowly(file: QlogFile) -> Logs:
+    """Every record by JSON, none by the look of its line."""
+    logs = Logs()
+    for record in file:
+        if record.name in _TAKERS:
+            _TAKERS[record.name](logs, record, True)
+    return logs
+
+
+def same(file: QlogFile) -> Logs:
+    slow = slowly(file)
+    told = (file.malformed, file.lost, file.full_ns)
+    fast = Logs()
+    fast.read(file)
+    assert (file.malformed, file.lost, file.full_ns) == told
+    assert fast.spaces == slow.spaces and fast.drops == slow.drops and fast.kept == slow.kept and fast.not_kept == slow.not_kept
+    return fast
+
+
+OTHERS = [
+    b'{"time":27918931.000,"group_id":"37d5b7e81fa823bd","name":"quic:packets_acked","data":{"packet_numbers":[1,2,3]}}\n',
+    b'{"time":27918931.000,"group_id":"37d5b7e81fa823bd","name":"quic:packet_lost","data":{"header":{"packet_type":"1RTT",'
+    b'"packet_number":7},"trigger":"time_threshold"}}\n',
+    b'{"time":27918931.000,"name":"mpquic:records_lost","data":{"count":3}}\n',
+    b'{"time":27918931.000,"name":"mpquic:log_full","data":{"octets":5}}\n', b"{]\n", b"\n", b"",
+]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_fast_way_reads_what_the_plain_one_reads(tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    lines, number = [], dice.choice([0, 8, 97, 998])
+    while len(lines) < 1500:
+        options = dict(ms=f"{27918930 + dice.randrange(3)}.{dice.randrange(1000):03}", path=dice.randrange(3),
+                       received=dice.random() < 0.5, length=dice.randrange(40, 1500), phase=dice.choice(["", ',"key_phase":1']),
+                       frames=dice.choice(["", ',"frames":[{"frame_type":"datagram"}]', ',"frames":[{"frame_type":"ping"}]']))
+        for _ in range(dice.randrange(1, 12)):
+            lines.append(line(number, **options))
+            number += dice.choice([1, 1, 1, 1, 2, -3])
+        lines += [dice.choice(OTHERS)] * (dice.random() < 0.2)
+    logs = same(write(tmp_path / "ue.sqlog", lines))
+    assert logs.kept > 300
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_log_with_broken_lines_is_read_alike(tmp_path: Path, seed: int) -> None:
+    """Octets flipped, cut, doubled: among lines that look alike, where a reader by their look could be led astray."""
+    dice, lines = random.Random(seed), []
+    for number in range(600):
+        octets = bytearray(line(number))
+        for _ in range(dice.choice([0, 0, 0, 1, 1, 2])):
+            at = dice.randrange(len(octets))
+            kind = dice.randrange(4)
+            if kind == 0:
+                octets[at] = dice.choice(b'0123456789.,:{}[]"aE-+ \x00\xff')
+            elif kind == 1:
+                del octets[at:at + dice.randrange(1, 9)]
+            elif kind == 2:
+                octets[at:at] = octets[at:at + dice.randrange(1, 9)]
+            else:
+                octets[at:at] = dice.choice([b"0", b"-", b"1e9", b" ", b"\n"])
+        lines.append(bytes(octets))
+    same(write(tmp_path / "ue.sqlog", lines))
+
+
+@pytest.mark.parametrize(
+    "text", ["007", "-1", "1.0", "1e3", "99999999999999999999", " 5", "5 ", "\u0665", "", "true", "4611686018427387904"])
+def test_a_packet_number_that_is_none_behind_lines_that_look_alike(tmp_path: Path, text: str) -> None:
+    odd = line(5).replace(b'"packet_number":5}', b'"packet_number":' + text.encode() + b"}")
+    logs = same(write(tmp_path / "ue.sqlog", [line(3), line(4), odd, line(6)]))
+    (space,) = logs.spaces.values()
+    assert {3, 4, 6} <= space.keys()
+
+
+def test_runs_are_runs(tmp_path: Path) -> None:
+    """Canary: what is fast is taken."""
+    file = write(tmp_path / "ue.sqlog", [*(line(n) for n in range(95, 105)), line(105, length=85), OTHERS[0], line(106, length=85)])
+    kinds = [(type(one).__name__, getattr(one, "numbers", None)) for one in file.runs()]
+    assert kinds == [("PacketRun", list(range(95, 105))), ("PacketRun", [105]), ("Record", None), ("PacketRun", [106])]
+    (first, *_) = file.runs()
+    assert first == PacketRun(27918930868000, False, "37d5b7e81fa823bd", 0, 84, list(range(95, 105)))
+
+
+# ---- what records lack ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_scan_finds_what_a_pass_finds(tmp_path: Path) -> None:
+    dice = random.Random(3)
+    for at in range(6):
+        lines = [line(n) for n in range(30_000)]        # several pieces of the file
+        for _ in range(at):
+            lines.insert(dice.randrange(len(lines)), OTHERS[2])
+        if at % 2:
+            lines.insert(dice.randrange(len(lines)), OTHERS[3])
+        file = write(tmp_path / "ue.sqlog", lines)
+        file.scan()
+        scanned = (file.lost, file.full_ns is not None)
+        began = time.process_time()
+        for _ in file:
+            pass
+        assert scanned == (file.lost, file.full_ns is not None) == (3 * at, bool(at % 2)), began
+
+
+def test_stats_tell_what_the_records_lack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = Scene(tmp_path)
+    scene.capture.writer.statistics(0, Statistics(scene.capture.time, 100, 7, 93))
+    scene.capture.writer.statistics(1, Statistics(scene.capture.time, 100, 0, 100))
+    scene.result = {"capture": {"dropped_limit": 5, "outside_windows": 11}}
+    directory = scene.write()
+    write(tmp_path / "ue.sqlog", [line(1), OTHERS[2], OTHERS[2], OTHERS[3]])
+    (tmp_path / "upf.sqlog").write_bytes(b"\x1e{}\n")
+    told = document(capsys, directory, "--stats")
+    assert told["capture"] == {"dropped": {"ue/3gpp": 7, "ue/wifi": 0}, "limit": 5, "outside_windows": 11}
+    ue, upf = told["qlog"]
+    assert ue == {"end": "ue", "lost": 6, "full": True, "problem": None}
+    assert upf["lost"] is None and "no qlog" in upf["problem"]
+    assert main([directory, "--stats"]) == 0
+    out = capsys.readouterr().out
+    for words in ("7 packets dropped before it read them (ue/3gpp 7)", "5 packets had no room", "11 packets outside its windows",
+                  "qlog ue: 6 records lost; it was full", "qlog upf: "):
+        assert words in out
+
+
+def test_a_capture_that_does_not_say_is_not_said_to_be_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = Scene(tmp_path).write()
+    told = document(capsys, directory, "--stats")
+    assert told["capture"] == {"dropped": None, "limit": None, "outside_windows": None} and told["qlog"] == []
+    assert main([directory, "--stats"]) == 0 and "it does not say what it missed" in capsys.readouterr().out
+
+
+def test_hostile_results_are_no_figures() -> None:
+    for capture in ([], "x", {"dropped_limit": "7", "outside_windows": -1}, {"dropped_limit": None}):
+        run = RunRecord(result={"capture": capture})
+        lacks = capture_lacks(run, [Interface(1, "")], {0: Statistics(0, dropped=2)})
+        assert lacks == {"dropped": {"0": 2}, "limit": None, "outside_windows": None}
+        assert lacks_lines(lacks, []) == ["capture: 2 packets dropped before it read them (0 2)"]
+    assert qlog_lacks(Path("/nowhere/capture.pcapng")) == []
