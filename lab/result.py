@@ -313,6 +313,7 @@ class Judge:
             "keys": self.keys(),
             "paths": self.paths(),
             "drops": dict(sorted(run.drops.items())),
+            "reorder": run.reorder,
             "cpu": run.cpu,
             "wires": run.wires,
             "capture": run.capture,

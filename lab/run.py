@@ -76,6 +76,7 @@ class RunRecord:
     paths: list[dict[str, Any]] = field(default_factory=list)
     rtt_ms: dict[str, list[float]] = field(default_factory=dict)  # samples by access
     drops: dict[str, int] = field(default_factory=dict)
+    reorder: dict[str, dict[str, float]] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
     wires: dict[str, Any] = field(default_factory=dict)
     wire_realtime: bool = False
@@ -296,6 +297,7 @@ class Runner:
             for name, value in drops_of(metrics).items():
                 record.drops[f"{node}.{name}"] = value
             counters = metrics.get("tunnel") or {}
+            self.record.reorder[node] = reorder_of(counters)
             lab.event("lab", "tunnel_counters", of=node, **{k: v for k, v in counters.items() if isinstance(v, int)})
 
     def _ue_address(self) -> str:
@@ -321,6 +323,17 @@ class Runner:
             value = (now - before[node]) * 1e6 / packets
             name = f"{node}_us_per_packet"
             self.record.cpu[name] = round((self.record.cpu[name] + value) / 2 if name in self.record.cpu else value, 2)
+
+
+def reorder_of(tunnel: dict[str, Any]) -> dict[str, float]:
+    """Of a tunnel's statistics, what its packets with sequence numbers did (docs/sequenced_datagrams.md), times in ms."""
+    waited = int(tunnel.get("reorder_waited", 0))
+    counts = ("waited", "depth", "lost", "timeouts", "late", "duplicates", "jumps", "full")
+    return {name: int(tunnel.get(f"reorder_{name}", 0)) for name in counts} | {
+        "wait_mean_ms": round(tunnel.get("reorder_wait_ns", 0) / max(waited, 1) / 1e6, 2),
+        "wait_most_ms": round(tunnel.get("reorder_wait_most_ns", 0) / 1e6, 2),
+        "timeout_ms": round(tunnel.get("reorder_timeout_ns", 0) / 1e6, 2),
+    }
 
 
 def drops_of(metrics: dict[str, Any]) -> dict[str, int]:

@@ -69,6 +69,7 @@ class Phase:
     megabytes: int = 16
     probe: bool = False
     ipv6: bool = False
+    omit_s: int | None = None  # goodput does not count the first seconds (None: as the traffic module has it)
     only: str | None = None  # the access that carries it alone: the others are cut from before it until after it
     actions: tuple[Action, ...] = ()
 
@@ -411,6 +412,8 @@ class _Builder:
 
     def phase(self, d: dict[str, Any], where: Where, accesses: tuple[Access, ...]) -> Phase:
         values = {k: v for k, v in d.items() if k not in ("phase", "actions")}
+        if "omit_s" in d and (d["traffic"] != "tcp" or d["omit_s"] >= d.get("seconds", Phase.seconds) - 1):
+            raise self.fail((*where, "omit_s"), "only with traffic: tcp, and less than its seconds")
         if "megabytes" in d and d["traffic"] != "http":
             raise self.fail((*where, "megabytes"), "only with traffic: http")
         if d["traffic"] == "http" and d.get("direction") == "up":

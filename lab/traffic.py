@@ -47,6 +47,7 @@ async def iperf(topology: Topology, phase: Phase) -> TrafficResult:
         topology.netns["dn"],
     )
     omit = 0 if phase.actions or phase.traffic == "udp" or phase.seconds < 3 else OMIT_S
+    omit = omit if phase.omit_s is None else phase.omit_s
     command = ["iperf3", "--client", DN, "--port", str(IPERF_PORT), "--json", "--parallel", str(phase.flows),
                "--time", str(max(1, math.ceil(phase.seconds - omit))), "--connect-timeout", "5000"]
     if omit:

@@ -161,3 +161,18 @@ def test_any_input_is_read_or_refused_by_name(noise: bytes, at: int) -> None:
             parse(mutated, "file", "x")
         except ScenarioError as error:
             assert str(error).startswith("file")
+
+
+def test_transport_and_omitted_seconds():
+    rule = "rules: [{id: 1, precedence: 1, transport: %s, mode: {steerModeValue: LOAD_BALANCING, 3gLoad: 50}}]\n"
+    phase = "steps: [{phase: a, traffic: %s, seconds: 10, omit_s: %d}]\n"
+    accesses = "accesses: [{name: a, type: 3gpp}, {name: b, type: non-3gpp}]\n"
+    made = parse((accesses + rule % "DATAGRAM_1" + phase % ("tcp", 5)).encode(), "f.yaml", "f")
+    assert made.rules[0]["transport"] == "DATAGRAM_1" and made.steps[0].omit_s == 5
+    for text, why in (
+        (accesses + rule % "STREAM", "transport: must be one of DATAGRAM_1, DATAGRAM_2"),
+        (accesses + phase % ("tcp", 9), "omit_s"),
+        (accesses + phase % ("udp", 5), "omit_s"),
+    ):
+        with pytest.raises(ScenarioError, match=why):
+            parse(text.encode(), "f.yaml", "f")
