@@ -321,6 +321,6 @@ void conn_receive_kept(struct conn *c, int level, uint64_t now)
         struct address remote = p->remote;
         endpoint_receive(c->e, list->tunnel, &remote, list->buffer, list->length, (uint8_t)(list->flow >> 8), now);
         c->e->counters[COUNTER_udp_received]--;             /* it was counted when it came */
-        packet_put(c->e, list);
+        packet_put_read(c->e, list);
     }
 }

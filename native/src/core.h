@@ -380,6 +380,7 @@ struct endpoint {
     uint64_t token_floor;               /* tokens issued before are not taken any more */
     struct reorder_pool reorder;
     struct inner_sink sink; bool has_sink;
+    struct packet *lent;                /* given to the sink, which still reads them */
     struct packet *out_head, **out_tail; uint32_t out_count;    /* inner packets for tunnel_output */
     void (*wake)(void *context); void *wake_context;
     struct path *full;                  /* its queue has grown to a whole batch; NULL */

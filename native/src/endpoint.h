@@ -21,6 +21,7 @@ struct packet {
 };
 struct packet *packet_get(endpoint *e);            /* from the pool; NULL when it is empty (counted by the caller) */
 void packet_put(endpoint *e, struct packet *p);
+void packet_put_read(endpoint *e, struct packet *p);        /* the same, when the sink has read what it was given of it */
 
 /* Where inner packets go that came out of DATAGRAM frames: called inside endpoint_receive, data stays valid until the
  * receive buffer is used again (the I/O thread calls endpoint_receive for a whole GRO batch, then flushes the TUNs). */
@@ -29,7 +30,7 @@ struct inner_sink {
     void (*packet)(void *context, uint32_t tun, const uint8_t *data, size_t length);
 };
 void endpoint_sink_set(endpoint *e, const struct inner_sink *sink);     /* NULL: kept for tunnel_output */
-/* The sink does not read any more what it was given: of packets that had waited for others the buffers are free. */
+/* The sink does not read any more what it was given: buffers that were lent to it are free. */
 void endpoint_delivered(endpoint *e);
 
 void endpoint_lock(endpoint *e);

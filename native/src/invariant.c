@@ -142,7 +142,7 @@ static void reorder_check(struct books *b, const endpoint *e)
     if (held != o->held || flows + windows != o->window_count || (o->next == NEVER) != !o->waiting)
         WRONG(b, "%u packets wait for others in %u flows, counted %u; windows %u of %u", held, flows, o->held, windows, o->window_count);
     b->packets += held;
-    packets_kept(b, o->delivered);
+    packets_kept(b, e->lent);
 }
 
 int endpoint_check(endpoint *e, char *why, size_t capacity)

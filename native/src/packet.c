@@ -53,6 +53,25 @@ void packet_put(endpoint *e, struct packet *p)
     e->pool = p;
 }
 
+void packet_put_read(endpoint *e, struct packet *p)
+{
+    if (!e->has_sink) {
+        packet_put(e, p);
+        return;
+    }
+    p->next = e->lent;
+    e->lent = p;
+}
+
+void endpoint_delivered(endpoint *e)
+{
+    while (e->lent) {
+        struct packet *p = e->lent;
+        e->lent = p->next;
+        packet_put(e, p);
+    }
+}
+
 struct frame *frame_get(endpoint *e)
 {
     if (!e->frames) {

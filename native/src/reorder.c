@@ -96,15 +96,6 @@ static void gap_close(endpoint *e, struct reorder_flow *f)
 
 /* ---- delivering */
 
-void endpoint_delivered(endpoint *e)
-{
-    while (e->reorder.delivered) {
-        struct packet *k = e->reorder.delivered;
-        e->reorder.delivered = k->next;
-        packet_put(e, k);
-    }
-}
-
 static struct packet *held_take(endpoint *e, struct reorder_flow *f, uint32_t n)
 {
     f->held--;
@@ -121,12 +112,7 @@ static void held_deliver(endpoint *e, struct reorder_flow *f, uint64_t now)
     s->reorder_wait_ns += wait;
     s->reorder_wait_most_ns = wait > s->reorder_wait_most_ns ? wait : s->reorder_wait_most_ns;
     inner_deliver(e, f->tunnel->config.tun, k->buffer + k->offset, k->length);
-    if (e->has_sink) {
-        k->next = e->reorder.delivered;
-        e->reorder.delivered = k;
-    } else {
-        packet_put(e, k);
-    }
+    packet_put_read(e, k);
     advance(f, f->next + 1);
 }
 

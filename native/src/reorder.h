@@ -56,6 +56,5 @@ struct reorder_pool {
     struct reorder_flow *waiting;
     void *windows;                      /* free ones */
     uint32_t window_count, flow_count, held;
-    struct packet *delivered;           /* given to the sink, which still reads them */
 };
 #endif

@@ -46,13 +46,17 @@ int tunnel_sequenced_input(endpoint *e, uint32_t tunnel, uint32_t conn, uint32_t
         return -ENGINE_E_ARGUMENT;
     endpoint_lock(e);
     struct tunnel *t = tunnel_find(e, tunnel);
-    int result = e->driven ? -ENGINE_E_BUSY : t ? 0 : -ENGINE_E_HANDLE;
-    if (!result) {
-        if (now > e->now)
-            e->now = now;
-        result = reorder_packet(e, t, conn, path, number, packet, length, e->now);
+    struct packet *k = t && length <= PACKET_CAPACITY ? packet_get(e) : NULL;      /* the sink reads it after this call */
+    int result = !t ? -ENGINE_E_HANDLE : k ? 0 : -ENGINE_E_MEMORY;
+    if (k) {
+        memcpy(k->buffer, packet, length);
+        e->now = e->driven ? endpoint_now(e) : now > e->now ? now : e->now;
+        result = reorder_packet(e, t, conn, path, number, k->buffer, length, e->now);
         if (!result)
             COUNT(e, reorder_duplicate);
+        packet_put_read(e, k);
+        if (e->wake)
+            e->wake(e->wake_context);
     }
     endpoint_unlock(e);
     return result;

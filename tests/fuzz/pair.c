@@ -136,10 +136,11 @@ static void tunnel(struct pair *p, int side)
                                .hold_packets = 16, .hold_ns = 500 * MS, .mtu = 1280 };
     struct steering_rule rules[2] = {
         { .rule_id = 1, .precedence = 1, .match_protocol = 1, .protocol = 6, .mode = STEER_ACTIVE_STANDBY, .has_standby = 1 },
-        { .rule_id = 2, .precedence = 2, .mode = STEER_LOAD_BALANCING, .weight = { 50, 50 } } };
+        { .rule_id = 2, .precedence = 2, .mode = STEER_LOAD_BALANCING, .weight = { 50, 50 }, .transport = TRANSPORT_SEQUENCED } };
     p->tunnel[side] = (uint32_t)tunnel_new(p->ends[side], &g);
     tunnel_steering_set(p->ends[side], p->tunnel[side], rules, 2);
     must(tunnel_bind(p->ends[side], p->tunnel[side], p->conn[side], 0) == 0, "the tunnel is bound");
+    tunnel_contexts_set(p->ends[side], p->tunnel[side], p->conn[side], SEQUENCED_IN | SEQUENCED_OUT);
 }
 
 bool pair_start(struct pair *p, enum stage stage)

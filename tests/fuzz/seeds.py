@@ -149,8 +149,20 @@ def stranger() -> dict[str, bytes]:
     }
 
 
+ORDERS = {  # for fuzz_reorder.c: ms, flow and path, distance of the number + 128
+    "in-order": bytes([0, 0, 129, 0] * 20),
+    "gap": bytes([0, 0, 129, 0, 0, 0, 130, 0, 0, 4, 129, 0, 1, 0, 126, 0, 0, 0, 128, 0]),
+    "lost": bytes([0, 0, 129, 0, 0, 0, 130, 0] + [0, 0, 129, 0] * 4 + [70, 4, 124, 0]),
+    "two-paths": bytes([0, 0, 130, 0, 0, 4, 127, 0, 3, 4, 130, 0, 3, 0, 131, 0] * 8),
+    "time-out": bytes([0, 0, 129, 0, 0, 4, 130, 0, 0, 0, 131, 0, 250, 0, 125, 0, 255, 0, 129, 0]),
+    "jump": bytes([0, 0, 129, 0, 0, 0, 131, 0, 0, 0, 255, 0, 0, 0, 129, 0, 0, 0, 0, 0, 0, 0, 255, 1]),
+    "four-flows": bytes([v for i in range(40) for v in (1, i & 3, 128 + (i * 7) % 5 - 2, 0)]),
+    "re-key": bytes([0, 0, 129, 0, 0, 32, 131, 0, 0, 32, 129, 0, 0, 0, 126, 0]),
+}
+
+
 def main() -> None:
-    inputs: dict[str, dict[str, bytes]] = {target: {} for target in ("session", "packet", "frame", "inner", "offload")}
+    inputs: dict[str, dict[str, bytes]] = {target: {} for target in ("session", "packet", "frame", "inner", "offload", "reorder")}
     for name, body in FRAMES.items():
         inputs["frame"][name] = body
         for side in range(2):
@@ -173,6 +185,14 @@ def main() -> None:
         for side in range(2):
             inputs["inner"][f"{name}-{side}"] = bytes([side]) + (len(packet).to_bytes(2, "big") + packet) * 2
     inputs["session"]["cid-rotate"] = b"\0" + record(9, bytes([71, 0])) + record(9, bytes([71, 1])) + record(0x10, FRAMES["ping"])
+    order = [(name, n.to_bytes(4, "big")) for name in ("down", "udp4") for n in (1, 3, 2)]
+    numbered = [frame(0x31, 6 + len(PACKETS[name]), b"\0\2" + n + PACKETS[name]) for name, n in order]
+    for side in range(2):
+        inputs["session"][f"numbered-{side}"] = (
+            bytes([side]) + b"".join(record(0x10 * i, numbered[3 * side + i]) for i in range(3)) + record(0x38, b"\xff")
+        )
+    inputs["session"]["short-number"] = b"\0" + record(0, frame(0x31, 4, b"\0\2\0\0"))
+    inputs["reorder"] = ORDERS
     inputs["packet"] = stranger()
     inputs["offload"] = SEGMENTS
     for target, named in inputs.items():

@@ -219,3 +219,30 @@ def test_a_tun_that_goes_away_does_not_keep_the_thread_busy() -> None:
             assert side.stats().turns - before < 1000  # else it would turn hundreds of thousands of times
         finally:
             pair.close()
+
+
+def test_packets_that_waited_for_others_come_out_unchanged(line: Line, pair: EnginePair) -> None:
+    """Their buffers are the TUN's until they are written. Some come out because the one before them comes, in a call; some by the
+    thread's timer."""
+    b = inner_socket(line, SERVER, socket.SOCK_DGRAM)
+    side = pair.sides[SERVER]
+    texts = [bytes([i]) * 800 for i in range(200)]
+
+    def put(number: int) -> None:
+        packet = udp_packet(6000, texts[number], False)
+        total = sum(struct.unpack("!10H", packet[:20]))
+        packet = packet[:10] + struct.pack("!H", ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF) + packet[12:]
+        assert lib.tunnel_sequenced_input(side.endpoint, side.tunnel, 1, number % 2, number, packet, len(packet), 0) == 1
+
+    put(0)
+    assert b.recv(4096) == texts[0]
+    for first in range(1, 161, 40):
+        for start in range(first, first + 40, 4):
+            for number in (start + 1, start + 2, start + 3, start):  # three wait for one
+                put(number)
+        assert [b.recv(4096) for _ in range(40)] == texts[first : first + 40]
+    texts.extend(bytes([i]) * 700 for i in range(200, 240))
+    for number in range(200, 240, 2):  # those between never come
+        put(number)
+    assert [b.recv(4096) for _ in range(20)] == texts[200:240:2]
+    b.close()
