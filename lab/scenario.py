@@ -412,7 +412,7 @@ class _Builder:
 
     def phase(self, d: dict[str, Any], where: Where, accesses: tuple[Access, ...]) -> Phase:
         values = {k: v for k, v in d.items() if k not in ("phase", "actions")}
-        if "omit_s" in d and (d["traffic"] != "tcp" or d["omit_s"] >= d.get("seconds", Phase.seconds) - 1):
+        if "omit_s" in d and (d["traffic"] != "tcp" or d["omit_s"] >= d.get("seconds", 5.0) - 1):
             raise self.fail((*where, "omit_s"), "only with traffic: tcp, and less than its seconds")
         if "megabytes" in d and d["traffic"] != "http":
             raise self.fail((*where, "megabytes"), "only with traffic: http")

@@ -99,6 +99,8 @@ bool split_takes(const struct conn *c, const struct tunnel *t, const struct pack
     const struct flow *f = &t->flows[k->flow];
     const struct steering_rule *r = &t->rules[f->rule];
     const struct steering_state *st = &t->steering[f->rule];
+    if (k->serial != f->serial)
+        return false;                   /* it only follows the flow, and has no number */
     if (!f->sequenced || r->mode != STEER_LOAD_BALANCING || (!r->autonomous && (!r->weight[0] || !r->weight[1])))
         return false;
     if (st->over[0].on != st->over[1].on)

@@ -202,3 +202,25 @@ def test_a_flow_that_lost_its_place_gives_no_numbers(sim: Simulator) -> None:
     got = serials(sim.server)
     assert len(got) + sum(sim.client.drops().values()) == 18000
     assert len(set(got)) == len(got) and sim.client.counters()["flow_table_full"] > 0
+
+
+def test_fragments_have_no_numbers_of_their_flow(sim: Simulator) -> None:
+    """By their ports the receiver would put them in another flow: they come without, in the order of their path."""
+    conn, peer = sim.connect()
+    client, server = sim.tunnel(conn, peer, [SPLIT])
+    for node, tunnel, c in ((sim.client, client, conn), (sim.server, server, peer)):
+        sim.sequence(node, tunnel, c)
+    sim.run(SECOND)
+    sent = []
+    for serial in range(0, 60, 3):
+        whole, first, second = (udp4(212, serial=serial + i) for i in range(3))
+        ident = (serial + 1).to_bytes(2, "big")
+        sent += [whole, first[:4] + ident + b"\x20\0" + first[8:], second[:4] + ident + b"\0\x18" + second[8:]]
+    for packet in sent:
+        sim.inner(sim.client, packet)
+    sim.run(SECOND)
+    got = [packet for _, _, packet in sim.server.inner]
+    assert sorted(got) == sorted(sent)
+    own, others = [[p for p in got if (p[6] & 0x3F | p[7] != 0) == kind] for kind in (0, 1)]
+    assert own == sent[0::3] and others == [p for p in sent if p not in sent[0::3]]
+    assert stats(sim.server, server).reorder_jumps == 0 and not sim.server.drops()
