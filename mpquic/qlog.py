@@ -54,7 +54,8 @@ class Qlog:
             self._trace.note(group, text.encode())
 
     def start(self) -> None:
-        """The writing thread; without it, `pump` is the caller's to call."""
+        """The writing thread, until `stop`; without it, `pump` is the caller's to call."""
+        self._stop.clear()
         self._thread = threading.Thread(target=self._run, name="qlog", daemon=True)
         self._thread.start()
 
