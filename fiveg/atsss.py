@@ -56,6 +56,9 @@ INFORMATION: dict[SteeringMode, dict[Information, int]] = {
 }
 """Modes that are not here have no information."""
 TRANSPORT_MODES = {mode: int(mode) for mode in TransportMode}
+LIMITS, ALBI, UEAI, MAX_RTT, MAX_LOSS = 0x80, 0x01, 0x02, 0x04, 0x08
+"""Flags in front of what Rel-17 adds to the information of a mode: autonomous load balance, UE assistance, the thresholds
+that follow. b8 tells them from a transport mode. Their place and codes are our reading; contents as in PFCP's IEs 288, 289."""
 MATCH_ALL, IPV4_REMOTE, IPV6_REMOTE, PROTOCOL, REMOTE_PORT, REMOTE_PORTS = 0x01, 0x10, 0x21, 0x30, 0x50, 0x51
 COMPONENT_LENGTHS = {MATCH_ALL: 0, IPV4_REMOTE: 8, IPV6_REMOTE: 17, PROTOCOL: 1, REMOTE_PORT: 2, REMOTE_PORTS: 4}
 
@@ -74,7 +77,8 @@ class Operation(IntEnum):
 @dataclass(frozen=True, slots=True)
 class AtsssRule:
     """One rule. `load_3gpp` (percent) for load balancing; `active` for active-standby and priority; `standby`: the other
-    access is one. `functionality` None: the UE's choice. A deleted rule has nothing but its ID."""
+    access is one. `functionality` None: the UE's choice. Of the indicators one at most; thresholds in ms and percent. A
+    deleted rule has nothing but its ID."""
 
     rule_id: int
     precedence: int = 0
@@ -86,6 +90,10 @@ class AtsssRule:
     standby: bool = False
     transport: TransportMode | None = None
     operation: Operation = Operation.ADD
+    autonomous: bool = False
+    ue_assistance: bool = False
+    max_rtt_ms: int | None = None
+    max_loss_percent: int | None = None
 
     def encode(self) -> bytes:
         if not 1 <= self.rule_id <= 255 or not 0 <= self.precedence <= 255:
@@ -100,10 +108,23 @@ class AtsssRule:
             if information not in codes:
                 raise AtsssError(f"{where}: {self.mode.name} with load, access, standby {information} has no code")
             descriptor += bytes((codes[information],))
+        descriptor += self._limits(where)
         if self.transport is not None:
             descriptor += bytes((TRANSPORT_MODES[self.transport],))
         head = bytes((self.rule_id, self.operation, self.precedence))
         return _with_length(head + _with_length(_traffic(self.flow), 2) + _with_length(descriptor, 1), 2)
+
+    def _limits(self, where: str) -> bytes:
+        """flags (1) [│ round-trip time (2, ms)] [│ packet loss rate (1, %)]; nothing when none is set"""
+        _check_limits(self, where)
+        flags = ALBI * self.autonomous | UEAI * self.ue_assistance
+        flags |= MAX_RTT * (self.max_rtt_ms is not None) | MAX_LOSS * (self.max_loss_percent is not None)
+        if not flags:
+            return b""
+        out = bytes((LIMITS | flags,))
+        if self.max_rtt_ms is not None:
+            out += self.max_rtt_ms.to_bytes(2, "big")
+        return out if self.max_loss_percent is None else out + bytes((self.max_loss_percent,))
 
     @classmethod
     def decode(cls, data: bytes) -> AtsssRule:
@@ -138,10 +159,44 @@ def _described(rule: AtsssRule, data: bytes, where: str) -> AtsssRule:
         if len(data) < 3:
             raise AtsssError(f"{where}: {mode.name} lacks its information")
         information, at = _name(INFORMATION[mode], data[2], f"{where}: {mode.name} information"), 3
+    flags = data[at] if len(data) > at and data[at] & LIMITS else 0
+    rtt = loss = None
+    if flags & ~(LIMITS | ALBI | UEAI | MAX_RTT | MAX_LOSS):
+        raise AtsssError(f"{where}: indicators and thresholds {flags:#04x} are unknown")
+    at += bool(flags)
+    if flags & MAX_RTT:
+        rtt, at = int.from_bytes(data[at : at + 2], "big"), at + 2
+    if flags & MAX_LOSS:
+        loss, at = int.from_bytes(data[at : at + 1], "big"), at + 1
+    if len(data) < at:
+        raise AtsssError(f"{where}: the thresholds are cut off")
     if len(data) > at + 1:
         raise AtsssError(f"{where}: {len(data) - at - 1} octets too many in the access selection descriptor")
     transport = _name(TRANSPORT_MODES, data[at], f"{where}: transport mode") if len(data) == at + 1 else None
-    return AtsssRule(rule.rule_id, rule.precedence, rule.flow, functionality, mode, *information, transport)
+    made = AtsssRule(
+        rule.rule_id,
+        rule.precedence,
+        rule.flow,
+        functionality,
+        mode,
+        *information,
+        transport,
+        autonomous=bool(flags & ALBI),
+        ue_assistance=bool(flags & UEAI),
+        max_rtt_ms=rtt,
+        max_loss_percent=loss,
+    )
+    _check_limits(made, where)
+    return made
+
+
+def _check_limits(rule: AtsssRule, where: str) -> None:
+    if rule.autonomous and rule.ue_assistance:
+        raise AtsssError(f"{where}: both autonomous load balance and UE assistance (TS 29.244 §8.2.197: one at most)")
+    if rule.max_rtt_ms is not None and not 0 <= rule.max_rtt_ms <= 0xFFFF:
+        raise AtsssError(f"{where}: a round-trip time of {rule.max_rtt_ms} ms is not in 0..65535")
+    if rule.max_loss_percent is not None and not 0 <= rule.max_loss_percent <= 100:
+        raise AtsssError(f"{where}: a packet loss rate of {rule.max_loss_percent} % is not in 0..100")
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,18 @@ def mean_rate_mbps(shape: Shape) -> float | None:
     return shape.rate_mbps if rate is None else rate
 
 
+MODES: dict[str, tuple[str | None, set[str]]] = {
+    "LOAD_BALANCING": ("3gLoad", {"thresValue", "steerModeInd"}),
+    "ACTIVE_STANDBY": ("active", {"standby"}),
+    "SMALLEST_DELAY": (None, set()),
+    "PRIORITY_BASED": ("prioAcc", {"thresValue"}),
+}
+"""Steering modes (docs/steering.md): the member that each must have, and what it may have besides."""
+MODE_MEMBERS = {
+    "3gLoad": "0, 10, … 100",
+    "active": "3GPP_ACCESS or NON_3GPP_ACCESS",
+    "prioAcc": "3GPP_ACCESS or NON_3GPP_ACCESS",
+}
 DEFAULT_RULES: tuple[dict[str, Any], ...] = (
     {"id": 1, "precedence": 10, "match": {}, "steering": "MPQUIC_IP", "mode": {"steerModeValue": "LOAD_BALANCING", "3gLoad": 50}},
 )
@@ -393,13 +405,14 @@ class _Builder:
             ids.add(rule["id"])
             precedences.add(rule["precedence"])
             mode = rule["mode"]
-            balancing = mode["steerModeValue"] == "LOAD_BALANCING"
-            if balancing and "3gLoad" not in mode:
-                raise self.fail((*where, "mode"), "LOAD_BALANCING needs 3gLoad (0, 10, … 100)")
-            if not balancing and "active" not in mode:
-                raise self.fail((*where, "mode"), "ACTIVE_STANDBY needs active (3GPP_ACCESS or NON_3GPP_ACCESS)")
-            if (wrong := ({"active", "standby"} if balancing else {"3gLoad"}) & mode.keys()):
-                raise self.fail((*where, "mode", min(wrong)), f"not with {mode['steerModeValue']}")
+            value = mode["steerModeValue"]
+            needs, may = MODES[value]
+            if needs is not None and needs not in mode and "steerModeInd" not in mode:
+                raise self.fail((*where, "mode"), f"{value} needs {needs} ({MODE_MEMBERS[needs]})")
+            if wrong := mode.keys() - {"steerModeValue", needs} - may:
+                raise self.fail((*where, "mode", min(wrong)), f"not with {value}")
+            if "steerModeInd" in mode and "thresValue" in mode:
+                raise self.fail((*where, "mode", "thresValue"), f"not with {mode['steerModeInd']}")
             if "standby" in mode and mode["standby"] == mode["active"]:
                 raise self.fail((*where, "mode", "standby"), "must be the other access")
             ip = rule.get("match", {}).get("ip")

@@ -471,9 +471,18 @@ def _fill_rule(out: Any, rule: SteeringRule) -> None:
     if rule.ports is not None:
         out.match_port, out.port_low, out.port_high = 1, rule.ports[0], rule.ports[1]
     out.transport = lib.TRANSPORT_SEQUENCED if rule.sequenced else lib.TRANSPORT_PLAIN
+    out.max_rtt_ms = rule.max_rtt_ms or 0
+    if rule.max_loss_percent is not None:
+        out.has_max_loss, out.max_loss_percent = 1, rule.max_loss_percent
     if rule.weights is not None:
         out.mode = lib.STEER_LOAD_BALANCING
         out.weight = [rule.weights.get(name, 0) for name in ACCESSES]
+        out.autonomous = rule.autonomous
+    elif rule.priority is not None:
+        out.mode = lib.STEER_PRIORITY
+        out.active_access = ACCESSES.index(rule.priority)
+    elif rule.smallest_delay:
+        out.mode = lib.STEER_SMALLEST_DELAY
     else:
         out.mode = lib.STEER_ACTIVE_STANDBY
         out.active_access = ACCESSES.index(rule.active or ACCESS_3GPP)

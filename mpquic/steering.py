@@ -13,9 +13,11 @@ ACCESSES = (ACCESS_3GPP, ACCESS_NON_3GPP)  # index = enum engine_access
 
 @dataclass(frozen=True, slots=True)
 class SteeringRule:
-    """All given components must match (TS 24.193). Load balancing has `weights` in percent per access, sum 100;
-    active-standby has `active`, and `standby` unless traffic stops when the active access is down. In ascending
-    precedence the first rule that matches decides."""
+    """All given components must match (TS 24.193); in ascending precedence the first rule that matches decides. One of four
+    modes (docs/steering.md): load balancing has `weights` in percent per access, sum 100; active-standby has `active`, and
+    `standby` unless traffic stops when the active access is down; priority has the access of high priority, smallest delay
+    nothing. Thresholds, above which an access is not used while the other is within, go with priority and with weights that
+    are not `autonomous` (TS 23.501 §5.32.8)."""
 
     rule_id: int
     precedence: int
@@ -26,11 +28,26 @@ class SteeringRule:
     active: str | None = None
     standby: str | None = None
     sequenced: bool = False  # packets with sequence numbers, where the peer takes them; with weights: packet by packet
+    priority: str | None = None
+    smallest_delay: bool = False
+    autonomous: bool = False  # the weights are where it starts; then what the paths carry
+    max_rtt_ms: int | None = None
+    max_loss_percent: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.weights is None) == (self.active is None):
-            raise ValueError(f"rule {self.rule_id}: either weights or an active access")
-        names = {*(self.weights or ()), *(a for a in (self.active, self.standby) if a is not None)}
+        modes = (self.weights is not None, self.active is not None, self.priority is not None, self.smallest_delay)
+        if modes.count(True) != 1:
+            raise ValueError(f"rule {self.rule_id}: one of weights, an active access, priority and smallest delay")
+        if self.autonomous and self.weights is None:
+            raise ValueError(f"rule {self.rule_id}: autonomous without weights")
+        if self.has_threshold and (self.autonomous or (self.weights is None and self.priority is None)):
+            raise ValueError(f"rule {self.rule_id}: thresholds go with fixed weights and with priority only")
+        if self.max_rtt_ms is not None and not 1 <= self.max_rtt_ms <= 0xFFFF:
+            raise ValueError(f"rule {self.rule_id}: a round-trip time of {self.max_rtt_ms} ms: 1 to 65535 allowed")
+        if self.max_loss_percent is not None and not 0 <= self.max_loss_percent <= 100:
+            raise ValueError(f"rule {self.rule_id}: a loss of {self.max_loss_percent} %: 0 to 100 allowed")
+        given = (self.active, self.standby, self.priority)
+        names = {*(self.weights or ()), *(a for a in given if a is not None)}
         if unknown := names - set(ACCESSES):
             raise ValueError(f"rule {self.rule_id}: unknown access {sorted(unknown)[0]!r}: allowed are {ACCESSES}")
         if self.weights is not None and sum(self.weights.values()) != 100:
@@ -39,3 +56,7 @@ class SteeringRule:
             raise ValueError(f"rule {self.rule_id}: active and standby are one access")
         if not 0 <= self.precedence <= 255:
             raise ValueError(f"rule {self.rule_id}: precedence {self.precedence}: 0 to 255 allowed")
+
+    @property
+    def has_threshold(self) -> bool:
+        return self.max_rtt_ms is not None or self.max_loss_percent is not None

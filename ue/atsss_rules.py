@@ -42,6 +42,8 @@ class AtsssSetting:
         standby: set[str] = set()
         for rule in self.steering:
             used |= {a for a, w in (rule.weights or {}).items() if w} | ({rule.active} if rule.active else set())
+            if rule.priority is not None or rule.smallest_delay or rule.autonomous:
+                used |= {ACCESS_3GPP, ACCESS_NON_3GPP}
             standby |= {rule.standby} if rule.standby else set()
         return frozenset(standby - used)
 
@@ -82,21 +84,55 @@ def _steering(rule: AtsssRule) -> SteeringRule:
         raise RuleRefused(f"functionality_{name}", f"rule {rule.rule_id} wants {name}: this UE has MPQUIC-IP only")
     if rule.transport is TransportMode.STREAM:
         raise RuleRefused("transport_stream", f"rule {rule.rule_id} wants stream mode: IP packets travel in datagram mode")
-    sequenced = rule.transport is TransportMode.DATAGRAM_1
+    _check_limits(rule)
     weights: Mapping[str, int] | None = None
     active: str | None = None
     standby: str | None = None
+    priority: str | None = None
     if rule.mode is SteeringMode.LOAD_BALANCING and rule.load_3gpp is not None:
         weights = {ACCESS_3GPP: rule.load_3gpp, ACCESS_NON_3GPP: 100 - rule.load_3gpp}
     elif rule.mode is SteeringMode.ACTIVE_STANDBY and rule.active is not None:
         active = rule.active
         if rule.standby:
             standby = ACCESS_NON_3GPP if active == ACCESS_3GPP else ACCESS_3GPP
-    else:
+    elif rule.mode is SteeringMode.PRIORITY_BASED and rule.active is not None:
+        priority = rule.active
+    elif rule.mode is not SteeringMode.SMALLEST_DELAY:
         name = rule.mode.name.lower()
         raise RuleRefused(f"mode_{name}", f"rule {rule.rule_id} wants steering mode {name}, which this UE does not have")
-    flow = rule.flow
-    return SteeringRule(rule.rule_id, rule.precedence, flow.remote, flow.protocol, flow.port, weights, active, standby, sequenced)
+    return SteeringRule(
+        rule.rule_id,
+        rule.precedence,
+        rule.flow.remote,
+        rule.flow.protocol,
+        rule.flow.port,
+        weights,
+        active,
+        standby,
+        sequenced=rule.transport is TransportMode.DATAGRAM_1,
+        priority=priority,
+        smallest_delay=rule.mode is SteeringMode.SMALLEST_DELAY,
+        autonomous=rule.autonomous,
+        max_rtt_ms=rule.max_rtt_ms,
+        max_loss_percent=rule.max_loss_percent,
+    )
+
+
+def _check_limits(rule: AtsssRule) -> None:
+    """Which modes have thresholds, and which indicators (TS 23.501 §5.32.8)."""
+    where, mode = f"rule {rule.rule_id}", rule.mode.name.lower()
+    if rule.ue_assistance:
+        raise RuleRefused("indicator_ue_assistance", f"{where} wants UE assistance, which this UE does not give")
+    if rule.autonomous and rule.mode is not SteeringMode.LOAD_BALANCING:
+        raise RuleRefused(f"indicator_{mode}", f"{where} wants autonomous load balance in mode {mode}")
+    if rule.max_rtt_ms is None and rule.max_loss_percent is None:
+        return
+    if rule.autonomous:
+        raise RuleRefused("thresholds_autonomous", f"{where} has thresholds with autonomous load balance")
+    if rule.mode not in (SteeringMode.LOAD_BALANCING, SteeringMode.PRIORITY_BASED):
+        raise RuleRefused(f"thresholds_{mode}", f"{where} has thresholds in mode {mode}")
+    if rule.max_rtt_ms == 0:
+        raise RuleRefused("threshold_zero", f"{where} has a threshold of 0 ms, which no path can keep")
 
 
 def _proxy(container: AtsssContainer, before: AtsssSetting | None) -> Proxy:

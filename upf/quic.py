@@ -110,7 +110,7 @@ class QuicTunnel:
 
     def steering_set(self, steering: list[Steering]) -> None:
         try:
-            self._tunnel.steering_set([_rule(s) for s in steering])
+            self._tunnel.steering_set([steering_rule(s) for s in steering])
         except (MpquicError, ValueError) as error:
             raise DatapathError(f"steering of the session: {error}") from error
 
@@ -220,7 +220,7 @@ class QuicEndpoint:
                 file.close()
 
 
-def _rule(steering: Steering) -> SteeringRule:
+def steering_rule(steering: Steering) -> SteeringRule:
     return SteeringRule(
         rule_id=steering.rule_id,
         precedence=steering.precedence,
@@ -231,4 +231,9 @@ def _rule(steering: Steering) -> SteeringRule:
         active=steering.active,
         standby=steering.standby,
         sequenced=steering.sequenced,
+        priority=steering.priority,
+        smallest_delay=steering.smallest_delay,
+        autonomous=steering.autonomous,
+        max_rtt_ms=steering.max_rtt_ms,
+        max_loss_percent=steering.max_loss_percent,
     )

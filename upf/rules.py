@@ -21,6 +21,7 @@ from fiveg.pfcp.codes import (
     SourceInterface,
     SteeringFunctionality,
     SteeringMode,
+    SteeringModeIndicator,
     TransportMode,
 )
 from fiveg.pfcp.errors import NoResources, PfcpError, RuleFailure
@@ -239,20 +240,25 @@ class RuleSet:
         mar.check()
         _require(mar.functionality is SteeringFunctionality.MPQUIC_IP, "only MPQUIC-IP steers here")
         _require(mar.transport_mode is not TransportMode.STREAM, "IP packets travel in datagram mode")
-        _require(mar.thresholds is None and not mar.indicator, "thresholds and steering mode indicators are not supported")
+        _limits_check(mar)
         for kind, access in (("3gpp", mar.access_3gpp), ("non-3gpp", mar.access_non_3gpp)):
             if access is not None:
                 self._access_check(kind, access)
         if mar.mode is SteeringMode.LOAD_BALANCING:
             weights = [a.weight for a in (mar.access_3gpp, mar.access_non_3gpp) if a is not None]
-            _require(None not in weights, "load balancing without a weight")
-            _require(sum(w or 0 for w in weights) == 100, "weights of load balancing do not sum to 100")
+            if not mar.indicator or set(weights) != {None}:  # autonomous ones may be left to us
+                _require(None not in weights, "load balancing without a weight")
+                _require(sum(w or 0 for w in weights) == 100, "weights of load balancing do not sum to 100")
         elif mar.mode is SteeringMode.ACTIVE_STANDBY:
             roles = [a.priority for a in (mar.access_3gpp, mar.access_non_3gpp) if a is not None]
             _require(roles.count(Priority.ACTIVE) == 1, "active-standby without exactly one active access")
             others = set(roles) - {Priority.ACTIVE}
             _require(others <= {Priority.STANDBY, Priority.NO_STANDBY}, "active-standby with another priority")
-        else:
+        elif mar.mode is SteeringMode.PRIORITY_BASED:
+            roles = [a.priority for a in (mar.access_3gpp, mar.access_non_3gpp) if a is not None]
+            _require(roles.count(Priority.HIGH) == 1, "priority-based without exactly one access of high priority")
+            _require(set(roles) <= {Priority.HIGH, Priority.LOW}, "priority-based with another priority")
+        elif mar.mode is not SteeringMode.SMALLEST_DELAY:
             _require(False, f"steering mode {mar.mode.name.lower()} is not supported")
 
     def _access_check(self, kind: str, access: AccessForwarding) -> None:
@@ -284,6 +290,20 @@ def _within(kind: RuleKind, number: int, check: Callable[[Any], None], rule: Any
         raise
     except PfcpError as error:
         raise RuleFailure(error.text, ie=error.ie, rule=(kind, number)) from None
+
+
+def _limits_check(mar: CreateMar) -> None:
+    """Which modes have thresholds, and which indicators (TS 23.501 §5.32.8)."""
+    indicator = mar.indicator or SteeringModeIndicator(0)
+    balancing = mar.mode is SteeringMode.LOAD_BALANCING
+    _require(not indicator & SteeringModeIndicator.UEAI, "UE assistance is not supported")
+    _require(not indicator or balancing, "autonomous load balance in a mode that balances no load")
+    if mar.thresholds is None:
+        return
+    mode = mar.mode.name.lower()
+    _require(not indicator, "thresholds with autonomous load balance")
+    _require(balancing or mar.mode is SteeringMode.PRIORITY_BASED, f"thresholds with steering mode {mode}")
+    _require(mar.thresholds.rtt_ms != 0, "a threshold of 0 ms, which no path can keep")
 
 
 def _qer_check(qer: CreateQer) -> None:
@@ -368,8 +388,8 @@ def _far_update(far: CreateFar, change: UpdateFar) -> CreateFar:
 def _mar_update(mar: CreateMar, change: UpdateMar) -> CreateMar:
     if change.functionality is not None:
         mar = replace(mar, functionality=change.functionality)
-    if change.mode is not None:
-        mar = replace(mar, mode=change.mode)
+    if change.mode is not None and change.mode is not mar.mode:  # thresholds and indicators are of the mode that they came with
+        mar = replace(mar, mode=change.mode, thresholds=None, indicator=None)
     if change.transport_mode is not None:
         mar = replace(mar, transport_mode=change.transport_mode)
     if change.thresholds is not None:

@@ -1,20 +1,23 @@
 """From the rules of a session to what the engine steers by: one steering rule per downlink PDR and SDF filter, in the order
-of precedence, with the weights or the standby order of its MAR (TS 29.244 §5.20.2, §7.5.2.7)."""
+of precedence, with the weights or the order of the accesses and the thresholds of its MAR (TS 29.244 §5.20.2, §7.5.2.8)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 
-from fiveg.pfcp.codes import Priority, SteeringMode, TransportMode
+from fiveg.pfcp.codes import Priority, SteeringMode, SteeringModeIndicator, TransportMode
 from fiveg.pfcp.rules import CreateMar
 from fiveg.pfcp.sdf import FlowDescription
 from upf.rules import Access, RuleSet
 
+EVEN = 50
+
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """One rule: what a flow must be, and where it goes. Weights are set for load balancing, `active` else."""
+    """One rule: what a flow must be, and where it goes. One of `weights`, `active`, `priority` (the access of high priority) and
+    `smallest_delay` is set."""
 
     rule_id: int
     precedence: int
@@ -23,6 +26,11 @@ class Steering:
     active: Access | None = None
     standby: Access | None = None
     sequenced: bool = False
+    priority: Access | None = None
+    smallest_delay: bool = False
+    autonomous: bool = False
+    max_rtt_ms: int | None = None
+    max_loss_percent: int | None = None
 
     @property
     def remote(self) -> IPv4Network | IPv6Network | None:
@@ -47,13 +55,21 @@ def _steering(rule_id: int, precedence: int, flow: FlowDescription, mar: CreateM
     if not usable:
         return None
     sequenced = mar.transport_mode is TransportMode.DATAGRAM_1
+    made = Steering(rule_id, precedence, flow, sequenced=sequenced)
     if len(usable) == 1:
         (only,) = usable
-        return Steering(rule_id, precedence, flow, active=only, sequenced=sequenced)
+        return replace(made, active=only)
+    if mar.thresholds is not None:
+        made = replace(made, max_rtt_ms=mar.thresholds.rtt_ms, max_loss_percent=mar.thresholds.loss_percent)
     if mar.mode is SteeringMode.LOAD_BALANCING:
-        weights: dict[Access, int] = {name: access.weight or 0 for name, access in usable.items()}
-        return Steering(rule_id, precedence, flow, weights=weights, sequenced=sequenced)
-    active: Access = "3gpp" if usable["3gpp"].priority is Priority.ACTIVE else "non-3gpp"
-    other: Access = "non-3gpp" if active == "3gpp" else "3gpp"
-    standby = other if usable[other].priority is Priority.STANDBY else None
-    return Steering(rule_id, precedence, flow, active=active, standby=standby, sequenced=sequenced)
+        autonomous = bool(mar.indicator and mar.indicator & SteeringModeIndicator.ALBI)
+        weights: dict[Access, int] = {name: EVEN if a.weight is None else a.weight for name, a in usable.items()}
+        return replace(made, weights=weights, autonomous=autonomous)
+    if mar.mode is SteeringMode.SMALLEST_DELAY:
+        return replace(made, smallest_delay=True)
+    first = Priority.HIGH if mar.mode is SteeringMode.PRIORITY_BASED else Priority.ACTIVE
+    near: Access = "3gpp" if usable["3gpp"].priority is first else "non-3gpp"
+    if mar.mode is SteeringMode.PRIORITY_BASED:
+        return replace(made, priority=near)
+    far: Access = "non-3gpp" if near == "3gpp" else "3gpp"
+    return replace(made, active=near, standby=far if usable[far].priority is Priority.STANDBY else None)

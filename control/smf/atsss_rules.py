@@ -9,6 +9,7 @@ from fiveg.pfcp.sdf import FlowDescription
 from fiveg.pfcp.values import MpquicAddress
 
 ACCESSES: dict[str, Access] = {"3GPP_ACCESS": "3gpp", "NON_3GPP_ACCESS": "non-3gpp"}
+EVEN = 50
 
 
 def container(config: SmfConfig, proxy: MpquicAddress) -> bytes:
@@ -18,15 +19,20 @@ def container(config: SmfConfig, proxy: MpquicAddress) -> bytes:
 
 def _rule(rule: RuleConfig) -> AtsssRule:
     mode = rule.mode
-    balanced = mode.value == "LOAD_BALANCING"
+    first = mode.active or mode.priority
+    limits = mode.thresholds
+    load = EVEN if mode.load_3gpp is None and mode.indicator is not None else mode.load_3gpp  # the NAS code has no "left open"
     return AtsssRule(
         rule_id=rule.id,
         precedence=rule.precedence,
         flow=FlowDescription(rule.protocol, rule.remote, rule.ports),
         functionality=SteeringFunctionality.MPQUIC_IP,
-        mode=SteeringMode.LOAD_BALANCING if balanced else SteeringMode.ACTIVE_STANDBY,
-        load_3gpp=mode.load_3gpp,
-        active=None if mode.active is None else ACCESSES[mode.active],
+        mode=SteeringMode[mode.value],
+        load_3gpp=load,
+        active=None if first is None else ACCESSES[first],
         standby=mode.standby is not None,
         transport=TransportMode[rule.transport],
+        autonomous=mode.indicator is not None,
+        max_rtt_ms=None if limits is None else limits.rtt_ms,
+        max_loss_percent=None if limits is None else limits.loss_percent,
     )

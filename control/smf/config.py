@@ -53,28 +53,67 @@ class AccessConfig:
     type: Literal["3gpp", "non-3gpp"]
 
 
+MEMBERS = {
+    "LOAD_BALANCING": {"3gLoad", "thresValue", "steerModeInd"},
+    "ACTIVE_STANDBY": {"active", "standby"},
+    "SMALLEST_DELAY": set(),
+    "PRIORITY_BASED": {"prioAcc", "thresValue"},
+}
+REQUIRED = {"LOAD_BALANCING": "3gLoad", "ACTIVE_STANDBY": "active", "SMALLEST_DELAY": None, "PRIORITY_BASED": "prioAcc"}
+"""Of a steering mode: what it may have, and what it must; with AUTO_LOAD_BALANCE the load may be left open."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdConfig:
+    """ThresholdValue of TS 29.512: above them an access is not used while the other one is within."""
+
+    rtt_ms: int | None = field(default=None, metadata={"json": "rttThres"})
+    loss_percent: int | None = field(default=None, metadata={"json": "plrThres"})
+
+    def __post_init__(self) -> None:
+        if self.rtt_ms is None and self.loss_percent is None:
+            raise ValueError("must have rttThres or plrThres")
+        if self.rtt_ms is not None and not 1 <= self.rtt_ms <= 65535:
+            raise ValueError("rttThres: must be 1..65535 ms")
+        if self.loss_percent is not None and not 0 <= self.loss_percent <= 100:
+            raise ValueError("plrThres: must be 0..100 percent")
+
+
 @dataclass(frozen=True, slots=True)
 class ModeConfig:
     """SteeringMode of TS 29.512, as far as it is supported."""
 
-    value: Literal["LOAD_BALANCING", "ACTIVE_STANDBY"] = field(metadata={"json": "steerModeValue"})
+    value: Literal["LOAD_BALANCING", "ACTIVE_STANDBY", "SMALLEST_DELAY", "PRIORITY_BASED"] = field(
+        metadata={"json": "steerModeValue"}
+    )
     load_3gpp: int | None = field(default=None, metadata={"json": "3gLoad"})
     active: Literal["3GPP_ACCESS", "NON_3GPP_ACCESS"] | None = None
     standby: Literal["3GPP_ACCESS", "NON_3GPP_ACCESS"] | None = None
+    priority: Literal["3GPP_ACCESS", "NON_3GPP_ACCESS"] | None = field(default=None, metadata={"json": "prioAcc"})
+    thresholds: ThresholdConfig | None = field(default=None, metadata={"json": "thresValue"})
+    indicator: Literal["AUTO_LOAD_BALANCE"] | None = field(default=None, metadata={"json": "steerModeInd"})
 
     def __post_init__(self) -> None:
-        if self.value == "LOAD_BALANCING":
-            if self.load_3gpp is None or not 0 <= self.load_3gpp <= 100 or self.load_3gpp % 10:
-                raise ValueError("3gLoad: must be 0, 10, … 100 with LOAD_BALANCING")
-            if self.active is not None or self.standby is not None:
-                raise ValueError("active, standby: not with LOAD_BALANCING")
-        else:
-            if self.active is None:
-                raise ValueError("active: is required with ACTIVE_STANDBY")
-            if self.standby == self.active:
-                raise ValueError("standby: must be the other access")
-            if self.load_3gpp is not None:
-                raise ValueError("3gLoad: not with ACTIVE_STANDBY")
+        given = {
+            "3gLoad": self.load_3gpp,
+            "active": self.active,
+            "standby": self.standby,
+            "prioAcc": self.priority,
+            "thresValue": self.thresholds,
+            "steerModeInd": self.indicator,
+        }
+        wrong = {name for name, value in given.items() if value is not None} - MEMBERS[self.value]
+        if wrong:
+            raise ValueError(f"{min(wrong)}: not with {self.value}")
+        required = REQUIRED[self.value]
+        if required is not None and given[required] is None and self.indicator is None:
+            raise ValueError(f"{required}: is required with {self.value}")
+        if self.load_3gpp is not None and (not 0 <= self.load_3gpp <= 100 or self.load_3gpp % 10):
+            raise ValueError("3gLoad: must be 0, 10, … 100")
+        if self.standby is not None and self.standby == self.active:
+            raise ValueError("standby: must be the other access")
+        if self.thresholds is not None and self.indicator is not None:
+            raise ValueError("thresValue: not with AUTO_LOAD_BALANCE")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ MAR n           steering of rule n, with the two downlink FARs
 
 from __future__ import annotations
 
-from control.smf.config import RuleConfig, SmfConfig
+from control.smf.config import ModeConfig, RuleConfig, SmfConfig
 from control.smf.pool import SessionAddress
 from fiveg.pfcp.codes import (
     ApplyAction,
@@ -21,6 +21,7 @@ from fiveg.pfcp.codes import (
     SourceInterface,
     SteeringFunctionality,
     SteeringMode,
+    SteeringModeIndicator,
     TransportMode,
 )
 from fiveg.pfcp.message import SessionEstablishmentRequest
@@ -34,7 +35,7 @@ from fiveg.pfcp.rules import (
     ProvideAtsssControl,
 )
 from fiveg.pfcp.sdf import FlowDescription
-from fiveg.pfcp.values import FSeid, NodeId, SdfFilter, UeIpAddress
+from fiveg.pfcp.values import FSeid, NodeId, SdfFilter, Thresholds, UeIpAddress
 
 FAR_UPLINK, FAR_3GPP, FAR_NON_3GPP = 1, 2, 3
 PDR_DOWNLINK = 10
@@ -117,27 +118,35 @@ def _fars(config: SmfConfig) -> tuple[CreateFar, ...]:
 
 
 def _mar(number: int, rule: RuleConfig) -> CreateMar:
-    near, far = _accesses(rule)
+    near, far = _accesses(rule.mode)
+    limits = rule.mode.thresholds
     return CreateMar(
         mar_id=number,
         functionality=SteeringFunctionality.MPQUIC_IP,
-        mode=SteeringMode.LOAD_BALANCING if rule.mode.value == "LOAD_BALANCING" else SteeringMode.ACTIVE_STANDBY,
+        mode=SteeringMode[rule.mode.value],
         access_3gpp=near,
         access_non_3gpp=far,
+        thresholds=None if limits is None else Thresholds(limits.rtt_ms, limits.loss_percent),
+        indicator=None if rule.mode.indicator is None else SteeringModeIndicator.ALBI,
         transport_mode=TransportMode[rule.transport],
     )
 
 
-def _accesses(rule: RuleConfig) -> tuple[AccessForwarding | None, AccessForwarding | None]:
-    mode = rule.mode
+def _accesses(mode: ModeConfig) -> tuple[AccessForwarding, AccessForwarding]:
+    if mode.value == "SMALLEST_DELAY":
+        return AccessForwarding(far_id=FAR_3GPP), AccessForwarding(far_id=FAR_NON_3GPP)
     if mode.value == "LOAD_BALANCING":
-        assert mode.load_3gpp is not None  # ModeConfig
+        load = mode.load_3gpp  # None: left to the UPF (AUTO_LOAD_BALANCE)
         return (
-            AccessForwarding(far_id=FAR_3GPP, weight=mode.load_3gpp),
-            AccessForwarding(far_id=FAR_NON_3GPP, weight=100 - mode.load_3gpp),
+            AccessForwarding(far_id=FAR_3GPP, weight=load),
+            AccessForwarding(far_id=FAR_NON_3GPP, weight=None if load is None else 100 - load),
         )
-    other = Priority.STANDBY if mode.standby is not None else Priority.NO_STANDBY
-    near, far = (Priority.ACTIVE, other) if mode.active == ACTIVE_3GPP else (other, Priority.ACTIVE)
+    if mode.value == "PRIORITY_BASED":
+        first, other, access = Priority.HIGH, Priority.LOW, mode.priority
+    else:
+        other = Priority.STANDBY if mode.standby is not None else Priority.NO_STANDBY
+        first, access = Priority.ACTIVE, mode.active
+    near, far = (first, other) if access == ACTIVE_3GPP else (other, first)
     return (
         AccessForwarding(far_id=FAR_3GPP, priority=near),
         AccessForwarding(far_id=FAR_NON_3GPP, priority=far),

@@ -12,9 +12,9 @@ from control.smf.n4_rules import establishment
 from control.smf.pool import AddressPool
 from control.smf.rehearsal import rehearse
 from fiveg.atsss import AtsssContainer
-from fiveg.pfcp.codes import Priority, SteeringFunctionality, SteeringMode, TransportMode
+from fiveg.pfcp.codes import Priority, SteeringFunctionality, SteeringMode, SteeringModeIndicator, TransportMode
 from fiveg.pfcp.message import decode, encode
-from fiveg.pfcp.values import FSeid, NodeId
+from fiveg.pfcp.values import FSeid, NodeId, Thresholds
 from node.config import parse
 from node.errors import ConfigError
 
@@ -25,6 +25,12 @@ WEB = {
     "id": 2, "precedence": 10, "steering": "MPQUIC_IP", "match": {"ip": "10.99.0.0/16", "protocol": 6, "port": [80, 90]},
     "mode": {"steerModeValue": "ACTIVE_STANDBY", "active": "NON_3GPP_ACCESS", "standby": "3GPP_ACCESS"},
 }  # fmt: skip
+
+PRIO = {"id": 3, "precedence": 30, "steering": "MPQUIC_IP", "mode": {
+    "steerModeValue": "PRIORITY_BASED", "prioAcc": "NON_3GPP_ACCESS", "thresValue": {"rttThres": 80, "plrThres": 5}}}
+AUTO = {"id": 4, "precedence": 40, "steering": "MPQUIC_IP", "mode": {
+    "steerModeValue": "LOAD_BALANCING", "steerModeInd": "AUTO_LOAD_BALANCE"}}
+SHORT = {"id": 5, "precedence": 50, "steering": "MPQUIC_IP", "mode": {"steerModeValue": "SMALLEST_DELAY"}}
 
 
 def config(*rules, **more) -> SmfConfig:
@@ -75,6 +81,20 @@ def test_sequence_numbers_are_asked_for_by_rule():
         config({**ALL, "transport": "STREAM"})
 
 
+def test_modes_thresholds_and_indicators_of_both_ends_are_the_same():
+    message, _ = built(PRIO, AUTO, SHORT)
+    prio, auto, short = message.create_mars
+    assert (prio.mode, prio.thresholds) == (SteeringMode.PRIORITY_BASED, Thresholds(80, 5))
+    assert (prio.access_3gpp.priority, prio.access_non_3gpp.priority) == (Priority.LOW, Priority.HIGH)
+    assert (auto.mode, auto.indicator) == (SteeringMode.LOAD_BALANCING, SteeringModeIndicator.ALBI)
+    assert (auto.access_3gpp.weight, auto.thresholds) == (None, None)
+    assert (short.mode, short.access_3gpp.priority, short.access_3gpp.weight) == (SteeringMode.SMALLEST_DELAY, None, None)
+    prio, auto, short = AtsssContainer.decode(container(config(PRIO, AUTO, SHORT), PROXY)).rules
+    assert (prio.mode, prio.active, prio.max_rtt_ms, prio.max_loss_percent) == (SteeringMode.PRIORITY_BASED, "non-3gpp", 80, 5)
+    assert (auto.autonomous, auto.load_3gpp) == (True, 50)
+    assert (short.mode, short.max_rtt_ms, short.autonomous) == (SteeringMode.SMALLEST_DELAY, None, False)
+
+
 def test_one_family_only():
     message, address = built(ALL, ipv6=False)
     assert address.ipv6 is None and message.create_pdrs[-1].pdi.ue_ip_address.prefix_length is None
@@ -100,7 +120,16 @@ def test_the_pool_runs_out_and_reuses_late():
         ([], "rules: must be 1 to 16"),
         ([ALL, {**WEB, "id": 1}], "rules: two have the same id"),
         ([ALL, {**WEB, "precedence": 20}], "rules: two have the same precedence"),
-        ([{**ALL, "mode": {"steerModeValue": "LOAD_BALANCING"}}], "3gLoad: must be"),
+        ([{**ALL, "mode": {"steerModeValue": "LOAD_BALANCING"}}], "3gLoad: is required"),
+        ([{**ALL, "mode": {"steerModeValue": "PRIORITY_BASED"}}], "prioAcc: is required"),
+        ([{**ALL, "mode": {"steerModeValue": "SMALLEST_DELAY", "3gLoad": 50}}], "3gLoad: not with SMALLEST_DELAY"),
+        ([{**ALL, "mode": {"steerModeValue": "SMALLEST_DELAY", "thresValue": {"rttThres": 5}}}], "thresValue: not with"),
+        ([{**ALL, "mode": {**PRIO["mode"], "steerModeInd": "AUTO_LOAD_BALANCE"}}], "steerModeInd: not with"),
+        ([{**ALL, "mode": {**PRIO["mode"], "thresValue": {}}}], "must have rttThres or plrThres"),
+        ([{**ALL, "mode": {**PRIO["mode"], "thresValue": {"rttThres": 0}}}], "rttThres: must be 1..65535"),
+        ([{**ALL, "mode": {**PRIO["mode"], "thresValue": {"plrThres": 101}}}], "plrThres: must be 0..100"),
+        ([{**ALL, "mode": {**ALL["mode"], "steerModeInd": "UE_ASSISTANCE"}}], "must be"),
+        ([{**ALL, "mode": {**AUTO["mode"], "thresValue": {"rttThres": 5}}}], "thresValue: not with AUTO_LOAD_BALANCE"),
         ([{**ALL, "mode": {"steerModeValue": "LOAD_BALANCING", "3gLoad": 35}}], "3gLoad: must be"),
         ([{**ALL, "mode": {"steerModeValue": "ACTIVE_STANDBY"}}], "active: is required"),
         ([{**ALL, "mode": {"steerModeValue": "REDUNDANT"}}], "must be one of"),

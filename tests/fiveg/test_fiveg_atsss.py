@@ -44,6 +44,18 @@ def test_exact_octets() -> None:
     assert AtsssContainer.decode(CONTAINER.encode()) == CONTAINER
 
 
+def test_exact_octets_of_indicators_and_thresholds() -> None:
+    many = {
+        "000c01010a000101" + "05" + "050308" + "8100": AtsssRule(1, 10, load_3gpp=30, autonomous=True, transport=TransportMode(0)),
+        "000b01010a000101" + "04" + "050308" + "82": AtsssRule(1, 10, load_3gpp=30, ue_assistance=True),
+        "000e01010a000101" + "07" + "050308" + "8c00501e": AtsssRule(1, 10, load_3gpp=30, max_rtt_ms=80, max_loss_percent=30),
+        "000a01010a000101" + "03" + "050402": AtsssRule(1, 10, mode=SteeringMode.PRIORITY_BASED, active="non-3gpp"),
+        "000901010a000101" + "02" + "0502": AtsssRule(1, 10, mode=SteeringMode.SMALLEST_DELAY),
+    }
+    for octets, rule_ in many.items():
+        assert rule_.encode().hex() == octets and AtsssRule.decode(bytes.fromhex(octets)[2:]) == rule_
+
+
 def test_nas_codes_are_pfcps_plus_one() -> None:
     """Trap 6: modes start at 0 in PFCP and at 1 in NAS; the functionalities do not even keep the order."""
     assert all(MODES[mode] == mode + 1 for mode in SteeringMode)
@@ -62,6 +74,7 @@ transports = st.none() | st.sampled_from(list(TransportMode))
 @st.composite
 def rules(draw: st.DrawFn, rule_id: int, precedence: int) -> AtsssRule:
     mode = draw(st.sampled_from(list(SteeringMode)))
+    indicator = draw(st.sampled_from((None, "autonomous", "ue_assistance")))
     return AtsssRule(
         rule_id,
         precedence,
@@ -74,6 +87,10 @@ def rules(draw: st.DrawFn, rule_id: int, precedence: int) -> AtsssRule:
         else None,
         standby=mode is SteeringMode.ACTIVE_STANDBY and draw(st.booleans()),
         transport=draw(transports),
+        autonomous=indicator == "autonomous",
+        ue_assistance=indicator == "ue_assistance",
+        max_rtt_ms=draw(st.none() | st.integers(0, 65535)),
+        max_loss_percent=draw(st.none() | st.integers(0, 100)),
     )
 
 
@@ -139,6 +156,13 @@ def rule(body: str) -> bytes:
         ("01010a" + "000101" + "0505030800ff", "one octet too many"),
         ("01010a" + "000101" + "0405030803", "transport mode 3"),
         ("01010a" + "000101" + "06050308", "a length beyond the rule"),
+        ("01010a" + "000101" + "0405030883", "both indicators"),
+        ("01010a" + "000101" + "0405030890", "an unknown indicator"),
+        ("01010a" + "000101" + "04050308" + "84", "no round-trip time"),
+        ("01010a" + "000101" + "05050308" + "8400", "half a round-trip time"),
+        ("01010a" + "000101" + "06050308" + "8c0040", "no loss"),
+        ("01010a" + "000101" + "05050308" + "8865", "loss of 101 %"),
+        ("01010a" + "000101" + "08050308" + "8c00400a0000", "one octet too many behind the thresholds"),
         ("00010a" + "000101" + "03050308", "rule 0"),
         ("01030a" + "000101" + "03050308", "operation 3"),
         ("01020a" + "000101" + "03050308", "a deletion with a body"),
@@ -234,6 +258,9 @@ def test_what_has_no_encoding() -> None:
         AtsssRule(1, 1, load_3gpp=110),
         AtsssRule(1, 1, mode=SteeringMode.ACTIVE_STANDBY),
         AtsssRule(1, 1, mode=SteeringMode.PRIORITY_BASED),
+        AtsssRule(1, 1, load_3gpp=30, autonomous=True, ue_assistance=True),
+        AtsssRule(1, 1, load_3gpp=30, max_rtt_ms=65536),
+        AtsssRule(1, 1, load_3gpp=30, max_loss_percent=101),
     ):
         with pytest.raises(AtsssError):
             AtsssContainer((bad,)).encode()

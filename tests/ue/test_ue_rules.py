@@ -50,9 +50,13 @@ def test_the_network_may_leave_the_functionality_to_the_ue():
     [
         ("functionality_mptcp", AtsssRule(1, 1, functionality=SteeringFunctionality.MPTCP, load_3gpp=50)),
         ("functionality_mpquic_udp", AtsssRule(1, 1, functionality=SteeringFunctionality.MPQUIC_UDP, load_3gpp=50)),
-        ("mode_smallest_delay", AtsssRule(1, 1, mode=SteeringMode.SMALLEST_DELAY)),
         ("mode_redundant", AtsssRule(1, 1, mode=SteeringMode.REDUNDANT)),
-        ("mode_priority_based", AtsssRule(1, 1, mode=SteeringMode.PRIORITY_BASED, active="3gpp")),
+        ("indicator_ue_assistance", AtsssRule(1, 1, load_3gpp=50, ue_assistance=True)),
+        ("indicator_smallest_delay", AtsssRule(1, 1, mode=SteeringMode.SMALLEST_DELAY, autonomous=True)),
+        ("thresholds_autonomous", AtsssRule(1, 1, load_3gpp=50, autonomous=True, max_rtt_ms=9)),
+        ("thresholds_smallest_delay", AtsssRule(1, 1, mode=SteeringMode.SMALLEST_DELAY, max_loss_percent=0)),
+        ("thresholds_active_standby", AtsssRule(1, 1, mode=SteeringMode.ACTIVE_STANDBY, active="3gpp", max_rtt_ms=9)),
+        ("threshold_zero", AtsssRule(1, 1, load_3gpp=50, max_rtt_ms=0)),
         ("transport_stream", AtsssRule(1, 1, load_3gpp=50, transport=TransportMode.STREAM)),
     ],
 )
@@ -60,6 +64,33 @@ def test_a_rule_that_cannot_be_honoured_refuses_all(reason, rule):
     with pytest.raises(RuleRefused) as refused:
         of(AtsssRule(9, 9, load_3gpp=50), rule)
     assert refused.value.reason == reason
+
+
+def test_modes_that_measure():
+    made = of(
+        AtsssRule(1, 1, mode=SteeringMode.PRIORITY_BASED, active="non-3gpp", max_rtt_ms=80, max_loss_percent=0),
+        AtsssRule(2, 2, mode=SteeringMode.SMALLEST_DELAY),
+        AtsssRule(3, 3, load_3gpp=100, autonomous=True),
+    )
+    first, second, third = made.steering
+    assert (first.priority, first.active, first.max_rtt_ms, first.max_loss_percent) == ("non-3gpp", None, 80, 0)
+    assert second.smallest_delay and (second.priority, second.weights) == (None, None)
+    assert third.autonomous and third.weights == {"3gpp": 100, "non-3gpp": 0}
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        AtsssRule(1, 1, mode=SteeringMode.PRIORITY_BASED, active="3gpp"),
+        AtsssRule(1, 1, mode=SteeringMode.SMALLEST_DELAY),
+        AtsssRule(1, 1, load_3gpp=100, autonomous=True),
+    ],
+)
+def test_an_access_that_may_be_needed_any_time_is_no_backup(rule):
+    """PATH_STATUS_BACKUP would keep the UPF from what the rule tells it."""
+    standby = AtsssRule(2, 2, mode=SteeringMode.ACTIVE_STANDBY, active="3gpp", standby=True)
+    assert of(standby).standby_only == {"non-3gpp"}
+    assert of(rule, standby).standby_only == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ from fiveg.pfcp.codes import (
     SourceInterface,
     SteeringFunctionality,
     SteeringMode,
+    SteeringModeIndicator,
     TransportMode,
 )
 from fiveg.pfcp.mpquic_ies import MpquicKeyRequest
@@ -108,16 +109,81 @@ def mar(**change: object) -> r.CreateMar:
     return replace(balancing(1), **change)  # type: ignore[arg-type]
 
 
+def prioritised(near: Priority, far_: Priority) -> r.CreateMar:
+    return mar(
+        mode=SteeringMode.PRIORITY_BASED,
+        access_3gpp=r.AccessForwarding(far_id=2, priority=near),
+        access_non_3gpp=r.AccessForwarding(far_id=3, priority=far_),
+    )
+
+
+def test_modes_thresholds_and_indicators_reach_the_data_path() -> None:
+    limits = v.Thresholds(80, 5)
+    for rule, field, value in (
+        (mar(mode=SteeringMode.SMALLEST_DELAY), "smallest_delay", True),
+        (prioritised(Priority.LOW, Priority.HIGH), "priority", "non-3gpp"),
+        (prioritised(Priority.HIGH, Priority.LOW), "priority", "3gpp"),
+        (replace(prioritised(Priority.HIGH, Priority.LOW), thresholds=limits), "max_rtt_ms", 80),
+        (mar(thresholds=limits), "max_loss_percent", 5),
+        (mar(thresholds=v.Thresholds(None, 0)), "max_loss_percent", 0),
+        (mar(indicator=SteeringModeIndicator.ALBI), "autonomous", True),
+        (
+            mar(
+                access_3gpp=r.AccessForwarding(far_id=2),
+                access_non_3gpp=r.AccessForwarding(far_id=3),
+                indicator=SteeringModeIndicator.ALBI,
+            ),
+            "weights",
+            {"3gpp": 50, "non-3gpp": 50},
+        ),
+    ):
+        rig = Rig()
+        session = rig.establish(establishment(create_mars=(rule,)))
+        assert getattr(rig.datapath.sessions[session.seid][0], field) == value
+
+
+def test_thresholds_go_with_the_mode_that_they_came_with() -> None:
+    rig = Rig()
+    session = rig.establish(establishment(create_mars=(mar(thresholds=v.Thresholds(80)),)))
+    to = r.UpdateMar(mar_id=1, mode=SteeringMode.SMALLEST_DELAY)
+    assert rig.modify(session, update_mars=(to,)).cause is Cause.ACCEPTED
+    assert rig.datapath.sessions[session.seid][0].max_rtt_ms is None
+    bad = r.UpdateMar(mar_id=1, thresholds=v.Thresholds(80))
+    assert rig.modify(session, update_mars=(bad,)).cause is not Cause.ACCEPTED
+    assert rig.datapath.sessions[session.seid][0].smallest_delay
+
+
 UPLINKS = (uplink(1, "3gpp", InterfaceType.N3_3GPP), uplink(2, "wifi", InterfaceType.N3_UNTRUSTED_NON_3GPP))
 PDI = downlink(3, 1).pdi
 
 WRONG = {
     "weights do not sum to 100": ({"create_mars": (balancing(1, 30, 71),)}, (RuleKind.MAR, 1)),
-    "smallest delay": ({"create_mars": (mar(mode=SteeringMode.SMALLEST_DELAY),)}, (RuleKind.MAR, 1)),
     "redundant": ({"create_mars": (mar(mode=SteeringMode.REDUNDANT),)}, (RuleKind.MAR, 1)),
     "MPTCP": ({"create_mars": (mar(functionality=SteeringFunctionality.MPTCP),)}, (RuleKind.MAR, 1)),
     "stream mode": ({"create_mars": (mar(transport_mode=TransportMode.STREAM),)}, (RuleKind.MAR, 1)),
-    "thresholds": ({"create_mars": (mar(thresholds=v.Thresholds(100)),)}, (RuleKind.MAR, 1)),
+    "a threshold of 0 ms": ({"create_mars": (mar(thresholds=v.Thresholds(0)),)}, (RuleKind.MAR, 1)),
+    "thresholds of smallest delay": (
+        {"create_mars": (mar(mode=SteeringMode.SMALLEST_DELAY, thresholds=v.Thresholds(100)),)},
+        (RuleKind.MAR, 1),
+    ),
+    "thresholds of active-standby": ({"create_mars": (replace(standby(1), thresholds=v.Thresholds(100)),)}, (RuleKind.MAR, 1)),
+    "thresholds of autonomous load balance": (
+        {"create_mars": (mar(thresholds=v.Thresholds(None, 1), indicator=SteeringModeIndicator.ALBI),)},
+        (RuleKind.MAR, 1),
+    ),
+    "UE assistance": ({"create_mars": (mar(indicator=SteeringModeIndicator.UEAI),)}, (RuleKind.MAR, 1)),
+    "autonomous smallest delay": (
+        {"create_mars": (mar(mode=SteeringMode.SMALLEST_DELAY, indicator=SteeringModeIndicator.ALBI),)},
+        (RuleKind.MAR, 1),
+    ),
+    "autonomous with one weight": (
+        {"create_mars": (mar(access_3gpp=r.AccessForwarding(far_id=2), indicator=SteeringModeIndicator.ALBI),)},
+        (RuleKind.MAR, 1),
+    ),
+    "two accesses of high priority": ({"create_mars": (prioritised(Priority.HIGH, Priority.HIGH),)}, (RuleKind.MAR, 1)),
+    "two accesses of low priority": ({"create_mars": (prioritised(Priority.LOW, Priority.LOW),)}, (RuleKind.MAR, 1)),
+    "priority of active-standby": ({"create_mars": (prioritised(Priority.HIGH, Priority.STANDBY),)}, (RuleKind.MAR, 1)),
+    "priority-based without priorities": ({"create_mars": (mar(mode=SteeringMode.PRIORITY_BASED),)}, (RuleKind.MAR, 1)),
     "FAR of a MAR is missing": (
         {"create_mars": (mar(access_3gpp=r.AccessForwarding(far_id=9, weight=30)),)},
         (RuleKind.MAR, 1),

@@ -3,16 +3,39 @@ has (R-140)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from upf_rig import SMF, STRANGER, Rig, balancing, downlink, establishment, far, key_ie, standby
 
 from fiveg.pfcp import message as m
 from fiveg.pfcp import rules as r
-from fiveg.pfcp.codes import Cause, DestinationInterface
+from fiveg.pfcp import values as v
+from fiveg.pfcp.codes import Cause, DestinationInterface, Priority, SteeringMode, SteeringModeIndicator
+from upf.quic import steering_rule
 from upf.steering import steering_of
 
 numbers = st.integers(1, 5)
+forwarding = st.tuples(
+    st.none() | st.sampled_from([0, 50, 100]), st.sampled_from([None, *Priority]), st.booleans()
+)
+any_mar = st.builds(
+    lambda number, mode, near, away, thresholds, indicator: replace(
+        balancing(number),
+        mode=mode,
+        access_3gpp=r.AccessForwarding(far_id=2, weight=near[0], priority=near[1]),
+        access_non_3gpp=r.AccessForwarding(far_id=3, weight=away[0], priority=away[1]) if away[2] else None,
+        thresholds=thresholds,
+        indicator=indicator,
+    ),
+    numbers,
+    st.sampled_from(list(SteeringMode)),
+    forwarding,
+    forwarding,
+    st.sampled_from([None, v.Thresholds(0), v.Thresholds(80), v.Thresholds(None, 0), v.Thresholds(65535, 100)]),
+    st.sampled_from([None, *(SteeringModeIndicator(n) for n in range(4))]),
+)
 changes = st.fixed_dictionaries(
     {},
     optional={
@@ -26,7 +49,7 @@ changes = st.fixed_dictionaries(
             max_size=2,
         ).map(tuple),
         "create_mars": st.lists(
-            st.one_of(numbers.map(standby), st.tuples(numbers, st.integers(0, 100)).map(lambda t: balancing(*t))),
+            st.one_of(numbers.map(standby), st.tuples(numbers, st.integers(0, 100)).map(lambda t: balancing(*t)), any_mar),
             max_size=2,
         ).map(tuple),
         "create_pdrs": st.lists(
@@ -68,6 +91,8 @@ def test_any_sequence_of_modifications_leaves_sound_rules(sequence: list[dict[st
             assert session.rules is before
         assert session.rules.checked() is session.rules
         assert rig.datapath.sessions[session.seid] == steering_of(session.rules)
+        for steering in steering_of(session.rules):
+            steering_rule(steering)  # the engine has a rule for whatever was accepted
 
 
 @settings(max_examples=300, deadline=None)
