@@ -73,6 +73,7 @@
 #define STEER_OFF_POINTS 3.0            /* ... by so many points of percent */
 #define STEER_MOVE_NS 1000000000ull     /* one flow of a rule moves in that time */
 #define STEER_WEIGHT_STEP 5.0           /* autonomous weights: points a second, */
+#define STEER_WEIGHT_AHEAD 30.0         /* no further from what the flows make of it, */
 #define STEER_WEIGHT_LEAST 5.0          /* and what an access keeps, so that it is measured */
 
 #define HANDSHAKE_TIMEOUT_NS 10000000000ull

@@ -59,20 +59,27 @@ static int place(struct steering *s)
 }
 
 /* One access carries all that it can and the other does not: that one gets more, and so shows what it can carry. Both do: their shares
- * are as what they carry then. Neither: there is nothing to gain. */
+ * are as what they carry then. Neither: there is nothing to gain, and the flows stay where they are. Flows move slower than weights could:
+ * these do not run far ahead, or too many would move in the end. */
 static void weigh(struct steering *s)
 {
     struct steering_state *st = s->state;
-    double *w = weights(s->rule, st), aim = w[0];
-    if (s->now - st->weighed < STEER_MOVE_NS)
+    double *w = weights(s->rule, st);
+    steering_share_decay(st, s->now);
+    double all = st->share[0] + st->share[1];
+    if (s->now - st->weighed < STEER_MOVE_NS || all < SHARE_LEAST)
         return;
     st->weighed = s->now;
+    double share = 100 * st->share[0] / all, aim = share;
     double carried[2] = { s->path[0]->gauge.capacity, s->path[1]->gauge.capacity };
-    if (st->full[0] && st->full[1] && carried[0] + carried[1] > 0)
-        aim = 100 * carried[0] / (carried[0] + carried[1]);
-    else if (st->full[0] != st->full[1])
-        aim += st->full[0] ? -STEER_WEIGHT_STEP : STEER_WEIGHT_STEP;
-    aim = fmin(fmax(aim, w[0] - STEER_WEIGHT_STEP), w[0] + STEER_WEIGHT_STEP);
+    if (st->full[0] && st->full[1]) {
+        aim = carried[0] + carried[1] > 0 ? 100 * carried[0] / (carried[0] + carried[1]) : w[0];
+        aim = fmin(fmax(aim, w[0] - STEER_WEIGHT_STEP), w[0] + STEER_WEIGHT_STEP);
+    } else if (st->full[0]) {
+        aim = fmax(w[0] - STEER_WEIGHT_STEP, share - STEER_WEIGHT_AHEAD);
+    } else if (st->full[1]) {
+        aim = fmin(w[0] + STEER_WEIGHT_STEP, share + STEER_WEIGHT_AHEAD);
+    }
     w[0] = fmin(fmax(aim, STEER_WEIGHT_LEAST), 100 - STEER_WEIGHT_LEAST);
     w[1] = 100 - w[0];
 }

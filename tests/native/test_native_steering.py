@@ -265,6 +265,23 @@ def test_fixed_weights_do_not(sim: Simulator) -> None:
     assert delivered(sim, EVEN) < 0.9
 
 
+def test_autonomous_weights_are_there_for_the_flows_that_come_next(sim: Simulator) -> None:
+    """16 flows of 40 Mbit/s over 10 and 40: weights that ran ahead of the flows left the slow path empty in the end."""
+    sim.shape(0, rate=10e6, delay=20 * MS, queue=50 * MS)
+    sim.shape(1, rate=40e6, delay=10 * MS, queue=50 * MS)
+    load = Load(sim, {"mode": 2, "weight": [0, 0], "autonomous": 1})
+    for flow in range(16):
+        load.flow(flow, 2.4 * MEGABIT, 12)
+    sim.run(12 * SECOND)
+    for flow in range(16, 32):
+        load.flow(flow, 2.4 * MEGABIT, 4)
+    sim.run(SECOND)
+    since, near = sim.now, load.share(2)
+    assert 0 < near <= 30
+    came = sum(since <= at < since + SECOND for at, _ in load.seen)
+    assert came * SIZE * 8 / (16 * 2.4 * MEGABIT) > 0.97
+
+
 def test_autonomous_weights_stay_while_no_path_is_full(sim: Simulator) -> None:
     for link in range(2):
         sim.shape(link, rate=50e6, delay=(10 + 20 * link) * MS)

@@ -42,6 +42,29 @@ def test_active_standby_uses_one_access_and_falls_back(mpq: Mpq) -> None:
     assert phase(result, "cut")["per_path_mbps"]["3gpp"] > 1  # it took over
 
 
+def test_smallest_delay_follows_the_shorter_path_at_both_ends(mpq: Mpq) -> None:
+    result = run(mpq, "smallest_delay")
+    before, longer, after = (phase(result, name)["per_path_mbps"] for name in ("before", "longer", "after"))
+    assert before["wifi"] > 5 and before["3gpp"] < 1
+    assert longer["3gpp"] > longer["wifi"]
+    assert after["3gpp"] > 5 and after["wifi"] < 1  # uplink: the UE measured by itself
+    assert result["paths"]["wifi"]["reason"] == "the other path is shorter"
+
+
+def test_priority_shares_what_overflows_and_leaves_a_path_above_its_threshold(mpq: Mpq) -> None:
+    result = run(mpq, "priority")
+    room, overflow, above = (phase(result, name)["per_path_mbps"] for name in ("room", "overflow", "above"))
+    assert room["wifi"] > 4 and room["3gpp"] < 1
+    assert overflow["wifi"] > 8 and overflow["3gpp"] > 4
+    assert above["3gpp"] > above["wifi"]
+
+
+def test_autonomous_weights_find_the_faster_path(mpq: Mpq) -> None:
+    result = run(mpq, "autonomous")
+    learned = phase(result, "learned")["per_path_mbps"]
+    assert learned["wifi"] > 2 * learned["3gpp"] > 0
+
+
 def test_imported_key_of_a_session_with_aes_256(mpq: Mpq) -> None:
     result = run(mpq, "aes_256")
     assert suites_of(result) == {"0x1302"}
