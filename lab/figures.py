@@ -14,8 +14,10 @@ from lab.errors import LabError
 
 RESULT_NAME = "result.json"
 SIZE_MAX = 16 << 20
-PHASE = ("goodput_mbps", "share_of_wires", "aggregation_benefit", "lost", "reordered", "longest_gap_ms")
-OUTAGE = ("longest_gap_ms", "back_in_use_ms", "lost")
+PHASE = ("goodput_mbps", "share_of_wires", "aggregation_benefit", "lost", "reordered", "longest_gap_ms", "reorder_depth",
+         "duplicate_share", "stalls", "idle_path_kbps")
+OF_PHASE = ("page_load_s", "cwnd_octets", "cpu_us_per_packet")
+OUTAGE = ("longest_gap_ms", "fail_over_ms", "back_in_use_ms", "lost")
 MORE_IS_BETTER = ("goodput_mbps", "share_of_wires", "aggregation_benefit")
 """Last words of names; of all others less is better."""
 
@@ -66,6 +68,10 @@ def _figures(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
         yield from _numbers(name, phase, PHASE)
         for access, rate in _items(phase.get("per_path_mbps")):
             yield from _numbers(f"{name}.{access}", {"goodput_mbps": rate}, ("goodput_mbps",))
+        for group in OF_PHASE:
+            yield from ((f"{name}.{group}.{of}", value) for of, value in _items(phase.get(group)) if _is_number(value))
+        for direction, delays in _items(phase.get("delay_ms")):
+            yield from ((f"{name}.delay_ms.{direction}.{of}", value) for of, value in _items(delays) if _is_number(value))
     for outage in _dicts(document.get("outages")):
         yield from _numbers(str(outage.get("cause", "")), outage, OUTAGE)
     for access, path in _items(document.get("paths")):

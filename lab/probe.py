@@ -3,8 +3,9 @@
     send     --to ADDRESS:PORT --flows N --interval-ms 2 --duration S     N flows from N source ports
     receive  --listen ADDRESS:PORT --duration S    prints one JSON document: per flow what came, and every silence >= 20 ms
 
-Every packet says how many flows there are, how many packets each will have and when the sender ends (CLOCK_MONOTONIC is the
-same in every namespace): a flow that died, or never came, is seen as that and not as one that ended well.
+Every packet says how many flows there are, how many packets each will have, when the sender ends and when this one was due
+(CLOCK_MONOTONIC is the same in every namespace): a flow that died, or never came, is seen as that and not as one that ended
+well, and a delay counts from when the packet should have left, so that a sender that is late does not hide it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-FORMAT = struct.Struct("!4sHHQQd")  # magic, flow, flows, sequence number, packets per flow, end of sending
-MAGIC = b"MPQ2"
+FORMAT = struct.Struct("!4sHHQQdd")  # magic, flow, flows, sequence number, packets per flow, end of sending, when due
+MAGIC = b"MPQ3"
 REPORTED_GAP_S = 0.020
 MAX_FLOWS = 64
 MAX_PACKETS = 1 << 26
 LONGEST_S = 100_000.0
+MOST_DELAYS = 1 << 22  # that are kept; later ones are not in the percentiles
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class Flow:
     received: int = 0
     highest: int = -1
     reordered: int = 0
+    depth: int = 0  # how many numbers behind the highest one a packet came, at most
     duplicates: int = 0
     last: float = 0.0
     seen: set[int] = field(default_factory=set)
@@ -47,6 +50,7 @@ class Flow:
         self.last = now
         if sequence < self.highest:
             self.reordered += 1
+            self.depth = max(self.depth, self.highest - sequence)
         self.highest = max(self.highest, sequence)
 
     def ended(self, end: float) -> None:
@@ -59,9 +63,19 @@ class Flow:
             "received": self.received,
             "lost": total - self.received,
             "reordered": self.reordered,
+            "depth": self.depth,
             "duplicates": self.duplicates,
             "gaps": [[a, b] for a, b in self.gaps],
         }
+
+
+def percentiles(delays: list[float]) -> dict[str, float] | None:
+    """Of delays in seconds, in ms, by nearest rank; None of none."""
+    ordered = sorted(delays)
+    if not ordered:
+        return None
+    found = {f"p{p}": ordered[min(len(ordered) - 1, len(ordered) * p // 100)] for p in (50, 95, 99)} | {"max": ordered[-1]}
+    return {name: round(value * 1000, 3) for name, value in found.items()}
 
 
 @dataclass(slots=True)
@@ -73,18 +87,23 @@ class Tally:
     expected: int = 1
     total: int = 0
     end: float = 0.0
+    delays: list[float] = field(default_factory=list)  # s, of all flows
 
     def packet(self, data: bytes, now: float) -> None:
         if len(data) < FORMAT.size:
             self.malformed += 1
             return
-        magic, number, flows, sequence, total, end = FORMAT.unpack_from(data)
-        in_range = number < flows <= MAX_FLOWS and sequence < total <= MAX_PACKETS and 0 <= end < now + LONGEST_S
+        magic, number, flows, sequence, total, end, due = FORMAT.unpack_from(data)
+        in_range = number < flows <= MAX_FLOWS and sequence < total <= MAX_PACKETS
+        in_range = in_range and 0 <= end < now + LONGEST_S and 0 <= due < now + LONGEST_S
         if magic != MAGIC or not in_range:
             self.malformed += 1
             return
         self.expected, self.total, self.end = flows, total, end
-        self.flows.setdefault(number, Flow()).arrived(sequence, now)
+        flow = self.flows.setdefault(number, Flow())
+        if sequence not in flow.seen and len(self.delays) < MOST_DELAYS:
+            self.delays.append(max(0.0, now - due))
+        flow.arrived(sequence, now)
 
     def document(self) -> dict[str, object]:
         for flow in self.flows.values():
@@ -93,6 +112,7 @@ class Tally:
         return {
             "flows": {str(n): self.flows.get(n, Flow()).document(self.total) for n in numbers},
             "malformed": self.malformed,
+            "delay_ms": percentiles(self.delays),
         }
 
 
@@ -125,12 +145,13 @@ def send(to: tuple[str, int], flows: int, interval_s: float, duration: float, oc
     start, total = time.monotonic(), max(1, round(duration / interval_s))
     end = start + total * interval_s
     for sequence in range(total):
-        wait = start + sequence * interval_s - time.monotonic()
+        due = start + sequence * interval_s
+        wait = due - time.monotonic()
         if wait > 0:
             time.sleep(wait)
         for number, sock in enumerate(sockets):
             try:
-                sock.sendto(FORMAT.pack(MAGIC, number, flows, sequence, total, end) + padding, to)
+                sock.sendto(FORMAT.pack(MAGIC, number, flows, sequence, total, end, due) + padding, to)
             except OSError:
                 failed += 1
     for sock in sockets:

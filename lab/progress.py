@@ -42,9 +42,21 @@ def table(result: dict[str, Any]) -> str:
         if phase["aggregation_benefit"] is not None:
             lines.append(f"{phase['id']}: aggregation benefit {phase['aggregation_benefit']:.2f}"
                          " (0: the better path alone, 1: the sum of both)")
+        if phase["delay_ms"] is not None:
+            delays = ", ".join(f"{d} p50 {v['p50']:.1f} p99 {v['p99']:.1f} ms" for d, v in phase["delay_ms"].items() if v)
+            lines.append(f"{phase['id']}: one-way delay {delays or 'not measured'}; {phase['stalls']} stalls")
+        if phase["page_load_s"] is not None:
+            load = phase["page_load_s"]
+            lines.append(f"{phase['id']}: {load['pages']:.0f} pages, median {load['p50']:.2f} s, longest {load['max']:.2f} s")
+        if phase["skipped"]:
+            lines.append(f"{phase['id']}: skipped: {phase['skipped']}")
+        if "goodput_mbps" in phase["spread"]:
+            least, most = phase["spread"]["goodput_mbps"]
+            lines.append(f"{phase['id']}: goodput {least:.1f} to {most:.1f} Mbit/s in {phase['turns']} turns")
     for outage in result["outages"]:
         lines.append(
             f"{outage['cause']}: longest gap {_number(outage['longest_gap_ms'], 'ms')}, "
+            f"on the other path after {_number(outage['fail_over_ms'], 'ms')}, "
             f"back in use {_number(outage['back_in_use_ms'], 'ms')} after it was restored, {outage['lost']} probes lost"
         )
     lines.append("")
@@ -57,7 +69,8 @@ def table(result: dict[str, Any]) -> str:
         value = check["value"]
         shown = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
         why = f"  ({check['why']})" if check["why"] else ""
-        lines.append(f"{'ok    ' if check['ok'] else 'FAILED'} {check['id']:<20} {shown} {check['unit']}  aim {check['aim']}{why}")
+        word = "ok    " if check["ok"] else "FAILED" if check["fatal"] else "missed"
+        lines.append(f"{word} {check['id']:<20} {shown} {check['unit']}  aim {check['aim']}{why}")
     lines.append("")
     lines.append(f"verdict: {result['verdict']}   ({result['duration_s']:.1f} s, {result['run']})")
     return "\n".join(lines)

@@ -6,33 +6,23 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from statistics import median
 from typing import Any
 
+from lab.aims import AIMS
+from lab.check import NO_VALUE, Check
+from lab.measured import Figures, merged
 from lab.run import PhaseRecord, RunRecord
 from lab.sampler import ACCESS_TYPES
+from lab.scenario import Scenario
 
 SCHEMA = 1
-BACK_IN_USE_OCTETS = 20_000
 GAP_WINDOW_S = 3.0
 LONGEST_GAP_MS = 1000.0
 LEAST_SHARE = 0.75
 LEAST_BENEFIT = 0.85
-NO_VALUE = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    id: str
-    ok: bool
-    value: Any
-    unit: str
-    aim: str
-    why: str = ""
-
-    def document(self) -> dict[str, Any]:
-        return {"id": self.id, "ok": self.ok, "value": self.value, "unit": self.unit, "aim": self.aim, "why": self.why}
 
 
 def versions() -> dict[str, str]:
@@ -60,79 +50,58 @@ class Judge:
     def __init__(self, record: RunRecord) -> None:
         self._run = record
         self._names = {ACCESS_TYPES.index(a.type): a.name for a in record.scenario.accesses}
+        self._figures = Figures(record)
 
-    # ---- figures
+    @property
+    def scenario(self) -> Scenario:
+        return self._run.scenario
 
-    def phase(self, record: PhaseRecord) -> dict[str, Any]:
-        phase = record.phase
-        seconds = record.end - record.start
-        carried = record.after.since(record.before, phase.direction)
-        per_path = {self._names[k]: round(carried[k] * 8 / seconds / 1e6, 2) for k in self._names}
-        wires = self._run.scenario.wire_sum_mbps(phase.direction)
-        goodput = record.traffic.goodput_mbps
-        longest = [(b - a) * 1000 for a, b in record.traffic.gaps()]
-        probe_lost = sum(int(f["lost"]) for d in record.traffic.probe.values() for f in d["flows"].values())
-        return {
-            "id": phase.id,
-            "from_s": round(record.start, 3),
-            "to_s": round(record.end, 3),
-            "goodput_mbps": None if goodput is None else round(goodput, 2),
-            "per_path_mbps": per_path,
-            "wire_sum_mbps": wires,
-            "share_of_wires": None if goodput is None or not wires else round(goodput / wires, 3),
-            "aggregation_benefit": self.benefit(record),
-            "lost": record.traffic.lost + probe_lost,
-            "reordered": record.traffic.reordered,
-            "longest_gap_ms": round(max(longest), 1) if longest else (0.0 if record.traffic.probe else None),
-            "error": record.traffic.error,
-        }
+    # ---- figures (docs/figures.md)
 
-    def benefit(self, record: PhaseRecord) -> float | None:
+    def phases(self) -> list[dict[str, Any]]:
+        """One document for each phase of the scenario that ran: of several turns the medians."""
+        return [merged([self._figures.phase(r) for r in turns]) | {"aggregation_benefit": self.benefit(turns[0].phase.id)}
+                for turns in self._turns().values()]
+
+    def phase(self, name: str) -> dict[str, Any] | None:
+        return next((p for p in self.phases() if p["id"] == name), None)
+
+    def _turns(self) -> dict[str, list[PhaseRecord]]:
+        found: dict[str, list[PhaseRecord]] = {}
+        for record in self._run.phases:
+            found.setdefault(record.phase.id, []).append(record)
+        return found
+
+    def goodput(self, phase: str) -> float | None:
+        values = [r.traffic.goodput_mbps for r in self._turns().get(phase, [])]
+        return None if not values or None in values else median(v for v in values if v is not None)
+
+    def benefit(self, phase: str) -> float | None:
         """Of a phase `multi.<direction>`: what the paths give together above the best of them, as a share of what the others could
         have added, (G_multi - G_best) / (sum of G_i - G_best). None unless each ran alone (`alone.<access>.<direction>`)."""
-        direction = record.phase.direction
-        if record.phase.id != f"multi.{direction}" or record.traffic.goodput_mbps is None:
+        multi, alone = self.goodput(phase), self.alone(phase)
+        if multi is None or not alone:
             return None
-        alone = []
-        for access in self._run.scenario.accesses:
-            other = self._record(f"alone.{access.name}.{direction}")
-            if other is None or other.phase.only != access.name or not other.traffic.goodput_mbps:
-                return None
-            alone.append(other.traffic.goodput_mbps)
         best = max(alone)
-        return round((record.traffic.goodput_mbps - best) / (sum(alone) - best), 3)
+        return round((multi - best) / (sum(alone) - best), 3)
 
-    def gap_ms(self, record: PhaseRecord, at: float, until: float) -> float | None:
-        """The longest silence of any probe flow that overlaps [at, until] (s of the lab); None without a probe."""
-        flows = [f for d in record.traffic.probe.values() for f in d["flows"].values()]
-        if not flows or any(f["received"] == 0 for f in flows):
-            return None
-        begin, end = at + self._run.start, until + self._run.start
-        found = [(b - a) * 1000 for a, b in record.traffic.gaps() if b > begin and a < end]
-        return round(max(found), 1) if found else 0.0
+    def alone(self, phase: str) -> list[float]:
+        """The goodput of each access alone, of a phase `multi.<direction>`; empty unless all were measured."""
+        kind, _, direction = phase.partition(".")
+        found = []
+        for access in self._run.scenario.accesses:
+            turns = self._turns().get(f"alone.{access.name}.{direction}", []) if kind == "multi" else []
+            goodput = self.goodput(turns[0].phase.id) if turns and turns[0].phase.only == access.name else None
+            if not goodput:
+                return []
+            found.append(goodput)
+        return found
 
     def outages(self) -> list[dict[str, Any]]:
-        found = []
-        for record in self._run.phases:
-            for step, at, _error in record.steps:
-                if step.kind != "cut":
-                    continue
-                back = next((t for s, t, _ in record.steps if s.target == step.target and t > at
-                             and s.kind == "restore"), None)
-                access = next(k for k, n in self._names.items() if n == step.target)
-                used: float | None = None
-                if back is not None and self._run.sampler is not None:
-                    when = self._run.sampler.first_after(back, access, BACK_IN_USE_OCTETS)
-                    used = None if when is None else round((when - back) * 1000, 1)
-                lost = sum(int(f["lost"]) for d in record.traffic.probe.values() for f in d["flows"].values())
-                found.append({
-                    "cause": f"cut {step.target}",
-                    "at_s": round(at, 3),
-                    "longest_gap_ms": self.gap_ms(record, at, record.end),
-                    "back_in_use_ms": used,
-                    "lost": lost,
-                })
-        return found
+        return [outage for record in self._run.phases for outage in self._figures.outages(record)]
+
+    def gap_ms(self, record: PhaseRecord, at: float, until: float) -> float | None:
+        return self._figures.gap_ms(record, at, until)
 
     def keys(self) -> list[dict[str, Any]]:
         """Per generation, the fingerprint that each node told of in its own event."""
@@ -187,68 +156,71 @@ class Judge:
             for step, _, error in record.steps:
                 if error:
                     found.append(Check(f"{record.phase.id}.{step.kind}", False, NO_VALUE, "", "the step succeeds", error))
-        made = {name: check for name, check in CHECKS.items() if name in run.scenario.checks}
-        for name in run.scenario.checks:
-            if name in made:
-                found.append(made[name](self))
-            else:
-                found.append(Check(name, False, NO_VALUE, "", "", "there is no such check"))
-        return found
+        found += [self._named(name) for name in run.scenario.checks]
+        return found + [replace(self._named(name), fatal=False) for name in run.scenario.aims]
 
-    def _record(self, phase: str) -> PhaseRecord | None:
-        return next((r for r in self._run.phases if r.phase.id == phase), None)
+    def _named(self, name: str) -> Check:
+        return CHECKS[name](self) if name in CHECKS else Check(name, False, NO_VALUE, "", "", "there is no such check")
 
     def _share(self, phase: str) -> Check:
         aim = LEAST_SHARE
-        record = self._record(phase)
-        share = None if record is None else self.phase(record)["share_of_wires"]
+        found = self.phase(phase)
+        share = None if found is None else found["share_of_wires"]
         text = f">= {aim:g}"
         if share is None:
             return Check(f"{phase}.share", False, NO_VALUE, "", text, "not measured")
-        why = "" if share >= aim or record is None else f"per path {self.phase(record)['per_path_mbps']} Mbit/s"
+        why = "" if share >= aim or found is None else f"per path {found['per_path_mbps']} Mbit/s"
         return Check(f"{phase}.share", share >= aim, share, "of the wires' sum", text, why)
 
     def _benefit(self, direction: str) -> Check:
         name, text = f"aggregation.{direction}", f">= {LEAST_BENEFIT:g}"
-        record = self._record(f"multi.{direction}")
-        value = None if record is None else self.benefit(record)
+        value = self.benefit(f"multi.{direction}")
         if value is None:
             why = f"needs the phases multi.{direction} and alone.<access>.{direction} of each access"
             return Check(name, False, NO_VALUE, "", text, why)
         return Check(name, value >= LEAST_BENEFIT, value, "of what the other path can add", text)
 
     def _hash(self) -> Check:
-        record = self._record("http.down")
-        if record is None or not record.traffic.sha256_received:
+        found = [r.traffic for r in self._turns().get("http.down", [])]
+        if not found or not all(t.sha256_received for t in found):
             return Check("http.sha256", False, NO_VALUE, "", "equal at both ends", "no download")
-        equal = record.traffic.sha256_received == record.traffic.sha256_sent
-        return Check("http.sha256", equal, record.traffic.sha256_received[:16], "", "equal at both ends")
+        equal = all(t.sha256_received == t.sha256_sent for t in found)
+        return Check("http.sha256", equal, found[0].sha256_received[:16], "", "equal at both ends")
+
+    def first_outage(self, figure: str) -> float | None:
+        """Of the first cut of the scenario, the median of its turns; None unless each was measured."""
+        outages = self.outages()
+        values = [o[figure] for o in outages if (o["phase"], o["step"]) == (outages[0]["phase"], outages[0]["step"])]
+        return None if not values or None in values else float(median(values))
 
     def _cut_gap(self) -> Check:
-        gap = next((o["longest_gap_ms"] for o in self.outages()), None)
+        gap = self.first_outage("longest_gap_ms")
         return Check("cut.longest_gap", gap is not None and gap <= LONGEST_GAP_MS, NO_VALUE if gap is None else gap, "ms",
                      f"<= {LONGEST_GAP_MS:g}", "not measured" if gap is None else "")
 
     def _cut_back(self) -> Check:
-        back = next((o["back_in_use_ms"] for o in self.outages()), None)
+        back = self.first_outage("back_in_use_ms")
         return Check("cut.path_back", back is not None, NO_VALUE if back is None else back, "ms",
                      "the restored path carries again", "it carried nothing" if back is None else "")
 
     def _rekey(self, by: str) -> Check:
         name, text = f"rekey.{by}.gap", f"<= {LONGEST_GAP_MS:g}"
+        gaps: list[float] = []
         for record in self._run.phases:
             for step, at, error in record.steps:
                 if step.kind == "rekey" and step.target == by:
                     gap = self.gap_ms(record, at, min(at + GAP_WINDOW_S, record.end))
                     if error or gap is None:
                         return Check(name, False, NO_VALUE, "ms", text, error or "not measured")
-                    return Check(name, gap <= LONGEST_GAP_MS, gap, "ms", text)
-        return Check(name, False, NO_VALUE, "ms", text, "no such step was reached")
+                    gaps.append(gap)
+        if not gaps:
+            return Check(name, False, NO_VALUE, "ms", text, "no such step was reached")
+        return Check(name, median(gaps) <= LONGEST_GAP_MS, median(gaps), "ms", text)
 
     def _attacks(self) -> Check:
         """That none failed is the steps' own check; here that there were any."""
         made = [step for record in self._run.phases for step, _, error in record.steps if step.kind == "attack" and not error]
-        asked = sum(1 for phase in self._run.scenario.steps for step in phase.actions if step.kind == "attack")
+        asked = self._run.scenario.repeat * sum(a.kind == "attack" for phase in self._run.scenario.steps for a in phase.actions)
         ok = 0 < asked == len(made)
         return Check("attacks.seen", ok, len(made), f"of {asked}", "each is counted by name and changes nothing",
                      "" if ok else "not all were counted, or there is none")
@@ -300,7 +272,7 @@ class Judge:
             "schema": SCHEMA,
             "scenario": run.scenario.name,
             "run": str(run.run_dir),
-            "verdict": "pass" if all(c["ok"] for c in checks) and not run.error else "fail",
+            "verdict": "pass" if all(c["ok"] for c in checks if c["fatal"]) and not run.error else "fail",
             "error": run.error,
             "duration_s": round(run.duration, 1),
             "up_s": round(run.up_s, 2),
@@ -308,7 +280,8 @@ class Judge:
             "machine": machine(),
             "wire_realtime": run.wire_realtime,
             "checks": checks,
-            "phases": [self.phase(r) for r in run.phases],
+            "repeat": run.scenario.repeat,
+            "phases": self.phases(),
             "outages": self.outages(),
             "keys": self.keys(),
             "paths": self.paths(),
@@ -337,4 +310,5 @@ CHECKS: dict[str, Callable[[Judge], Check]] = {
     "oldkey.refused": Judge._old_key,
     "paths.both_carry": Judge._both_carry,
     "capture.decrypted": Judge._decrypted,
+    **AIMS,
 }

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.baseline import run_baseline
 from lab.capture_compose import CAPTURE_NAME, RAW_NAME, ComposeError, compose
 from lab.configs import TUN_MTU
 from lab.decrypt_nas import NasKeysError
@@ -59,6 +60,9 @@ class PhaseRecord:
     after: Sample
     traffic: TrafficResult
     steps: list[tuple[Action, float, str]] = field(default_factory=list)  # step, when it was done, error
+    turn: int = 1
+    wire_octets: dict[str, dict[str, int]] = field(default_factory=dict)  # by access and direction, in this phase
+    cpu_s: dict[str, float] = field(default_factory=dict)  # of UE and UPF, in this phase
 
 
 @dataclass(slots=True)
@@ -120,6 +124,7 @@ class Runner:
     def __init__(self, lab: Lab, progress: Progress) -> None:
         self.lab = lab
         self.progress = progress
+        self._turn = 1
         self.record = RunRecord(lab.scenario, lab.run_dir, start=lab.start)
 
     async def run(self) -> RunRecord:
@@ -134,8 +139,12 @@ class Runner:
             self.progress.say(f"session is up on {len(self.lab.scenario.accesses)} accesses")
             record.sampler = Sampler(self.lab, self.lab.run_dir / "metrics.jsonl")
             record.sampler.start()
-            for phase in self.lab.scenario.steps:
-                await self._phase(phase)
+            for turn in range(1, self.lab.scenario.repeat + 1):
+                if self.lab.scenario.repeat > 1:
+                    self.progress.say(f"turn {turn} of {self.lab.scenario.repeat}")
+                self._turn = turn
+                for phase in self.lab.scenario.steps:
+                    await self._phase(phase)
             await self._after()
         except EXPECTED as error:
             record.error = words(error)
@@ -181,6 +190,9 @@ class Runner:
         return verify_capture(place / CAPTURE_NAME)
 
     async def _phase(self, phase: Phase) -> None:
+        if phase.carrier != "tunnel":  # past the tunnel: nothing has to be cut
+            await self._traffic(phase)
+            return
         async with self._alone(phase):
             await self._traffic(phase)
 
@@ -222,12 +234,12 @@ class Runner:
     async def _traffic(self, phase: Phase) -> None:
         self.progress.say(f"{phase.id}: {describe(phase)}")
         before = await sample(self.lab)
-        cpu = self._cpu()
+        cpu, wires = self._cpu(), self._wire_octets()
         start = self.lab.now()
         self.lab.event("lab", "phase", phase=phase.id)
         steps: list[tuple[Action, float, str]] = []
         async with asyncio.TaskGroup() as group:
-            traffic = group.create_task(run_traffic(self.lab.topology, phase, self._ue_address()))
+            traffic = group.create_task(self._carry(phase))
             group.create_task(self._steps(phase, start, steps))
             group.create_task(self._window(WINDOW_PHASE_S))
         end = self.lab.now()
@@ -236,9 +248,20 @@ class Runner:
         result = traffic.result()
         if phase.id.startswith("tcp8"):
             self._cpu_add(cpu, result)
-        self.record.phases.append(PhaseRecord(phase, start, end, before, after, result, steps))
+        spent = {node: now - cpu[node] for node, now in self._cpu().items() if node in cpu}
+        octets = {a: {d: n - wires[a][d] for d, n in now.items()} for a, now in self._wire_octets().items()}
+        self.record.phases.append(PhaseRecord(phase, start, end, before, after, result, steps, self._turn, octets, spent))
         figure = "" if result.goodput_mbps is None else f"{result.goodput_mbps:.1f} Mbit/s"
-        self.progress.done(figure or result.error or "done")
+        self.progress.done(figure or result.error or (f"skipped: {result.skipped}" if result.skipped else "done"))
+
+    async def _carry(self, phase: Phase) -> TrafficResult:
+        lab = self.lab
+        if phase.carrier == "tunnel":
+            return await run_traffic(lab.topology, phase, self._ue_address())
+        return await run_baseline(lab.topology, phase, {a.name: k for k, a in enumerate(lab.scenario.accesses, 1)})
+
+    def _wire_octets(self) -> dict[str, dict[str, int]]:
+        return {name: {word: int(of[word]["bytes"]) for word in ("up", "down")} for name, of in self.lab.wires.stats().items()}
 
     async def _window(self, seconds: float) -> None:
         """Full packets are captured for so long; the windows stand in result.json."""
@@ -267,6 +290,8 @@ class Runner:
         match step.kind:
             case "cut":
                 lab.cut(step.target)
+            case "down":
+                lab.cut(step.target, link_down=True)
             case "restore":
                 lab.restore(step.target)
             case "rekey":
@@ -345,8 +370,10 @@ def drops_of(metrics: dict[str, Any]) -> dict[str, int]:
 
 def describe(phase: Phase) -> str:
     words = {"tcp": f"{phase.flows} TCP flow{'s' if phase.flows > 1 else ''}", "udp": "UDP", "http": "HTTP download",
-             "none": "nothing"}[phase.traffic]
-    return f"{words} {phase.direction}, {phase.seconds:g} s" + (", with probe" if phase.probe else "")
+             "web": "web pages", "none": "nothing"}[phase.traffic]
+    words += "" if phase.carrier == "tunnel" else f" by {phase.carrier}"
+    beside = "" if not phase.probe else ", with probe" if phase.probe is True else f", with {phase.probe}"
+    return f"{words} {phase.direction}, {phase.seconds:g} s{beside}"
 
 
 def write_scenario(scenario: Scenario, run_dir: Path, versions: dict[str, str], machine: dict[str, Any]) -> None:

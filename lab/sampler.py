@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ ACCESS_TYPES = ("3gpp", "non-3gpp")  # enum engine_access
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Octets of inner packets by access type that came out of the tunnel: up at the UPF, down at the UE."""
+    """Octets of inner packets by access type that came out of the tunnel: up at the UPF, down at the UE. `packets`: inner packets
+    that each end has carried, both directions together."""
 
     t: float
     up: tuple[int, int]
     down: tuple[int, int]
+    packets: dict[str, int] = field(default_factory=dict)
 
     def since(self, earlier: Sample, direction: str) -> tuple[int, int]:
         now, then = (self.up, earlier.up) if direction == "up" else (self.down, earlier.down)
@@ -38,13 +40,15 @@ def received(stats: dict[str, Any]) -> tuple[int, int]:
 
 async def sample(lab: Lab) -> Sample:
     ue, upf = await asyncio.gather(lab.ask("ue", "tunnel", limit=5.0), lab.ask("upf", "tunnel", limit=5.0))
-    return Sample(lab.now(), received(upf), received(ue))
+    packets = {node: int(s.get("packets_in", 0)) + int(s.get("packets_out", 0)) for node, s in (("ue", ue), ("upf", upf))}
+    return Sample(lab.now(), received(upf), received(ue), packets)
 
 
 class Sampler:
     def __init__(self, lab: Lab, path: Path) -> None:
         self.samples: list[Sample] = []
         self.rtt_ms: dict[str, list[float]] = {}  # smoothed, by access, one per sample
+        self.windows: list[tuple[float, str, str, int]] = []  # t, node, access, congestion window in octets
         self._lab = lab
         self._path = path
         self._task: asyncio.Task[None] | None = None
@@ -69,6 +73,7 @@ class Sampler:
                 try:
                     one = await sample(self._lab)
                     paths = await self._lab.ask("ue", "paths", limit=5.0)
+                    upf_paths = await self._lab.ask("upf", "paths", limit=5.0)
                 except LabError as error:
                     file.write(json.dumps({"t": self._lab.now(), "error": str(error)}) + "\n")
                 else:
@@ -76,8 +81,10 @@ class Sampler:
                     for path in paths:
                         if path.get("rtt_smoothed"):
                             self.rtt_ms.setdefault(str(path.get("access")), []).append(path["rtt_smoothed"] / 1e6)
+                    for node, found in (("ue", paths), ("upf", upf_paths)):
+                        self.windows += [(one.t, node, str(p.get("access")), int(p["cwnd"])) for p in found if p.get("cwnd")]
                     file.write(json.dumps({"t": round(one.t, 3), "up": one.up, "down": one.down, "paths": paths,
-                                           "wires": self._wires()}) + "\n")
+                                           "upf_paths": upf_paths, "wires": self._wires()}) + "\n")
                 await asyncio.sleep(INTERVAL_S)
 
     def _wires(self) -> dict[str, dict[str, list[int]]]:

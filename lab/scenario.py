@@ -62,12 +62,14 @@ class Phase:
 
     id: str
     traffic: str
+    carrier: str = "tunnel"  # or a baseline: mptcp, forwarder (lab/baseline.py)
     direction: str = "down"
     flows: int = 1
     seconds: float = 5.0
     rate_mbps: float | None = None
     megabytes: int = 16
-    probe: bool = False
+    objects: int = 60  # of a web page
+    probe: bool | str = False  # or what is sent in its place: game, video (lab/traffic.py)
     ipv6: bool = False
     omit_s: int | None = None  # goodput does not count the first seconds (None: as the traffic module has it)
     only: str | None = None  # the access that carries it alone: the others are cut from before it until after it
@@ -102,6 +104,8 @@ class Scenario:
     rules: tuple[dict[str, Any], ...] = ()
     steps: tuple[Phase, ...] = ()
     checks: tuple[str, ...] = ()
+    aims: tuple[str, ...] = ()  # checks that are printed with what they ask for, and fail no run
+    repeat: int = 1  # the phases, in one lab
     tamper: tuple[str, ...] = ()
     document: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -289,7 +293,7 @@ def check_wire(change: dict[str, Any]) -> dict[str, Any]:
     return _Builder("/wire", {}).traces(change, ())
 
 
-KINDS_OF_ACTION = ("cut", "restore", "rebind", "rekey", "key_update", "shape", "attack")
+KINDS_OF_ACTION = ("cut", "down", "restore", "rebind", "rekey", "key_update", "shape", "attack")
 KINDS = {"object": "keys and values", "array": "a list", "string": "a text", "integer": "a whole number", "number": "a number",
          "boolean": "true or false"}
 
@@ -355,9 +359,14 @@ class _Builder:
             rules=tuple(self.rules(d.get("rules", list(DEFAULT_RULES)))),
             steps=tuple(self.phase(p, ("steps", i), accesses) for i, p in enumerate(d.get("steps", []))),
             checks=tuple(d.get("checks", [])),
+            aims=tuple(d.get("aims", [])),
+            repeat=d.get("repeat", 1),
             tamper=tuple(d.get("tamper", [])),
             document=d,
         )
+        for i, name in enumerate(result.aims):
+            if name in result.checks:
+                raise self.fail(("aims", i), "is one of the checks: an aim fails no run, a check does")
         seen: set[str] = set()
         for i, phase in enumerate(result.steps):
             if result.ring is not None and any(action.kind == "attack" for action in phase.actions):
@@ -429,17 +438,20 @@ class _Builder:
             raise self.fail((*where, "omit_s"), "only with traffic: tcp, and less than its seconds")
         if "megabytes" in d and d["traffic"] != "http":
             raise self.fail((*where, "megabytes"), "only with traffic: http")
-        if d["traffic"] == "http" and d.get("direction") == "up":
-            raise self.fail((*where, "direction"), "http downloads only")
+        if "objects" in d and d["traffic"] != "web":
+            raise self.fail((*where, "objects"), "only with traffic: web")
+        if d["traffic"] in ("http", "web") and d.get("direction") == "up":
+            raise self.fail((*where, "direction"), f"{d['traffic']} downloads only")
+        self.baseline(d, where)
         phase = Phase(id=d["phase"], **values)
         if phase.only is not None and phase.only not in [a.name for a in accesses]:
             known = ", ".join(a.name for a in accesses)
             raise self.fail((*where, "only"), f"no access {phase.only!r}; there are {known}")
         for i, a in enumerate(d.get("actions", []) if phase.only is not None else []):
-            if {"cut", "restore"} & a.keys():
+            if {"cut", "down", "restore"} & a.keys():
                 raise self.fail((*where, "actions", i), "cut and restore do not go with only: the phase cuts the others itself")
-        if d["traffic"] == "http" and d.get("actions"):
-            raise self.fail((*where, "actions"), "not with traffic: http")
+        if d["traffic"] in ("http", "web") and d.get("actions"):
+            raise self.fail((*where, "actions"), f"not with traffic: {d['traffic']}")
         actions, before = [], 0.0
         for i, a in enumerate(d.get("actions", [])):
             action = self.action(a, (*where, "actions", i), accesses)
@@ -450,6 +462,20 @@ class _Builder:
             before = action.at
             actions.append(action)
         return replace(phase, actions=tuple(actions))
+
+    def baseline(self, d: dict[str, Any], where: Where) -> None:
+        """What goes past the tunnel has neither its addresses nor its paths."""
+        carrier = d.get("carrier", "tunnel")
+        if carrier == "tunnel":
+            return
+        if d["traffic"] not in (("tcp",) if carrier == "mptcp" else ("tcp", "udp")):
+            raise self.fail((*where, "traffic"), f"{carrier} carries {'tcp' if carrier == 'mptcp' else 'tcp and udp'} only")
+        if d.get("probe") or d.get("ipv6"):
+            raise self.fail((*where, "carrier"), f"{carrier} has neither probe nor ipv6")
+        if carrier == "forwarder" and "only" not in d:
+            raise self.fail((*where, "only"), "is missing: the forwarder has one path")
+        if carrier == "mptcp" and "only" in d:
+            raise self.fail((*where, "only"), "mptcp is there to use both paths")
 
     def action(self, d: dict[str, Any], where: Where, accesses: tuple[Access, ...]) -> Action:
         kinds = [k for k in KINDS_OF_ACTION if k in d]

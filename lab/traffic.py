@@ -15,8 +15,9 @@ from lab.topology import DN, Topology
 
 IPERF_PORT, HTTP_PORT, PROBE_PORT = 5201, 8000, 7000
 UDP_OCTETS = 1200
-PROBE_FLOWS = 3
-PROBE_INTERVAL_MS = 2.0
+PROBES: dict[bool | str, tuple[int, float, int]] = {True: (3, 2.0, 64), "game": (1, 15.625, 100), "video": (1, 2.4, 1200)}
+"""Flows, ms between packets, octets: the probe; a game's 64 updates a second; a video's 4 Mbit/s."""
+PAGE_LIMIT_S = 15.0
 MARGIN = 10.0
 OMIT_S = 1  # of slow start, in phases that measure goodput
 
@@ -32,6 +33,8 @@ class TrafficResult:
     sha256_sent: str = ""
     sha256_received: str = ""
     error: str = ""
+    skipped: str = ""  # why a baseline could not run
+    page_loads_s: list[float] = field(default_factory=list)
     probe: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def gaps(self) -> list[tuple[float, float]]:
@@ -41,14 +44,14 @@ class TrafficResult:
         ]
 
 
-async def iperf(topology: Topology, phase: Phase) -> TrafficResult:
+async def iperf(topology: Topology, phase: Phase, server_at: str = DN) -> TrafficResult:
     server = await Process.start(
-        ["iperf3", "--server", "--one-off", "--bind", DN, "--port", str(IPERF_PORT), "--json", "--forceflush"],
+        ["iperf3", "--server", "--one-off", "--bind", server_at, "--port", str(IPERF_PORT), "--json", "--forceflush"],
         topology.netns["dn"],
     )
     omit = 0 if phase.actions or phase.traffic == "udp" or phase.seconds < 3 else OMIT_S
     omit = omit if phase.omit_s is None else phase.omit_s
-    command = ["iperf3", "--client", DN, "--port", str(IPERF_PORT), "--json", "--parallel", str(phase.flows),
+    command = ["iperf3", "--client", server_at, "--port", str(IPERF_PORT), "--json", "--parallel", str(phase.flows),
                "--time", str(max(1, math.ceil(phase.seconds - omit))), "--connect-timeout", "5000"]
     if omit:
         command += ["--omit", str(omit)]
@@ -114,8 +117,29 @@ async def http(topology: Topology, phase: Phase) -> TrafficResult:
     )
 
 
-async def probe(topology: Topology, ue_address: str, duration: float) -> dict[str, dict[str, Any]]:
-    """Both directions at once."""
+async def web(topology: Topology, phase: Phase) -> TrafficResult:
+    server = await Process.python("lab.http_file", ["serve", "--address", DN, "--port", str(HTTP_PORT)], topology.netns["dn"])
+    try:
+        await server.line(MARGIN)
+        arguments = ["page", "--address", DN, "--port", str(HTTP_PORT), "--objects", str(phase.objects),
+                     "--seconds", str(phase.seconds), "--limit", str(PAGE_LIMIT_S)]
+        client = await Process.python("lab.http_file", arguments, topology.netns["ue"])
+        out, _, code = await client.finish(phase.seconds + PAGE_LIMIT_S + MARGIN)
+    finally:
+        server.kill()
+    try:
+        fetched = json.loads(out)
+    except ValueError:
+        return TrafficResult(error=f"the page ended with exit code {code} and no result")
+    if "error" in fetched:
+        return TrafficResult(error=f"web: {fetched['error']}", octets=int(fetched["octets"]))
+    return TrafficResult(goodput_mbps=fetched["octets"] * 8 / fetched["seconds"] / 1e6, octets=int(fetched["octets"]),
+                         page_loads_s=[float(s) for s in fetched["loads_s"]])
+
+
+async def probe(topology: Topology, ue_address: str, duration: float, kind: bool | str = True) -> dict[str, dict[str, Any]]:
+    """Both directions at once, of one of PROBES."""
+    flows, interval_ms, octets = PROBES[kind]
     ends = {"up": ("ue", "dn", DN), "down": ("dn", "ue", ue_address)}
     receivers: dict[str, Process] = {}
     for direction, (_source, sink, address) in ends.items():
@@ -125,8 +149,8 @@ async def probe(topology: Topology, ue_address: str, duration: float) -> dict[st
         await process.line(MARGIN)
     senders = []
     for source, _sink, address in ends.values():
-        arguments = ["send", "--to", f"{address}:{PROBE_PORT}", "--flows", str(PROBE_FLOWS),
-                     "--interval-ms", str(PROBE_INTERVAL_MS), "--duration", str(duration)]
+        arguments = ["send", "--to", f"{address}:{PROBE_PORT}", "--flows", str(flows), "--octets", str(octets),
+                     "--interval-ms", str(interval_ms), "--duration", str(duration)]
         senders.append(await Process.python("lab.probe", arguments, topology.netns[source]))
     for sender in senders:
         await sender.finish(duration + MARGIN)
@@ -149,8 +173,10 @@ async def run_traffic(topology: Topology, phase: Phase, ue_address: str) -> Traf
             main = group.create_task(iperf(topology, phase))
         elif phase.traffic == "http":
             main = group.create_task(http(topology, phase))
+        elif phase.traffic == "web":
+            main = group.create_task(web(topology, phase))
         if phase.probe:
-            beside = group.create_task(probe(topology, ue_address, phase.seconds))
+            beside = group.create_task(probe(topology, ue_address, phase.seconds, phase.probe))
         if main is None and beside is None:
             group.create_task(asyncio.sleep(phase.seconds))
     result = TrafficResult() if main is None else main.result()

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,26 @@ from lab.scenario import Scenario, find, load, shipped
 from lab.state import StateDir, stale_remove
 from lab.verbs.common import require_programs, runs_root
 
+MOST_REPEATS = 100  # as lab/scenario.schema.json
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", metavar="SCENARIO", help=f"one of {', '.join(shipped())}, or FILE.yaml")
+    parser.add_argument("--repeat", metavar="N", type=repeats, help="the phases N times in one lab: medians with their spread")
     parser.add_argument("--lab", metavar="NAME", help="name of the lab while it runs (default: run-PID)")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
 
+def repeats(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_REPEATS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST_REPEATS}, not {text[:40]}")
+    return int(text)
+
+
 def run(options: argparse.Namespace) -> int:
     scenario = load(find(options.scenario))
+    if options.repeat is not None:
+        scenario = replace(scenario, repeat=options.repeat)
     require_programs({"setpriv", *("iperf3" for phase in scenario.steps if phase.traffic in ("tcp", "udp"))})
     if not rootless.inside():  # in a PID namespace no lab's supervisor can be seen: each would look dead
         stale_remove()
@@ -36,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
         state.claim()
         if rootless.needed():
             arguments = ["run", options.scenario, "--lab", name]
+            arguments += [] if options.repeat is None else ["--repeat", str(options.repeat)]
             arguments += ["--quiet"] * options.quiet + ["--json"] * options.json
             try:
                 rootless.reexecute(arguments)
@@ -63,7 +76,7 @@ async def _main(name: str, scenario: Scenario, state: StateDir, options: argpars
     from lab.run import Runner, make_run_dir, write_scenario
     from lab.server import LabServer
 
-    if unknown := [c for c in scenario.checks if c not in CHECKS]:
+    if unknown := [c for c in (*scenario.checks, *scenario.aims) if c not in CHECKS]:
         raise Misuse(f"{options.scenario}: checks: no check {unknown[0]!r}; there are {', '.join(CHECKS)}")
     run_dir = make_run_dir(scenario.name, runs_root())
     write_scenario(scenario, run_dir, versions(), machine())

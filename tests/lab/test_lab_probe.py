@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from lab.probe import FORMAT, MAGIC, Tally
 
 
-def packet(flow: int, sequence: int, flows: int = 2, total: int = 500, end: float = 11.0) -> bytes:
-    return FORMAT.pack(MAGIC, flow, flows, sequence, total, end)
+def packet(flow: int, sequence: int, flows: int = 2, total: int = 500, end: float = 11.0, due: float = 9.99) -> bytes:
+    return FORMAT.pack(MAGIC, flow, flows, sequence, total, end, due)
 
 
 def run(arrivals: list[tuple[int, int, float]]) -> dict[str, dict[str, object]]:

@@ -59,6 +59,48 @@ def test_a_phase_over_one_access() -> None:
         parse(ONLY.replace("ONLY", "wifi").replace("ACTIONS", "{at: 1, cut: wifi}").encode(), "f", "f")
 
 
+PHASES = """\
+accesses: [{name: 3gpp, type: 3gpp}, {name: wifi, type: non-3gpp}]
+steps:
+  - {phase: a, seconds: 5, %s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("phase", "words"),
+    [
+        ("traffic: udp, carrier: mptcp", "traffic: mptcp carries tcp only"),
+        ("traffic: http, carrier: forwarder, only: wifi", "traffic: forwarder carries tcp and udp only"),
+        ("traffic: tcp, carrier: forwarder", "only: is missing: the forwarder has one path"),
+        ("traffic: tcp, carrier: mptcp, only: wifi", "only: mptcp is there to use both paths"),
+        ("traffic: tcp, carrier: mptcp, probe: true", "carrier: mptcp has neither probe nor ipv6"),
+        ("traffic: tcp, carrier: pigeon", "must be one of tunnel, mptcp, forwarder"),
+        ("traffic: tcp, objects: 5", "objects: only with traffic: web"),
+        ("traffic: web, direction: up", "direction: web downloads only"),
+        ("traffic: tcp, probe: radio", "must be one of False, True, game, video"),
+        ("traffic: tcp, actions: [{at: 1, down: dsl}]", "no access 'dsl'"),
+    ],
+)
+def test_what_a_phase_cannot_be(phase: str, words: str) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        parse((PHASES % phase).encode(), "f", "f")
+    assert words in str(caught.value)
+
+
+def test_baselines_probes_and_link_down() -> None:
+    for phase in ("traffic: tcp, carrier: mptcp", "traffic: udp, carrier: forwarder, only: 3gpp", "traffic: web, objects: 10",
+                  "traffic: tcp, probe: video, actions: [{at: 1, down: wifi}]"):
+        assert len(parse((PHASES % phase).encode(), "f", "f").steps) == 1
+
+
+def test_an_aim_is_no_check_and_turns_are_bounded() -> None:
+    assert parse(f"aims: [better.down]\nrepeat: 3\n{GOOD}".encode(), "f", "f").repeat == 3
+    with pytest.raises(ScenarioError, match=r"aims\[0\]: is one of the checks"):
+        parse(f"aims: [better.down]\nchecks: [better.down]\n{GOOD}".encode(), "f", "f")
+    with pytest.raises(ScenarioError, match="repeat: must be at most 100"):
+        parse(f"repeat: 101\n{GOOD}".encode(), "f", "f")
+
+
 def test_values_arrive() -> None:
     scenario = parse(GOOD.encode(), "file.yaml", "mine")
     assert scenario.name == "mine"
@@ -110,7 +152,7 @@ WRONG = {
     "step in the past": ("{at: 3, restore: wifi}", "{at: 0.5, restore: wifi}", 16, "is before the action above it"),
     "step after the end": ("at: 3", "at: 5", 16, "must be before the end of the phase (5 s)"),
     "no such access": ("cut: wifi", "cut: wlan", 15, "no access 'wlan'; there are 3gpp, wifi"),
-    "two actions in one": ("cut: wifi", "cut: wifi, rekey: ue", 15, "exactly one of cut, restore, rebind, rekey, key_update"),
+    "two actions in one": ("cut: wifi", "cut: wifi, rekey: ue", 15, "exactly one of cut, down, restore, rebind, rekey, key_update"),
     "same name twice": ("- name: wifi", "- name: 3gpp", 5, "another access has this name"),
     "same type twice": ("type: non-3gpp", "type: 3gpp", 6, "one access of each type"),
     "key twice": ("    traffic: tcp\n", "    traffic: tcp\n    traffic: udp\n", 13, "traffic: stands twice"),
