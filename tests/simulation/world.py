@@ -25,6 +25,15 @@ INVALID_TOKEN = 0xB
 UP, DOWN = 0, 1
 SIDES = ("client", "server")
 
+RULES: list[tuple[dict[str, Any], float]] = [  # and how often
+    (SPLIT, 0.4),  # with sequence numbers
+    (BALANCED, 0.2),
+    ({"mode": 1}, 0.1),
+    ({"mode": 3, "active_access": 1}, 0.1),
+    (BALANCED | {"max_rtt_ms": 60, "has_max_loss": 1, "max_loss_percent": 2}, 0.1),
+    (BALANCED | {"autonomous": 1}, 0.1),
+]
+
 
 class Broken(AssertionError):
     """A rule of the model does not hold."""
@@ -93,7 +102,7 @@ class World:
         self.past: list[Counter[str]] = [Counter(), Counter()]  # counters of the processes that were there before, by side
         self.forgotten = [0, 0]  # inner packets that waited in a process when it ended
         self.restarts = 0
-        self.rule = SPLIT if random.Random(f"rule {seed}").random() < 0.4 else BALANCED  # with sequence numbers, or without
+        self.rule = random.Random(f"rule {seed}").choices(*zip(*RULES, strict=True))[0]
         self.sim.server_handshake.tells_reset_token = True
         for handshake in (self.sim.client_handshake, self.sim.server_handshake):
             handshake.peer_params.update(self.idle)
