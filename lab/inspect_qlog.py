@@ -17,7 +17,7 @@ from typing import Any
 from lab.decrypt import ClearPacket
 from lab.decrypt_connection import Connection
 from lab.inspect_rows import Inspection
-from lab.qlog_file import SUFFIX, PacketRun, QlogError, QlogFile, Record
+from lab.qlog_file import SUFFIX, Plain, QlogError, QlogFile, Record
 
 FATES_MAX = 1_000_000           # packets of both directions; of more nothing is kept
 DROPS_MAX = 100_000
@@ -80,8 +80,8 @@ class Logs:
             self.remarks.append(f"{file.path.name}: vantage point {role or 'unknown'} again or of neither end: not read")
             return
         self.files[role] = file
-        for one in file.runs():
-            if isinstance(one, PacketRun):
+        for one in file.pieces():
+            if isinstance(one, list):
                 self.packets(one, role == "client")
                 continue
             taken = _TAKERS.get(one.name)
@@ -89,21 +89,23 @@ class Logs:
                 taken(self, one, role == "client")
         self.remarks += file.words()
 
-    def packets(self, run: PacketRun, client: bool) -> None:
-        """Plain packets of one moment, as `sent` and `received` take any."""
-        key = (run.group, run.path, client != run.received)
-        space = self.spaces.get(key, {})
-        for number in run.numbers:
-            fate = space.get(number)
+    def packets(self, plain: list[Plain], client: bool) -> None:
+        """Plain packets, as `sent` and `received` take any."""
+        spaces: dict[tuple[bytes, bytes, bytes | None], dict[int, Fate]] = {}
+        for ms, us, group, what, path, digits, length in plain:
+            number = int(digits)
+            space = spaces.get((group, what, path))
+            fate = space.get(number) if space is not None else None
             if fate is None:
+                key = (group.decode(), int(path or 0), client == (what == b"sent"))
                 fate = self._fate(key, number)
                 if fate is None:
                     continue
-                space = self.spaces[key]
-            if not run.received:
-                fate.sent, fate.size = run.time_ns, run.length
+                spaces[group, what, path] = self.spaces[key]
+            if what == b"sent":
+                fate.sent, fate.size = int(ms + us) * 1000, int(length)
             elif fate.received is None:
-                fate.received = run.time_ns
+                fate.received = int(ms + us) * 1000
 
     def _fate(self, key: Key, number: object) -> Fate | None:
         if not isinstance(number, int) or not 0 <= number < NUMBER_MAX:
@@ -147,10 +149,14 @@ class Logs:
         numbers, path = record.data.get("packet_numbers"), record.data.get("path_id", 0)
         if record.data.get("packet_number_space", "application_data") != "application_data" or not isinstance(path, int):
             return
+        space = self.spaces.get((record.group, path, client), {})
         for number in numbers if isinstance(numbers, list) else ():
-            fate = self._fate((record.group, path, client), number)
-            if fate is not None:
-                fate.acknowledged = record.time_ns
+            fate = space.get(number) if type(number) is int else None
+            if fate is None:
+                fate = self._fate((record.group, path, client), number)
+                if fate is None:
+                    continue
+            fate.acknowledged = record.time_ns
 
     def dropped(self, record: Record, client: bool) -> None:
         if len(self.drops) < DROPS_MAX:

@@ -14,6 +14,7 @@ RECORD_MAX = 1 << 20            # octets of one record; a longer one is malforme
 FILE_MAX = 1 << 30              # octets that are read of a file
 TIME_MAX_MS = 1e13              # three hundred years
 SUFFIX = ".sqlog"
+PIECE = 4096                    # plain packets that are told at once
 LOST, FULL = "mpquic:records_lost", "mpquic:log_full"       # events in which a log tells of itself
 OF_ITSELF = (LOST.encode(), FULL.encode())
 
@@ -26,21 +27,13 @@ _INTEGER = rb"(0|[1-9][0-9]{0,18})"
 _PLAIN = re.compile(       # a packet with one DATAGRAM or without frames: almost every record is such a one
     rb'\{"time":([1-9][0-9]{0,11}|0)\.([0-9]{3}),"group_id":"([0-9a-f]{1,40})",(?:"tuple":"[0-9.]{1,20}",)?'
     rb'"name":"quic:packet_(sent|received)",'
-    rb'"data":\{"header":\{"packet_type":"1RTT"(?:,"key_phase":' + _INTEGER + rb')?(?:,"path_id":' + _INTEGER + rb')?'
+    rb'"data":\{"header":\{"packet_type":"1RTT"(?:,"key_phase":(?:0|[1-9][0-9]{0,18}))?(?:,"path_id":' + _INTEGER + rb')?'
     rb',"packet_number":' + _INTEGER + rb'\},"raw":\{"length":' + _INTEGER + rb'\}'
     rb'(?:,"frames":\[\{"frame_type":"datagram"\}\])?\}\}\n')
 
 
-@dataclass(slots=True)
-class PacketRun:
-    """1-RTT packets of one moment that differ in their number alone: plain ones, of which nothing else is told."""
-
-    time_ns: int
-    received: bool
-    group: str
-    path: int
-    length: int
-    numbers: list[int]
+# of a plain packet: milliseconds and their fraction, group, sent or received, path (None: 0), number, length; all in decimals
+Plain = tuple[bytes, bytes, bytes, bytes, bytes | None, bytes, bytes]
 
 
 @dataclass(slots=True)
@@ -128,38 +121,28 @@ class QlogFile:
                 self._note(record)
                 yield record
 
-    def runs(self) -> Iterator[Record | PacketRun]:
-        """As iteration, but plain packets come in runs. Ten times as fast: a line that begins and ends like the one before need
-        not be read again, but for its packet number."""
+    def pieces(self) -> Iterator[Record | list[Plain]]:
+        """As iteration, but plain packets come many at a time, and only their numbers: six times as fast."""
         texts = self._texts()
         next(texts, None)
         self.malformed = self.lost = 0
-        run: PacketRun | None = None
-        before = behind = b"\0"
-        at = end = 0
+        match, plain = _PLAIN.fullmatch, list[Plain]()
         for text in texts:
-            if run is not None and text.startswith(before) and text.endswith(behind):
-                digits = text[at:end]
-                if digits.isdigit() and len(digits) < 19 and (digits[0] != 48 or len(digits) == 1):
-                    run.numbers.append(int(digits))
+            found = match(text)
+            if found is not None:
+                plain.append(found.groups())  # type: ignore[arg-type]
+                if len(plain) < PIECE:
                     continue
-            if run is not None:
-                yield run
-                run = None
-            plain = _PLAIN.fullmatch(text)
-            if plain is not None:
-                ms, us, group, what, _, path, number, length = plain.groups()
-                run = PacketRun(int(ms) * 1_000_000 + int(us) * 1000, what == b"received", group.decode(), int(path or 0),
-                                int(length), [int(number)])
-                at, end = plain.start(7), plain.end(7) - len(text)
-                before, behind = text[:at], text[end:]
-                continue
-            record = self._record(text)
-            if record is not None:
-                self._note(record)
-                yield record
-        if run is not None:
-            yield run
+            if plain:
+                yield plain
+                plain = []
+            if found is None:
+                record = self._record(text)
+                if record is not None:
+                    self._note(record)
+                    yield record
+        if plain:
+            yield plain
 
     def _record(self, text: bytes) -> Record | None:
         """None, and counted: it is no event that we read."""

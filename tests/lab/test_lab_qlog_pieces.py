@@ -16,7 +16,7 @@ from lab.inspect_lacks import capture_lacks, lacks_lines, qlog_lacks
 from lab.inspect_qlog import _TAKERS, Logs
 from lab.inspect_run import RunRecord
 from lab.pcapng import Interface, Statistics
-from lab.qlog_file import PacketRun, QlogFile
+from lab.qlog_file import PIECE, QlogFile
 
 HEAD = {"file_schema": "urn:ietf:params:qlog:file:sequential", "trace": {"vantage_point": {"name": "ue", "type": "client"}}}
 
@@ -109,13 +109,14 @@ def test_a_packet_number_that_is_none_behind_lines_that_look_alike(tmp_path: Pat
     assert {3, 4, 6} <= space.keys()
 
 
-def test_runs_are_runs(tmp_path: Path) -> None:
+def test_plain_packets_come_many_at_a_time(tmp_path: Path) -> None:
     """Canary: what is fast is taken."""
-    file = write(tmp_path / "ue.sqlog", [*(line(n) for n in range(95, 105)), line(105, length=85), OTHERS[0], line(106, length=85)])
-    kinds = [(type(one).__name__, getattr(one, "numbers", None)) for one in file.runs()]
-    assert kinds == [("PacketRun", list(range(95, 105))), ("PacketRun", [105]), ("Record", None), ("PacketRun", [106])]
-    (first, *_) = file.runs()
-    assert first == PacketRun(27918930868000, False, "37d5b7e81fa823bd", 0, 84, list(range(95, 105)))
+    file = write(tmp_path / "ue.sqlog", [*(line(n) for n in range(95, 105)), OTHERS[0], line(106, path=2, received=True)])
+    pieces = [one if isinstance(one, list) else one.name for one in file.pieces()]
+    assert [len(pieces[0]), pieces[1]] == [10, "quic:packets_acked"]
+    assert pieces[2] == [(b"27918930", b"868", b"37d5b7e81fa823bd", b"received", b"2", b"106", b"84")]
+    many = write(tmp_path / "ue.sqlog", [line(n) for n in range(2 * PIECE + 1)])
+    assert [len(one) for one in many.pieces() if isinstance(one, list)] == [PIECE, PIECE, 1]
 
 
 # ---- what records lack ---------------------------------------------------------------------------------------------------------
