@@ -616,6 +616,14 @@ bool inner_copy_ce(uint8_t *p, uint8_t outer);          /* the same, if this is 
 /* mss.c */
 /* A well-formed inner packet, of either direction: each end's SYN bounds what the other sends, and one of the two goes over our paths. */
 void mss_packet(endpoint *e, const struct tunnel *t, uint8_t *packet, size_t length);
+/* Not UDP, nor a TCP segment that is anything but a SYN, as far as a short look tells. */
+static inline bool mss_may_stand(const uint8_t *p, size_t n)
+{
+    bool v4 = p[0] >> 4 == 4;
+    uint8_t protocol = v4 ? p[9] : p[6];
+    size_t upper = v4 ? (size_t)(p[0] & 15) * 4 : 40;
+    return protocol != 17 && (protocol == 6 ? upper + 20 <= n && p[upper + 13] & 2 : !v4);
+}
 /* icmp.c: answers a packet above the MTU; length of the answer written to out (capacity >= 1280), or 0. */
 size_t icmp_too_big(const uint8_t *packet, size_t length, uint16_t mtu, uint8_t *out);
 /* split.c */
@@ -641,6 +649,12 @@ uint64_t reorder_timeout(const struct reorder *r, uint64_t now);
 void reorder_free(endpoint *e, struct tunnel *t);       /* with what waits in it */
 void reorder_pool_free(endpoint *e);
 /* flow.c; steering.h has the rest */
+/* TCP and UDP in whole packets, without a look further in: nothing follows them, nor do they follow anything. */
+static inline bool flow_is_plain(const uint8_t *p)
+{
+    uint8_t protocol = p[0] >> 4 == 4 ? p[9] : p[6];
+    return (protocol == 6 || protocol == 17) && (p[0] >> 4 == 6 || !((p[6] & 0x3f) | p[7]));
+}
 /* f has its rule: what follows this packet finds it. */
 void flow_settled(endpoint *e, struct tunnel *t, const struct flow *f, const uint8_t *packet, size_t length, uint64_t now);
 /* Of its flow, and not one that only follows it: a fragment, an ICMP error about it. */

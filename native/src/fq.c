@@ -120,7 +120,7 @@ bool fq_push(struct fq *q, struct packet *k, uint64_t now)
 }
 
 /* Whose turn it is; there is a packet. Asked again, it answers the same. */
-static struct fq_flow *flow_next(struct fq *q)
+static inline struct fq_flow *flow_next(struct fq *q)
 {
     struct fq_table *t = q->table;
     for (;;) {
@@ -153,22 +153,22 @@ static struct packet *take(struct fq *q, struct fq_flow *f)
 
 struct packet *fq_peek(struct fq *q)
 {
-    return q->packets ? flow_next(q)->head : NULL;
+    if (!q->packets)
+        return NULL;
+    q->turn = flow_next(q);
+    return q->turn->head;
 }
 
 struct packet *fq_pop(struct fq *q)
 {
-    if (!q->packets)
-        return NULL;
-    struct fq_flow *f = flow_next(q);
-    struct packet *k = take(q, f);
-    f->deficit -= k->length;
+    struct packet *k = take(q, q->turn);
+    q->turn->deficit -= k->length;
     return k;
 }
 
 struct packet *fq_drop(struct fq *q)
 {
-    return q->packets ? take(q, flow_next(q)) : NULL;
+    return take(q, q->turn);
 }
 
 struct packet *fq_shed(struct fq *q)
@@ -225,9 +225,7 @@ static bool stands(const struct fq *q, struct codel *c, const struct packet *k, 
 /* RFC 8289 §5.5, one packet at a time: its loop is the caller's, who asks of the next one when this one is dropped. */
 bool fq_late(struct fq *q, uint64_t now)
 {
-    if (!q->packets)
-        return false;
-    struct fq_flow *f = flow_next(q);
+    struct fq_flow *f = q->turn;
     struct codel *c = &f->codel;
     if (!stands(q, c, f->head, q->table->bytes[f - q->table->flows] - f->head->length, now)) {
         c->dropping = c->owed = false;

@@ -26,6 +26,7 @@ struct fq_list { struct fq_flow *head, *tail; };
 struct fq_table;                        /* made with the first packet: a path that carries nothing has none */
 struct fq {
     struct fq_table *table;
+    struct fq_flow *turn;               /* of the last fq_peek */
     uint32_t packets;
     uint64_t bytes;                     /* of the inner packets */
     uint64_t target, interval;          /* CoDel's, ns */
@@ -40,10 +41,10 @@ void fq_tune(struct fq *q, uint64_t rate, uint64_t rtt);
 bool fq_push(struct fq *q, struct packet *k, uint64_t now);
 /* Whose turn it is; NULL: empty. The same one until something comes or leaves. */
 struct packet *fq_peek(struct fq *q);
-/* CoDel's word on the packet of fq_peek, asked once, when it would leave now. True: it waited too long, and is to be dropped
+/* What follows is about the packet of an fq_peek since which nothing came or left. CoDel's word on it, asked once, when it would leave now. True: it waited too long, and is to be dropped
  * (fq_drop), or marked if its flow does ECN. */
 bool fq_late(struct fq *q, uint64_t now);
-struct packet *fq_pop(struct fq *q);    /* the packet of fq_peek leaves, sent: its flow pays for it */
+struct packet *fq_pop(struct fq *q);    /* it leaves, sent: its flow pays for it */
 struct packet *fq_drop(struct fq *q);   /* it leaves otherwise */
 struct packet *fq_shed(struct fq *q);   /* the oldest packet of the flow with the most octets leaves (RFC 8290 §4.1.3); NULL: empty */
 /* All that wait, a list by `next`, each flow in its order; the queue is as after fq_init, but for its tuning. */

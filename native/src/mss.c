@@ -57,9 +57,7 @@ static enum mss_result options_lower(uint8_t *segment, size_t header, uint16_t m
 /* Of a well-formed packet: whether its TCP header stands there, with SYN. */
 static bool is_syn(const uint8_t *p, size_t n)
 {
-    uint8_t protocol = p[0] >> 4 == 4 ? p[9] : p[6];
-    if (protocol == 17 || (protocol != PROTOCOL_TCP && p[0] >> 4 == 4))
-        return false;
+    uint8_t protocol;
     size_t upper = inner_upper(p, n, &protocol);
     return upper && protocol == PROTOCOL_TCP && upper + TCP_HEADER <= n && p[upper + 13] & TCP_SYN;
 }

@@ -182,7 +182,8 @@ void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *k, uint64_
         too_big(e, t, k, t->config.mtu, COUNTER_inner_mtu);
         return;
     }
-    mss_packet(e, t, k->buffer + k->offset, k->length);
+    if (mss_may_stand(p, k->length))
+        mss_packet(e, t, k->buffer + k->offset, k->length);
     k->tunnel = t->handle;
     k->enqueued = now;
     steer(e, t, k, now);
@@ -263,7 +264,8 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
     }
     if (inner_copy_ce(packet, p->ecn.received))
         COUNT(e, inner_ce);
-    mss_packet(e, t, packet, n);
+    if (mss_may_stand(packet, n))
+        mss_packet(e, t, packet, n);
     if (sequenced && !reorder_packet(e, t, c->handle, p->id, get_be32(number), packet, n, e->now)) {
         t->stats.dropped++;
         COUNT(e, reorder_duplicate);

@@ -106,6 +106,8 @@ def test_when_large_packets_vanish_the_size_goes_down_and_up_again_later(sim: Si
     assert sim.client.counters().get("mtu_black_hole", 0) >= 1
     assert 1360 - STEP <= size(sim.client, conn) <= 1360
     assert sim.client.counters().get("inner_path_mtu", 0) > 100
+    told = [p for _, _, p in sim.client.inner if p[9] == 1 and p[20:22] == bytes([3, 4])]
+    assert len(told) == sim.client.counters()["inner_path_mtu"]  # those that waited when it went down, too
     net.most[0] = 65535
     sim.run(700 * SECOND)
     assert size(sim.client, conn) == MOST  # the raise timer
