@@ -11,6 +11,7 @@ import functools
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from native import ffi, lib
@@ -573,7 +574,8 @@ class World:
         for d in range(2):
             for flow in range(4):
                 came = [serial_of(p) for p in self.inner_order[d] if p in mine[d] and p[20:24] == template(300, d, flow)[0][20:24]]
-                if came[2:] != sorted(came[2:]) or len(came) != 10:  # the first may still change paths
+                # the first may still change paths; and once more, when one comes back, or a slower one is used for the first time
+                if sum(a > b for a, b in pairwise(came[2:])) > 1 or len(came) != 10:
                     raise Broken(f"{SIDES[d]}: flow {flow} came in the order {came} over a network that keeps it")
 
     def finish(self) -> None:
