@@ -1,6 +1,6 @@
 """A UDP probe with sequence numbers: `python -m lab.probe`. A gap is the longest silence at its receiver.
 
-    send     --to ADDRESS:PORT --flows N --interval-ms 2 --duration S     N flows from N source ports
+    send     --to ADDRESS:PORT --flows N --interval-ms 2 --duration S     N flows from N source ports; a line when it begins
     receive  --listen ADDRESS:PORT --duration S    prints one JSON document: per flow what came, and every silence >= 20 ms
 
 Every packet says how many flows there are, how many packets each will have, when the sender ends and when this one was due
@@ -142,6 +142,7 @@ def send(to: tuple[str, int], flows: int, interval_s: float, duration: float, oc
     sockets = [socket.socket(family, socket.SOCK_DGRAM) for _ in range(flows)]
     padding = bytes(max(0, octets - FORMAT.size))
     failed = 0
+    print(json.dumps({"sending": True}), flush=True)
     start, total = time.monotonic(), max(1, round(duration / interval_s))
     end = start + total * interval_s
     for sequence in range(total):

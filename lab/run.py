@@ -239,8 +239,9 @@ class Runner:
         self.lab.event("lab", "phase", phase=phase.id)
         steps: list[tuple[Action, float, str]] = []
         async with asyncio.TaskGroup() as group:
-            traffic = group.create_task(self._carry(phase))
-            group.create_task(self._steps(phase, start, steps))
+            started = asyncio.Event()
+            traffic = group.create_task(self._carry(phase, started))
+            group.create_task(self._steps(phase, started, steps))
             group.create_task(self._window(WINDOW_PHASE_S))
         end = self.lab.now()
         await asyncio.sleep(SETTLE_S)
@@ -254,10 +255,11 @@ class Runner:
         figure = "" if result.goodput_mbps is None else f"{result.goodput_mbps:.1f} Mbit/s"
         self.progress.done(figure or result.error or (f"skipped: {result.skipped}" if result.skipped else "done"))
 
-    async def _carry(self, phase: Phase) -> TrafficResult:
+    async def _carry(self, phase: Phase, started: asyncio.Event) -> TrafficResult:
         lab = self.lab
         if phase.carrier == "tunnel":
-            return await run_traffic(lab.topology, phase, self._ue_address())
+            return await run_traffic(lab.topology, phase, self._ue_address(), started)
+        started.set()
         return await run_baseline(lab.topology, phase, {a.name: k for k, a in enumerate(lab.scenario.accesses, 1)})
 
     def _wire_octets(self) -> dict[str, dict[str, int]]:
@@ -270,7 +272,10 @@ class Runner:
             await asyncio.sleep(seconds)
             self.lab.capture.window(False, self.lab.now())
 
-    async def _steps(self, phase: Phase, start: float, done: list[tuple[Action, float, str]]) -> None:
+    async def _steps(self, phase: Phase, started: asyncio.Event, done: list[tuple[Action, float, str]]) -> None:
+        """From when the probe runs: on a busy machine it takes a while to start, and would not see what happens before."""
+        await started.wait()
+        start = self.lab.now()
         windows: list[asyncio.Task[None]] = []
         for step in phase.actions:
             await asyncio.sleep(max(0.0, start + step.at - WINDOW_STEP_S - self.lab.now()))

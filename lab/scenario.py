@@ -10,6 +10,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from lab import matrix
 from lab.errors import Misuse, ScenarioError
 from lab.shape import NO_TRACE, Shape, both_ways
 from lab.wire_trace import find_trace, load_trace
@@ -139,22 +140,45 @@ DEFAULT_RULES: tuple[dict[str, Any], ...] = (
 )
 
 
+@cache
+def families() -> dict[str, list[str]]:
+    """The shipped files by name, and the scenarios of those that have a matrix (empty: the file is one)."""
+    found = {}
+    for path in sorted(SHIPPED.glob("*.yaml")):
+        data = path.read_bytes()
+        found[path.stem] = list(matrix.names(_document(data, str(path))[0])) if b"\nmatrix:" in data else []
+    return found
+
+
 def shipped() -> list[str]:
-    return sorted(p.stem for p in SHIPPED.glob("*.yaml"))
+    return [name for stem, variants in families().items() for name in ([f"{stem}-{v}" for v in variants] or [stem])]
 
 
 def find(name: str) -> Path:
-    """A scenario by name of a shipped one, or by the path of a user's file."""
-    if "/" not in name and not name.endswith((".yaml", ".yml")):
-        path = SHIPPED / f"{name}.yaml"
-        if path.is_file():
-            return path
-        raise ScenarioError(f"there is no scenario {name!r}; shipped are {', '.join(shipped())}; or give a file (FILE.yaml)")
-    return Path(name)
+    """A scenario by name of a shipped one, or by the path of a user's file; FILE.yaml:NAME is one of a file with a matrix."""
+    if "/" in name or name.endswith((".yaml", ".yml")) or _parts(Path(name))[1]:
+        return Path(name)
+    for stem, variants in families().items():
+        if name == stem:
+            return SHIPPED / f"{stem}.yaml"
+        if name.startswith(f"{stem}-") and name.removeprefix(f"{stem}-") in variants:
+            return SHIPPED / f"{stem}.yaml:{name.removeprefix(f'{stem}-')}"
+    known = ", ".join(stem + "-..." * bool(variants) for stem, variants in families().items())
+    raise ScenarioError(f"there is no scenario {name!r}; shipped are {known}; or give a file (FILE.yaml)")
+
+
+def _parts(path: Path) -> tuple[Path, str]:
+    """The file, and which scenario of its matrix (empty: none is named)."""
+    for end in (".yaml", ".yml"):
+        file, found, variant = str(path).rpartition(f"{end}:")
+        if found and "/" not in variant:
+            return Path(file + end), variant
+    return path, ""
 
 
 def load(path: Path) -> Scenario:
-    return parse(_read(path), str(path), path.stem)
+    file, variant = _parts(path)
+    return parse(_read(file), str(file), file.stem, variant)
 
 
 def _read(path: Path) -> bytes:
@@ -167,7 +191,8 @@ def _read(path: Path) -> bytes:
 
 def read_document(path: Path, rules: dict[str, Any] | None) -> tuple[dict[str, Any], Lines]:
     """A file in the language of scenarios, held to a schema if there is one, and the line of each of its values."""
-    document, lines = _document(_read(path), str(path))
+    file, variant = _parts(path)
+    document, lines = _one_of(*_document(_read(file), str(file)), str(file), variant)
     if rules is not None:
         _validate(document, lines, str(path), rules)
     if not isinstance(document, dict):
@@ -181,11 +206,28 @@ def check_document(document: dict[str, Any], file: str) -> Scenario:
     return _Builder(file, {}).scenario(document, "scenario")
 
 
-def parse(data: bytes, file: str, name: str) -> Scenario:
-    document, lines = _document(data, file)
+def parse(data: bytes, file: str, name: str, variant: str = "") -> Scenario:
+    """`variant`: which scenario of a file with a matrix."""
+    document, lines = _one_of(*_document(data, file), file, variant)
+    name += f"-{variant}" if variant else ""
     _validate(document, lines, file, schema())
     assert isinstance(document, dict)
     return _Builder(file, lines).scenario(document, name)
+
+
+def _one_of(document: Any, lines: Lines, file: str, variant: str) -> tuple[Any, Lines]:
+    try:
+        choices = matrix.names(document)
+        if variant in choices:
+            return matrix.pick(document, choices[variant], lines)
+    except matrix.MatrixError as error:
+        raise refuse(file, lines, error.where, str(error)) from None
+    if choices:
+        which = f"{variant or 'a scenario'} must be one of {', '.join(choices)}"
+        raise refuse(file, lines, ("matrix",), f"{which}: name it as FILE.yaml:NAME")
+    if variant:
+        raise refuse(file, lines, (), f"has no matrix, and so no {variant}")
+    return document, lines
 
 
 def refuse(file: str, lines: Lines, where: Where, text: str) -> ScenarioError:

@@ -137,7 +137,8 @@ async def web(topology: Topology, phase: Phase) -> TrafficResult:
                          page_loads_s=[float(s) for s in fetched["loads_s"]])
 
 
-async def probe(topology: Topology, ue_address: str, duration: float, kind: bool | str = True) -> dict[str, dict[str, Any]]:
+async def probe(topology: Topology, ue_address: str, duration: float, kind: bool | str = True,
+                started: asyncio.Event | None = None) -> dict[str, dict[str, Any]]:
     """Both directions at once, of one of PROBES."""
     flows, interval_ms, octets = PROBES[kind]
     ends = {"up": ("ue", "dn", DN), "down": ("dn", "ue", ue_address)}
@@ -153,6 +154,10 @@ async def probe(topology: Topology, ue_address: str, duration: float, kind: bool
                      "--interval-ms", str(interval_ms), "--duration", str(duration)]
         senders.append(await Process.python("lab.probe", arguments, topology.netns[source]))
     for sender in senders:
+        await sender.line(MARGIN)
+    if started is not None:
+        started.set()
+    for sender in senders:
         await sender.finish(duration + MARGIN)
     result = {}
     for direction, process in receivers.items():
@@ -164,8 +169,8 @@ async def probe(topology: Topology, ue_address: str, duration: float, kind: bool
     return result
 
 
-async def run_traffic(topology: Topology, phase: Phase, ue_address: str) -> TrafficResult:
-    """The phase's traffic, with the probe beside it when the phase wants one."""
+async def run_traffic(topology: Topology, phase: Phase, ue_address: str, started: asyncio.Event | None = None) -> TrafficResult:
+    """The phase's traffic, with the probe beside it when the phase wants one. `started`: set when the probe runs."""
     async with asyncio.TaskGroup() as group:
         main: asyncio.Task[TrafficResult] | None = None
         beside: asyncio.Task[dict[str, dict[str, Any]]] | None = None
@@ -176,7 +181,9 @@ async def run_traffic(topology: Topology, phase: Phase, ue_address: str) -> Traf
         elif phase.traffic == "web":
             main = group.create_task(web(topology, phase))
         if phase.probe:
-            beside = group.create_task(probe(topology, ue_address, phase.seconds, phase.probe))
+            beside = group.create_task(probe(topology, ue_address, phase.seconds, phase.probe, started))
+        elif started is not None:
+            started.set()
         if main is None and beside is None:
             group.create_task(asyncio.sleep(phase.seconds))
     result = TrafficResult() if main is None else main.result()

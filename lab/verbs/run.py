@@ -15,7 +15,7 @@ from typing import Any
 
 from lab import rootless
 from lab.errors import LabError, Misuse
-from lab.scenario import Scenario, find, load, shipped
+from lab.scenario import Scenario, families, find, load
 from lab.state import StateDir, stale_remove
 from lab.verbs.common import require_programs, runs_root
 
@@ -23,10 +23,15 @@ MOST_REPEATS = 100  # as lab/scenario.schema.json
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scenario", metavar="SCENARIO", help=f"one of {', '.join(shipped())}, or FILE.yaml")
+    parser.add_argument("scenario", metavar="SCENARIO", help=f"one of {named()}, FILE.yaml, or FILE.yaml:NAME")
     parser.add_argument("--repeat", metavar="N", type=repeats, help="the phases N times in one lab: medians with their spread")
     parser.add_argument("--lab", metavar="NAME", help="name of the lab while it runs (default: run-PID)")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def named() -> str:
+    """The shipped scenarios in few words: of a file with a matrix one for all."""
+    return ", ".join(stem if not variants else f"{stem}-... ({len(variants)})" for stem, variants in families().items())
 
 
 def repeats(text: str) -> int:

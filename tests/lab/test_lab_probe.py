@@ -73,8 +73,11 @@ def test_both_programs_over_loopback() -> None:
     assert receiver.stdout is not None
     port = json.loads(receiver.stdout.readline())["port"]
     command = [sys.executable, "-m", "lab.probe", "send", "--to", f"127.0.0.1:{port}", "--flows", "3", "--duration", "0.5"]
-    sent = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    begun, sent = map(json.loads, subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines())
     out, _ = receiver.communicate()
     flows = json.loads(out)["flows"]
+    assert begun == {"sending": True}
     assert sent == {"sent": 250, "failed": 0} and sorted(flows) == ["0", "1", "2"]
     assert [f["received"] for f in flows.values()] == [250, 250, 250]
+    delays = json.loads(out)["delay_ms"]
+    assert 0 <= delays["p50"] <= delays["p95"] <= delays["p99"] <= delays["max"]

@@ -1,0 +1,49 @@
+"""When the actions of a phase happen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import Any
+
+from lab.run import Runner
+from lab.scenario import Action, Phase
+
+
+class QuietLab(SimpleNamespace):
+    """As much of a lab as an action needs; says when it was cut."""
+
+    def __init__(self) -> None:
+        super().__init__(capture=None, cuts=[])
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def cut(self, access: str) -> None:
+        self.cuts.append((access, self.now()))
+
+
+def test_actions_count_from_when_the_probe_runs() -> None:
+    """A cut that came before the probe's first packet was no gap in it: a busy machine passed every check."""
+
+    async def scene() -> tuple[float, list[Any], list[Any]]:
+        lab = QuietLab()
+        runner = Runner.__new__(Runner)
+        runner.lab = lab  # type: ignore[assignment]
+        runner.progress = SimpleNamespace(say=lambda text: None)  # type: ignore[assignment]
+        started = asyncio.Event()
+        done: list[Any] = []
+        phase = Phase("p", "none", probe=True, actions=(Action(0.1, "cut", "wifi"),))
+        steps = asyncio.create_task(runner._steps(phase, started, done))
+        await asyncio.sleep(0.3)  # the probe's processes are slow to start
+        assert not lab.cuts and not done
+        running = lab.now()
+        started.set()
+        await steps
+        return running, lab.cuts, done
+
+    running, cuts, done = asyncio.run(scene())
+    ((access, at),) = cuts
+    assert access == "wifi" and at >= running + 0.1
+    assert done[0][1] >= running + 0.1
