@@ -92,6 +92,7 @@ def establishment() -> m.SessionEstablishmentRequest:
                 mode=SteeringMode.LOAD_BALANCING,
                 access_3gpp=r.AccessForwarding(far_id=2, weight=30),
                 access_non_3gpp=r.AccessForwarding(far_id=3, weight=70),
+                thresholds=v.Thresholds(80, 5),
                 transport_mode=TransportMode.DATAGRAM_1,
             ),
         ),

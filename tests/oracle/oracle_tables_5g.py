@@ -72,6 +72,8 @@ PFCP = (
     Row("pfcp.steering_functionality", number, {"IE_SteeringFunctionality": "functionality"}),
     Row("pfcp.steering_mode", number, {"IE_SteeringMode": "mode"}),
     Row("pfcp.weight", number, {"IE_Weight": "weight"}),
+    Row("pfcp.thresholds.rtt", number, {"IE_Thresholds": "rtt_ms"}),
+    Row("pfcp.thresholds.plr", number, {"IE_Thresholds": "loss"}),
     Row("pfcp.priority", number, {"IE_Priority": "priority"}),
     Row("pfcp.srr_id_value", number, {"IE_SRR_Id": "id", "IE_FailedRule": _failed(6)}),
     Row("pfcp.s_nssai_sst.sst", octets, {"IE_SNSSAI": lambda ie: bytes((ie.sst,))}),

@@ -33,7 +33,8 @@ ABOVE = sorted(row for row in (
     "pfcp.atsss_ll_control_information.flags.lli", "pfcp.pmf_control_information.flags.pmfi",
     "pfcp.requested_access_availability_control_information.flags.rrca", "pfcp.ue_link_specific_ip_address.3gpp.ipv4",
     "pfcp.ue_link_specific_ip_address.3gpp.ipv6", "pfcp.ue_link_specific_ip_address.non3gpp.ipv4",
-    "pfcp.ue_link_specific_ip_address.non3gpp.ipv6"))          # of a run's N4 there are none
+    "pfcp.ue_link_specific_ip_address.non3gpp.ipv6",
+    "pfcp.thresholds.rtt", "pfcp.thresholds.plr"))          # of a run's N4 there are none
 
 
 def closed_to_tshark(layer: Any) -> bool:
@@ -100,7 +101,8 @@ def test_every_message_of_our_codec(tmp_path: Path) -> None:
     tally, messages = Tally(), [wire(message, 5 + number) for number, message in enumerate(EXAMPLES)]
     path = tmp_path / "n4.pcapng"
     pairs = by_tshark(path, captured(messages, path), tally)
-    tally.require(len(EXAMPLES), ["pfcp.msg_type", "pfcp.ie_type", "pfcp.failed_rule_id_type", "pfcp.steering_mode", "pfcp.weight"])
+    tally.require(len(EXAMPLES), ["pfcp.msg_type", "pfcp.ie_type", "pfcp.failed_rule_id_type", "pfcp.steering_mode", "pfcp.weight",
+                                  "pfcp.thresholds.rtt", "pfcp.thresholds.plr"])
     assert assert_flips_are_caught(pairs) > 40
     tally = Tally()
     for message in messages:

@@ -59,12 +59,6 @@ def test_priority_shares_what_overflows_and_leaves_a_path_above_its_threshold(mp
     assert above["3gpp"] > above["wifi"]
 
 
-def test_autonomous_weights_find_the_faster_path(mpq: Mpq) -> None:
-    result = run(mpq, "autonomous")
-    learned = phase(result, "learned")["per_path_mbps"]
-    assert learned["wifi"] > 2 * learned["3gpp"] > 0
-
-
 def test_imported_key_of_a_session_with_aes_256(mpq: Mpq) -> None:
     result = run(mpq, "aes_256")
     assert suites_of(result) == {"0x1302"}
