@@ -26,7 +26,7 @@ void flow_key(const uint8_t *p, size_t n, bool outward, uint8_t key[40])
     }
 }
 
-/* memcmp of 40 octets is a call; this is ten moves. */
+/* memcmp of 40 octets is a call; these are a few moves. */
 static inline bool key_equal(const uint8_t *a, const uint8_t *b)
 {
     uint64_t x[5], y[5];

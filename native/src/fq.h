@@ -41,8 +41,8 @@ void fq_tune(struct fq *q, uint64_t rate, uint64_t rtt);
 bool fq_push(struct fq *q, struct packet *k, uint64_t now);
 /* Whose turn it is; NULL: empty. The same one until something comes or leaves. */
 struct packet *fq_peek(struct fq *q);
-/* What follows is about the packet of an fq_peek since which nothing came or left. CoDel's word on it, asked once, when it would leave now. True: it waited too long, and is to be dropped
- * (fq_drop), or marked if its flow does ECN. */
+/* These three are about the packet of an fq_peek that gave one, with nothing coming or leaving since. CoDel's word on it, asked once,
+ * when it would leave now. True: it waited too long, and is to be dropped (fq_drop), or marked if its flow does ECN. */
 bool fq_late(struct fq *q, uint64_t now);
 struct packet *fq_pop(struct fq *q);    /* it leaves, sent: its flow pays for it */
 struct packet *fq_drop(struct fq *q);   /* it leaves otherwise */
