@@ -18,6 +18,7 @@ from fiveg.nas.gmm import DlNasTransport, PayloadType, RequestType, UlNasTranspo
 from fiveg.nas_security import CountExhausted
 from fiveg.sbi import multipart
 from fiveg.sbi.errors import SbiError
+from fiveg.sbi.member import Wrong
 from fiveg.sbi.types import (
     AccessType,
     N1N2Cause,
@@ -113,9 +114,15 @@ class Transport:
             multi = message.request_type == RequestType.MA_PDU
             made = SmSession.new(psi, access, multi, token, self._config.smf.host, self._clock())
             made.generation = ue.generations.get(psi, 0)
+            try:
+                request = self._creation(ue, made, message)
+            except Wrong:  # a DNN that is one to NAS and none to the SBI; what had this ID keeps it
+                self._counters.inc("n1.value_not_allowed")
+                self._return(ue, access, message)
+                return
             ue.sessions[psi] = made
             self._events.emit("pdu_session_requested", pdu_session_id=psi, access=access)
-            work = self._create(ue, made, session, message)
+            work = self._create(ue, made, session, message, request)
         else:
             assert session is not None
             work = self._update(ue, session, access, message)
@@ -134,10 +141,8 @@ class Transport:
 
         self._host.spawn(counted(), "5GSM to the SMF")
 
-    async def _create(self, ue: UeContext, session: SmSession, old: SmSession | None, message: UlNasTransport) -> None:
-        if old is not None:  # §5.4.5.2.5: a new request for an ID in use releases what had it
-            self._keys.forget(old)
-            await self._release_at_smf(old)
+    def _creation(self, ue: UeContext, session: SmSession, message: UlNasTransport) -> tuple[str, bytes]:
+        """Content type and body of CreateSMContext. `Wrong`: the UE sent a value that has no place in it."""
         access = session.access
         other = next((a for a, c in ue.connections.items() if a != access and c.open), None)
         data = SmContextCreateData(
@@ -154,7 +159,16 @@ class Transport:
             n1_sm_msg=RefToBinaryData(content_id=N1_PART),
             ma_request=True if session.multi_access else None,
         )
-        kind, body = multipart.encode(data.text(), (multipart.Part(N1_PART, message.payload),))
+        return multipart.encode(data.text(), (multipart.Part(N1_PART, message.payload),))
+
+    async def _create(
+        self, ue: UeContext, session: SmSession, old: SmSession | None, message: UlNasTransport, request: tuple[str, bytes]
+    ) -> None:
+        if old is not None:  # §5.4.5.2.5: a new request for an ID in use releases what had it
+            self._keys.forget(old)
+            await self._release_at_smf(old)
+        access = session.access
+        kind, body = request
         try:
             reply = await self._smf.call("POST", CONTEXTS, body, kind)
             match = REFERENCE.fullmatch(reply.location or "")

@@ -88,6 +88,26 @@ async def test_initial_request_type_without_multi_access_is_refused(core):
 
 
 @with_core()
+async def test_a_dnn_that_the_sbi_cannot_say_is_refused_and_leaves_nothing(core):
+    """A DNN of NAS may have an underscore, Nsmf_PDUSession's may not: refused by name, its ID is free again, what had it stays."""
+    ue = core.ue()
+    await ue.register()
+    payload = establishment()
+    for sessions in (0, 1):
+        ue.sm("3gpp", PSI, payload, RequestType.MA_PDU, dnn="inter_net")
+        while (answer := await ue.down("3gpp")).payload_type != PayloadType.N1_SM:
+            pass  # a key container
+        assert (answer.cause, answer.payload) == (GmmCause.PAYLOAD_WAS_NOT_FORWARDED, payload)
+        assert core.amf_counters.get("n1.value_not_allowed") == sessions + 1
+        assert len(core.amf.ues()[0].sessions) == len(core.smf.contexts) == len(core.upf.sessions) == sessions
+        if not sessions:
+            ue.ask_session("3gpp", PSI, payload)
+            assert isinstance(gsm.decode((await ue.down("3gpp")).payload), gsm.EstablishmentAccept)
+    assert not [n for n in core.amf_counters.snapshot() if n.startswith("amf.fault")]
+    ue.close()
+
+
+@with_core()
 async def test_ul_nas_transport_that_leads_nowhere(core):
     """R-103, R-107, R-109: no session, wrong kinds, containers for nobody."""
     ue = core.ue()
