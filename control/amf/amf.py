@@ -12,6 +12,7 @@ from control.amf.config import MOST_SUBSCRIBERS, AmfConfig
 from control.amf.mpquic_keys import MpquicKeys, SessionKey
 from control.amf.n1_messages import N1Messages
 from control.amf.n1_server import N1Connection, N1Server
+from control.amf.reachability import Reachability
 from control.amf.registration import Candidate
 from control.amf.transport import Transport
 from control.amf.ue_context import UeContext
@@ -51,6 +52,7 @@ class Amf:
         self.transport = Transport(
             self, config, self.smf, self.keys, self.events, self.counters, random, clock, lambda: self.sbi.port
         )
+        self.reachability = Reachability(config.implicit_deregistration_s, self._deregister_implicitly)
         self.n1 = N1Server(config.n1, N1Messages(self), self.counters, clock)
         context.channel.verb("rekey", self._rekey)
         keylog_verb(context.channel, self.smf.log_keys, self.sbi.log_keys, already=config.sbi.keylog)
@@ -69,6 +71,7 @@ class Amf:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.smf.close()
+        self.reachability.stop()
         for ue in self._ues.values():
             for session in ue.sessions.values():
                 self.keys.forget(session)
@@ -142,9 +145,7 @@ class Amf:
         supi = candidate.subscriber.supi
         old = self._ues.get(supi)
         if old is not None:
-            self._by_tmsi.pop(old.guti_tmsi, None)
-            self.transport.release_all(old)
-            old.wipe()
+            self._forget(old)
             for other in list(old.connections.values()):
                 if other is not connection:
                     other.close()
@@ -161,6 +162,7 @@ class Amf:
         """This connection is the UE's access of its type from now on."""
         previous = ue.connections.get(connection.access)
         ue.connections[connection.access] = connection
+        self.reachability.reached(ue)
         if previous is not None and previous is not connection:
             previous.close()
 
@@ -168,6 +170,7 @@ class Amf:
         """What is for this UE must not go out there any more."""
         if ue.connections.get(connection.access) is connection:
             del ue.connections[connection.access]
+            self.lost(ue)
 
     def heard(self, connection: N1Connection, ue: UeContext) -> None:
         """A message with a right MAC: the UE is there."""
@@ -187,11 +190,26 @@ class Amf:
         self.events.emit("deregistered", access=connection.access)
         connection.close()
         if not ue.connections:
-            self.transport.release_all(ue)
-            ue.wipe()
-            if self._ues.get(ue.supi) is ue:
-                del self._ues[ue.supi]
-            self._by_tmsi.pop(ue.guti_tmsi, None)
+            self._forget(ue)
+
+    def lost(self, ue: UeContext) -> None:
+        """An access of this UE has ended."""
+        if self._ues.get(ue.supi) is ue:
+            self.reachability.lost(ue)
+
+    def _deregister_implicitly(self, ue: UeContext) -> None:
+        self.counters.inc("n1.implicit_deregistration")
+        self.events.emit("deregistered_implicitly", sessions=len(ue.sessions))
+        self._forget(ue)
+
+    def _forget(self, ue: UeContext) -> None:
+        """The end of a registration: its sessions are released, its keys wiped, its names free."""
+        self.reachability.reached(ue)
+        self.transport.release_all(ue)
+        ue.wipe()
+        if self._ues.get(ue.supi) is ue:
+            del self._ues[ue.supi]
+        self._by_tmsi.pop(ue.guti_tmsi, None)
 
     def send_container(self, ue: UeContext, pdu_session_id: int, container: bytes, avoid: str | None) -> str | None:
         return self.transport.downlink(ue, pdu_session_id, container, kind=PayloadType.MPQUIC_KEY, avoid=avoid)

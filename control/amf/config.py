@@ -61,7 +61,11 @@ class AmfConfig:
     smf: NfAddress
     subscribers: Path
     key: KeyConfig = KeyConfig()
+    implicit_deregistration_s: int = 58 * 60
+    """how long a UE may be without any access: T3512 (54 min) and the 4 min that TS 24.501 §5.3.7 adds"""
 
     def __post_init__(self) -> None:
         if not self.n1:
             raise ValueError("n1: must be at least one listener")
+        if not 1 <= self.implicit_deregistration_s <= 86400:
+            raise ValueError("implicit_deregistration_s: must be 1..86400")

@@ -55,6 +55,8 @@ class N1Messages:
     def lost(self, connection: N1Connection) -> None:
         registration: Registration = connection.state
         registration.closed()
+        if registration.ue is not None:
+            self._amf.lost(registration.ue)
 
     def received(self, connection: N1Connection, pdu: bytes) -> None:
         registration: Registration = connection.state

@@ -47,8 +47,9 @@ def free_port(kind=socket.SOCK_STREAM, address="127.0.0.1"):
 class Core:
     """`async with Core(tmp_path) as core`: everything up and associated."""
 
-    def __init__(self, directory, *, key=None, random=os.urandom, schedule=None, upf=True):
+    def __init__(self, directory, *, key=None, random=os.urandom, schedule=None, upf=True, implicit_s=58 * 60):
         self.directory, self.random, self.schedule, self.with_upf = directory, random, schedule, upf
+        self.implicit_s = implicit_s
         self.certs = make_run_certificates(directory / "certs", ("amf", "smf", "nef", "smf.b", "amf.b"))
         self.key = key or {"fc": "f0", "bind": "none", "mode": "delivered", "lifetime_s": 3600}
         self.amf_events, self.smf_events = EventList(), EventList()
@@ -103,7 +104,7 @@ class Core:
         value = {
             "node": "amf", "plmn": {"mcc": "001", "mnc": "01"}, "n1": listeners, "sbi": self._sbi("amf", amf_port),
             "smf": {"address": "127.0.0.1", "port": smf_port, "host": "smf.local"}, "subscribers": str(subscribers),
-            "key": self.key,
+            "key": self.key, "implicit_deregistration_s": self.implicit_s,
         }  # fmt: skip
         return parse(value, AmfConfig, "amf.json")
 

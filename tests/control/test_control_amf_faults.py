@@ -181,6 +181,44 @@ async def test_a_registration_given_up_for_the_old_context_leaves_no_mark(core):
     ue.close()
 
 
+# ---- gone without a word
+
+
+@pytest.mark.parametrize("how", ["both lost", "one lost, then deregistered over the other"])
+@with_core(implicit_s=1)
+async def test_a_ue_that_is_gone_is_deregistered_and_its_sessions_and_keys_with_it(core, how):
+    ue, _ = await session(core)
+    await first_key(core, ue)
+    (context,) = core.amf.ues()
+    made = context.sessions[PSI]
+    k_amf, k_mpquic = context.k_amf, made.key.key
+    assert k_amf and k_mpquic
+    if how == "both lost":
+        ue.close()
+    else:
+        ue.links["non-3gpp"][1].close()
+        await until(lambda: not context.connections["non-3gpp"].open)
+        ue.say("3gpp", DeregistrationRequest(deregistration_type=9, identity=ue.guti))
+    await until(lambda: not core.amf.ues())
+    assert core.amf_counters.get("n1.implicit_deregistration") == 1
+    assert [e["sessions"] for e in core.amf_events.of("deregistered_implicitly")] == [1]
+    assert not k_amf and not k_mpquic and not context.sessions
+    await until(lambda: not core.smf.contexts and core.upf.deleted)
+    ue.close()
+
+
+@with_core(implicit_s=1)
+async def test_a_ue_with_one_access_left_is_not_gone(core):
+    ue, _ = await session(core)
+    await first_key(core, ue)
+    (context,) = core.amf.ues()
+    ue.links["non-3gpp"][1].close()
+    await until(lambda: not context.connections["non-3gpp"].open)
+    await asyncio.sleep(1.5)  # longer than a UE without any access is waited for: a busy machine makes it only longer
+    assert core.amf.ues() == [context] and context.k_amf and context.sessions[PSI].key
+    ue.close()
+
+
 # ---- keys
 
 

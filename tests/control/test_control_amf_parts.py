@@ -4,10 +4,12 @@ import asyncio
 import json
 
 import pytest
+from virtual_time import run_virtually
 
 from control.amf.config import KeyConfig, N1Config
 from control.amf.delivery import Delivery, Outcome
 from control.amf.n1_server import N1Server
+from control.amf.reachability import Reachability
 from control.amf.registration_table import TABLE, Action, Event, State, step
 from fiveg.nas.envelope import LONGEST
 from node.budget import Budget
@@ -152,20 +154,69 @@ def test_delivery_waits_for_an_access_and_is_woken():
     run(main())
 
 
-def test_delivery_to_a_ue_that_comes_back_at_the_last_moment_has_its_whole_schedule():
-    async def main():
-        accesses = Accesses([])
-        delivery = Delivery(accesses.send, (0.05, 0.05, 0.05))
-        assert not delivery.first()
-        waiting = asyncio.create_task(delivery.run())
-        await asyncio.sleep(0.11)  # in the last of the three waits
-        accesses.live.append("3gpp")
-        delivery.came_back()
-        assert await waiting is Outcome.NOT_REACHABLE and accesses.sent == ["3gpp"] * 3
-        gone = Delivery(Accesses([]).send, (0.01, 0.01))
-        assert await gone.run() is Outcome.NOT_REACHABLE and gone.attempts == 0
+@pytest.mark.parametrize(("back_at", "sent"), [(17.9, 3), (18.1, 0)])
+def test_delivery_to_a_ue_that_comes_back_at_the_last_moment_has_its_whole_schedule(back_at, sent):
+    """In time of its own: 18 s are waited for an access, and from the first sending on the schedule counts anew."""
 
-    run(main())
+    async def main():
+        loop = asyncio.get_running_loop()
+        accesses = Accesses([])
+        delivery = Delivery(accesses.send, (6.0, 6.0, 6.0))
+        assert not delivery.first()
+
+        def back():
+            accesses.live.append("3gpp")
+            delivery.came_back()
+
+        loop.call_later(back_at, back)
+        assert await delivery.run() is Outcome.NOT_REACHABLE
+        assert accesses.sent == ["3gpp"] * sent and delivery.attempts == sent
+        assert loop.time() == pytest.approx(back_at + 18.0 if sent else 18.0, abs=0.01)
+
+    run_virtually(main())
+
+
+class Context:
+    """What Reachability asks of a UE."""
+
+    def __init__(self):
+        self.access = "3gpp"
+
+    def live(self):
+        return self.access
+
+
+PATIENCE = 58 * 60
+
+
+@pytest.mark.parametrize(("back_at", "expires_at"), [(None, PATIENCE), (PATIENCE - 1, None), (PATIENCE + 1, PATIENCE)])
+def test_a_ue_that_no_access_reaches_is_gone_after_58_minutes(back_at, expires_at):
+    async def main():
+        loop, ue, other, gone = asyncio.get_running_loop(), Context(), Context(), []
+        reachability = Reachability(PATIENCE, lambda who: gone.append((who, loop.time())))
+
+        def back():
+            ue.access = "3gpp"
+            reachability.reached(ue)
+
+        reachability.lost(ue)  # one of two: the other one is there
+        await asyncio.sleep(2 * PATIENCE)
+        assert not gone
+        ue.access, began = None, loop.time()
+        reachability.lost(ue)
+        if back_at is not None:
+            loop.call_later(back_at, back)
+        await asyncio.sleep(60)
+        reachability.lost(ue)  # said twice: counts from the first time
+        await asyncio.sleep(2 * PATIENCE)
+        assert [(who is ue, at - began) for who, at in gone] == ([] if expires_at is None else [(True, pytest.approx(expires_at))])
+        other.access = None
+        reachability.lost(other)
+        reachability.stop()
+        await asyncio.sleep(2 * PATIENCE)
+        assert all(who is ue for who, _ in gone)
+
+    run_virtually(main())
 
 
 def test_registration_table():
