@@ -251,6 +251,17 @@ class Endpoint:
     async def connect_race(self, psk: Psk, ways: Sequence[tuple[int, Remote]]) -> Connection:
         """One ClientHello over each way with one key; the first that the server answers is finished, the others are closed
         without a Finished, so the key is not spent by them."""
+        outcome = await self._race(psk, ways)
+        if isinstance(outcome, Connection):
+            return outcome
+        try:
+            raise outcome
+        finally:
+            del outcome  # the traceback holds this frame: the frame must not hold the error, nor the connections that know it
+
+    async def _race(self, psk: Psk, ways: Sequence[tuple[int, Remote]]) -> Connection | HandshakeFailed:
+        """The first connection that is confirmed, or why there is none: told, not raised, since a traceback would keep this
+        frame, and by it the connections with their keys, until the garbage collector comes by."""
         winner: list[Connection] = []
         racers: list[Connection] = []
         failure: HandshakeFailed | None = None
@@ -269,17 +280,17 @@ class Endpoint:
                         # Once one has sent its Finished the key may be spent: the server refuses the others, rightly
                         if isinstance(error, HandshakeRefused) and (not winner or winner[0] is racer):
                             if winner:
-                                raise error
+                                return error
                             if not isinstance(failure, HandshakeRefused):
                                 limit.reschedule(min(limit.when() or 0.0, self._loop.time() + REFUSAL_PATIENCE_S))
                             failure = error
                         elif isinstance(error, HandshakeFailed) and not isinstance(error, RaceLost | HandshakeRefused):
                             failure = failure or error
-            raise failure or HandshakeTimeout("no access led to an answer")
+            return failure or HandshakeTimeout("no access led to an answer")
         except TimeoutError:
             if isinstance(failure, HandshakeRefused):
-                raise failure from None
-            raise HandshakeTimeout(f"no answer in {self.config.handshake_timeout_s:g} s") from None
+                return failure
+            return HandshakeTimeout(f"no answer in {self.config.handshake_timeout_s:g} s")
         finally:
             for racer in racers:
                 done_well = racer.confirmed.done() and not racer.confirmed.cancelled() and racer.confirmed.exception() is None

@@ -41,7 +41,10 @@ def choose(hello: ClientHello, truncated: bytes, lookup: PskLookup, suites: Sequ
     schedule = KeySchedule(offer.hash_name, offer.key)
     proved = binder_matches(schedule.binder(offer.binder_label, truncated), hello.binders[index])
     if isinstance(found, KeyRefused):
-        raise found
+        try:
+            raise found
+        finally:
+            del found  # the traceback holds this frame, and by those above it the connection
     if not proved:
         raise WrongBinder("binder does not verify")
     if not psk.claim(Role.SERVER):  # it became the client's in between

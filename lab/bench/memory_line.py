@@ -87,4 +87,7 @@ class Line:
         """Wait for work while the line moves; its result or its error."""
         task = asyncio.ensure_future(work)
         await self.run(task, limit_ms)
-        return task.result()
+        try:
+            return task.result()
+        finally:
+            del task  # an error's traceback holds this frame, and the task the error

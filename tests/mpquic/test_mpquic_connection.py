@@ -207,3 +207,54 @@ def test_a_connection_that_is_over_is_gone_at_once(monkeypatch: pytest.MonkeyPat
     assert _kept_after_their_end() == 0
     monkeypatch.setattr(Tls, "forget", lambda self: None)  # the canary
     assert _kept_after_their_end() > 0
+
+
+def _kept_after_a_refusal(monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many of a refused handshake's two ends, and of the error that tells of it, wait for the garbage collector."""
+    kept: list[weakref.ref[Any]] = []
+    init = Connection.__init__
+
+    def noted(self: Connection, *arguments: Any, **more: Any) -> None:
+        kept.append(weakref.ref(self))
+        init(self, *arguments, **more)
+
+    async def refused(line: Line) -> None:
+        try:
+            await line.do(line.client.connect(psk(), 0, SERVER))
+        except HandshakeRefused as error:
+            kept.append(weakref.ref(error))
+
+    async def scenario() -> None:
+        line = make_line(EndpointConfig(role="server", psk_lookup=lambda _identity: None))
+        gc.collect()
+        gc.disable()
+        try:
+            await refused(line)
+            await line.run(None, 5_000)
+            assert not line.client.connections and not line.server.connections
+        finally:
+            gc.enable()
+            await line.client.close()
+            await line.server.close()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Connection, "__init__", noted)
+        asyncio.run(scenario())
+    assert len(kept) == 3
+    return sum(one() is not None for one in kept)
+
+
+def test_a_refused_handshake_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error tells where it was raised, and the frames there must not hold it, nor the connection that knows it."""
+    assert _kept_after_a_refusal(monkeypatch) == 0
+    race = Endpoint.connect_race
+
+    async def holding(self: Endpoint, *arguments: Any) -> Connection:
+        try:
+            return await race(self, *arguments)
+        except HandshakeRefused as error:
+            held = error  # the canary: a frame of the traceback that holds its error
+            raise held from None
+
+    monkeypatch.setattr(Endpoint, "connect_race", holding)
+    assert _kept_after_a_refusal(monkeypatch) > 0
