@@ -19,6 +19,7 @@ VERBS = {
     "down": "end a lab and whatever it left",
     "run": "run a scenario: up, traffic and steps, down, figures and verdict",
     "status": "what a running lab is doing",
+    "top": "watch the paths of a running lab: rate, RTT, loss, share, and why one is not used",
     "exec": "run a command in a namespace of a lab",
     "path": "cut, restore, rebind or shape an access path while traffic runs",
     "rekey": "have a new key made, by the core or by the UE",

@@ -427,6 +427,22 @@ class Lab:
             "paths": await self._paths(),
         }
 
+    async def top(self) -> dict[str, Any]:
+        """What changes from second to second, of both ends at once. LabError when one does not answer."""
+        asked = [("ue", "paths"), ("upf", "paths"), ("ue", "status"), ("ue", "metrics"), ("upf", "metrics")]
+        answers = await asyncio.gather(*(self.ask(node, verb, limit=3.0) for node, verb in asked))
+        ue, upf, status, ue_counters, upf_counters = answers
+        return {
+            "t": self.now(),
+            "lab": self.name,
+            "scenario": self.scenario.name,
+            "accesses": [access.name for access in self.scenario.accesses],
+            "cut": [name for name, wire in self.wires.stats().items() if wire["cut"]],
+            "paths": {"ue": ue, "upf": upf},
+            "key": status.get("key"),
+            "counters": {"ue": ue_counters.get("engine", {}), "upf": upf_counters.get("engine", {})},
+        }
+
     async def _paths(self) -> Any:
         try:
             return await self.ask("ue", "paths", limit=3.0)

@@ -39,6 +39,7 @@ class LabServer:
         self.stopping = asyncio.Event()
         self._handlers: dict[str, Handler] = {
             "status": self._status,
+            "top": self._top,
             "down": self._down,
             "exec": self._exec,
             "cut": self._cut,
@@ -121,6 +122,9 @@ class LabServer:
 
     async def _status(self, args: dict[str, Any]) -> Any:
         return await self._lab.status()
+
+    async def _top(self, args: dict[str, Any]) -> Any:
+        return await self._lab.top()
 
     async def _down(self, args: dict[str, Any]) -> Any:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
