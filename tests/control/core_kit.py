@@ -1,10 +1,12 @@
 """AMF and SMF in one process over loopback, real TLS, TCP and UDP between them; a scripted UE and a scripted UPF outside."""
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import json
 import os
+import random
 import socket
 
 from sbi_kit import config as sbi_config
@@ -39,9 +41,12 @@ class NoChannel:
 
 
 def free_port(kind=socket.SOCK_STREAM, address="127.0.0.1"):
-    with socket.socket(socket.AF_INET, kind) as s:
-        s.bind((address, 0))
-        return s.getsockname()[1]
+    """For somebody who binds it in a moment: none that the kernel gives to connections of the tests beside this one meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)
+        with socket.socket(socket.AF_INET, kind) as probe, contextlib.suppress(OSError):
+            probe.bind((address, port))
+            return port
 
 
 class Core:
