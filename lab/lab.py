@@ -424,13 +424,13 @@ class Lab:
             "nodes": nodes,
             "wires": self.wires.stats(),
             "captures": self.captures.status(),
-            "paths": await self._paths(),
+            "paths": await self._asked("ue", "paths"),
         }
 
     async def top(self) -> dict[str, Any]:
-        """What changes from second to second, of both ends at once. LabError when one does not answer."""
+        """What changes from second to second, of both ends at once; `{"error": ...}` in place of what one does not answer."""
         asked = [("ue", "paths"), ("upf", "paths"), ("ue", "status"), ("ue", "metrics"), ("upf", "metrics")]
-        answers = await asyncio.gather(*(self.ask(node, verb, limit=3.0) for node, verb in asked))
+        answers = await asyncio.gather(*(self._asked(node, verb) for node, verb in asked))
         ue, upf, status, ue_counters, upf_counters = answers
         return {
             "t": self.now(),
@@ -443,9 +443,9 @@ class Lab:
             "counters": {"ue": ue_counters.get("engine", {}), "upf": upf_counters.get("engine", {})},
         }
 
-    async def _paths(self) -> Any:
+    async def _asked(self, node: str, verb: str) -> Any:
         try:
-            return await self.ask("ue", "paths", limit=3.0)
+            return await self.ask(node, verb, limit=3.0)
         except LabError as error:
             return {"error": str(error)}
 

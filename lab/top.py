@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
+
+from native import ffi, lib
 
 ENDS = ("ue", "upf")
 CUT = "cut: its wire is silent"
@@ -113,7 +116,7 @@ def view(before: dict[str, Any], now: dict[str, Any]) -> View:
             cwnd=None if path is None else int(path.get("cwnd", 0)),
             queue=sum(_sum(_paths(now, end, access), "queue_bytes") for end in ENDS),
         ))
-    key = now.get("key") or {}
+    key = now.get("key") or {}  # none, or the UE did not answer
     return View(
         float(now["t"]), str(now["lab"]), str(now["scenario"]), key.get("generation"), str(key.get("fingerprint", "")), tuple(rows),
         _drops(before, now),
@@ -121,15 +124,22 @@ def view(before: dict[str, Any], now: dict[str, Any]) -> View:
 
 
 def _drops(before: dict[str, Any], now: dict[str, Any]) -> dict[str, int]:
-    """Counters that grew since, but those of what came and went well."""
+    """The engines' own counters of drops that grew since."""
+    known = drop_names()
     found: dict[str, int] = {}
     for end in ENDS:
         old = before["counters"].get(end, {})
         for name, value in now["counters"].get(end, {}).items():
             grown = value - old.get(name, 0) if isinstance(value, int) else 0
-            if grown > 0 and not name.endswith(("_sent", "_received")):
+            if grown > 0 and name in known:
                 found[f"{end} {name}"] = grown
     return dict(sorted(found.items(), key=lambda item: -item[1])[:DROPS_MOST])
+
+
+@cache
+def drop_names() -> frozenset[str]:
+    names = (ffi.string(lib.counter_name(i)).decode() for i in range(lib.counter_count()) if lib.counter_is_drop(i))
+    return frozenset(names)
 
 
 def _number(value: float | None, unit: str, digits: int = 1) -> str:
@@ -152,6 +162,6 @@ def lines(shown: View, columns: int) -> list[str]:
     for texts in rows:
         cells = [text.ljust(widths[i]) if HEAD[i] in WORDS else text.rjust(widths[i]) for i, text in enumerate(texts)]
         table.append("  ".join(cells).rstrip())
-    drops = ", ".join(f"{name} {count}" for name, count in shown.drops.items()) or "none"
-    whole = [f"{shown.lab}: {shown.scenario}, {shown.t:.1f} s, {key}; rates in Mbit/s", "", *table, "", f"counted: {drops}"]
+    drops = ", ".join(f"{name} {count}" for name, count in shown.drops.items()) or "nothing"
+    whole = [f"{shown.lab}: {shown.scenario}, {shown.t:.1f} s, {key}; rates in Mbit/s", "", *table, "", f"dropped: {drops}"]
     return ["".join(c if c.isprintable() else "?" for c in line)[: max(columns, 20)] for line in whole]

@@ -9,10 +9,15 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent / "rules"))
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from rule_catalogue import load
+
+# Nothing here depends on how fast the machine is: four processes share its cores.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 
 collect_ignore_glob = [] if os.environ.get("MPQ_SOAK") == "1" else ["soak/*"]
 SHOWS = {node: rule.id for rule in load() for node in rule.tests}

@@ -10,6 +10,8 @@ import sys
 import time
 
 from lab import client
+from lab.errors import LabError
+from lab.state import StateDir
 from lab.top import lines, view
 from lab.verbs.common import lab_argument, number
 
@@ -19,7 +21,9 @@ HOME_AND_CLEAR = "\x1b[H\x1b[J"
 def configure(parser: argparse.ArgumentParser) -> None:
     lab_argument(parser)
     parser.add_argument("--interval", type=number(0.1, 60), default=1.0, metavar="S", help="seconds between two looks (default: 1)")
-    parser.add_argument("--count", type=int, default=0, metavar="N", help="end after N views (default: at Ctrl-C, or with the lab)")
+    parser.add_argument(
+        "--count", type=number(0, 1e9), default=0, metavar="N", help="end after N views (default: at Ctrl-C, or with the lab)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,7 +33,12 @@ def run(options: argparse.Namespace) -> int:
     try:
         while not options.count or shown < options.count:
             time.sleep(options.interval)
-            now = client.ask(options.lab, "top")
+            try:
+                now = client.ask(options.lab, "top")
+            except LabError:
+                if shown and not StateDir(options.lab).running():
+                    break  # the lab has ended, and with it what is to be seen
+                raise
             found = view(before, now)
             if options.json:
                 text = json.dumps(found.document())

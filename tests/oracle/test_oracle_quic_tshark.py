@@ -74,7 +74,7 @@ def held_together(path: Path, clear: dict[int, list[Any]], tally: Tally) -> list
 def test_path_0_of_a_run(recorded: Recorded) -> None:
     tally = Tally()
     pairs = held_together(recorded.capture, recorded.clear, tally)
-    tally.require(60, [
+    tally.require(30, [
         "quic.frame_type", "quic.long.packet_type", "quic.version", "quic.length", "quic.packet_number_length", "quic.key_phase",
         "quic.crypto.offset", "quic.crypto.length", "quic.ack.largest_acknowledged", "quic.stream.stream_id", "quic.stream_data",
         "quic.dg", "quic.padding_length", "quic.cc.error_code"])

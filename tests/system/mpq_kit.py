@@ -98,11 +98,24 @@ class Mpq:
         return found
 
     def nothing_left(self) -> bool:
-        """Waits until the last process is gone; namespaces, links and TUNs are held by processes only."""
+        """Waits until the last process is gone; namespaces, links and TUNs are held by processes only. AssertionError says which
+        stay."""
         deadline = time.monotonic() + PATIENCE_S
         while self.processes() and time.monotonic() < deadline:
             time.sleep(0.05)
-        return not self.processes()
+        left = [self._described(pid) for pid in self.processes()]
+        assert not left, f"still there after {PATIENCE_S:g} s: {left}"
+        return True
+
+    @staticmethod
+    def _described(pid: int) -> str:
+        try:
+            command = (Path("/proc") / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            status = (Path("/proc") / str(pid) / "status").read_text().splitlines()
+            wanted = ("State", "PPid", "Threads", "SigPnd", "ShdPnd")
+            return f"{pid} {command[:200]!r} {[line for line in status if line.startswith(wanted)]}"
+        except OSError:
+            return f"{pid}, which has ended meanwhile"
 
     def labs(self) -> list[str]:
         root = self.place / "labs"
