@@ -106,7 +106,7 @@ def test_same_packets_when_small_windows_cut_blocks(monkeypatch: pytest.MonkeyPa
 def test_same_packets_when_the_file_is_spoilt() -> None:
     whole, keylog = events()
     dice = random.Random(11)
-    for _ in range(60):
+    for _ in range(15):  # each is tried with connection IDs of every length
         spoilt = bytearray(whole)
         for _ in range(dice.randrange(1, 30)):
             spoilt[dice.randrange(len(spoilt))] = dice.randrange(256)
