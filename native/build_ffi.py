@@ -35,6 +35,7 @@ SECTIONS: dict[str, list[str]] = {
         "fq.c",
         "frame.c",
         "gauge.c",
+        "hold.c",
         "hystart.c",
         "icmp.c",
         "inner.c",

@@ -7,9 +7,12 @@
 #include "counters.h"
 #include "endpoint.h"
 #include "fq.h"
+#include "frame.h"
+#include "inner.h"
 #include "limits.h"
 #include "reorder.h"
 #include "rules.h"
+#include "space.h"
 #include "steering.h"
 #include "trace.h"
 #include "varint.h"
@@ -26,42 +29,6 @@ enum transport_error {                  /* RFC 9000 §20.1, RFC 10069 §4.2.1 */
     ABANDON_NO_CID = 0x3e77
 };
 
-/* ---- frame.c */
-enum frame_type {
-    F_PADDING = 0x00, F_PING = 0x01, F_ACK = 0x02, F_ACK_ECN = 0x03, F_RESET_STREAM = 0x04, F_STOP_SENDING = 0x05,
-    F_CRYPTO = 0x06, F_NEW_TOKEN = 0x07, F_STREAM = 0x08, F_STREAM_LAST = 0x0f, F_MAX_DATA = 0x10, F_MAX_STREAM_DATA = 0x11,
-    F_MAX_STREAMS_BIDI = 0x12, F_MAX_STREAMS_UNI = 0x13, F_DATA_BLOCKED = 0x14, F_STREAM_DATA_BLOCKED = 0x15,
-    F_STREAMS_BLOCKED_BIDI = 0x16, F_STREAMS_BLOCKED_UNI = 0x17, F_NEW_CONNECTION_ID = 0x18, F_RETIRE_CONNECTION_ID = 0x19,
-    F_PATH_CHALLENGE = 0x1a, F_PATH_RESPONSE = 0x1b, F_CLOSE = 0x1c, F_CLOSE_APPLICATION = 0x1d, F_HANDSHAKE_DONE = 0x1e,
-    F_DATAGRAM = 0x30, F_DATAGRAM_LENGTH = 0x31, F_PATH_ACK = 0x3e, F_PATH_ACK_ECN = 0x3f, F_PATH_ABANDON = 0x3e75,
-    F_PATH_STATUS_BACKUP = 0x3e76, F_PATH_STATUS_AVAILABLE = 0x3e77, F_PATH_NEW_CONNECTION_ID = 0x3e78,
-    F_PATH_RETIRE_CONNECTION_ID = 0x3e79, F_MAX_PATH_ID = 0x3e7a, F_PATHS_BLOCKED = 0x3e7b, F_PATH_CIDS_BLOCKED = 0x3e7c
-};
-/* One frame as parsed; which members are set depends on the type. */
-struct frame_in {
-    uint64_t type;
-    const uint8_t *start;               /* of the whole frame */
-    size_t length;
-    uint64_t path;
-    uint64_t sequence, retire_prior_to, code, value;
-    uint64_t largest, delay, range_count, first_range, ecn[3];
-    const uint8_t *ranges;              /* the further ranges, checked */
-    const uint8_t *ranges_end;
-    uint64_t stream, offset;
-    bool fin;
-    const uint8_t *data;                /* CRYPTO, STREAM, DATAGRAM data; CID; challenge; reason */
-    size_t data_length;
-    const uint8_t *token;
-};
-/* Parses and checks the frame at p (n > 0 octets are left) for this level. 0, or the transport error to close with. */
-uint64_t frame_parse(const uint8_t *p, size_t n, int level, bool multipath, struct frame_in *f);
-
-/* ---- ranges.c: packet numbers received, newest range first, bounded */
-struct range { uint64_t first, last; };
-struct ranges { uint32_t count; struct range r[LIMIT_ACK_RANGES]; };
-void ranges_add(struct ranges *s, uint64_t pn);
-void ranges_forget(struct ranges *s, uint64_t upto);
-
 /* ---- frames to send: content shared by all packets that carry it */
 enum { FRAME_ENGINE = 2, FRAME_NO_RESEND = 4 };     /* further flags beside FRAME_ONCE */
 struct frame {
@@ -75,51 +42,6 @@ struct frame {
 };
 struct frame_ref { struct frame_ref *next; struct frame *frame; };
 struct frame_queue { struct frame_ref *head, **tail; uint32_t count; };
-
-/* ---- space.c, sent.c: a packet number space */
-enum { SENT_ELICITING = 1, SENT_IN_FLIGHT = 2, SENT_OUTSTANDING = 4, SENT_ACKED = 8, SENT_LOST = 16, SENT_APP_LIMITED = 32,
-       SENT_MTU_PROBE = 64, SENT_RATE_LIMITED = 128 };
-struct sent {
-    uint64_t time;
-    struct frame_ref *frames;
-    uint64_t ack_largest;               /* largest packet number that this packet acknowledged; NONE */
-    uint32_t ack_path;
-    uint16_t bytes;
-    uint8_t flags, datagrams;
-    /* when it was sent: delivery.c */
-    uint64_t delivered, delivered_time, first_sent;
-    uint32_t lost;                      /* the low 32 bits */
-    uint32_t in_flight : 24, marked : 1;        /* marked: ECT(0) */
-};
-_Static_assert(sizeof(struct sent) == 64, "one cache line");
-struct space {
-    /* sending */
-    uint64_t next_pn, base;             /* records base..next_pn-1 may be outstanding */
-    uint64_t lost_low;                  /* lowest packet number declared lost of late; NONE */
-    uint64_t lost_time;
-    struct sent *ring;
-    uint32_t capacity, eliciting;       /* eliciting: outstanding ack-eliciting packets */
-    uint64_t largest_acked, loss_time;
-    uint64_t pto_from;                  /* the last progress: first packet in flight, ack, or PTO */
-    uint64_t skip_at, skipped[LIMIT_SKIPS];     /* the next packet number to leave out (0: not chosen), and the last that were */
-    uint32_t skips;
-    /* receiving */
-    uint64_t largest_recv, largest_time, received;
-    uint64_t window[LIMIT_REPLAY_WORDS];
-    struct ranges ranges;
-    uint32_t unacked;                   /* ack-eliciting packets since our last ACK */
-    uint64_t ack_at;                    /* NEVER: nothing to acknowledge */
-    uint64_t ack_sent;                  /* when the last ACK left */
-    uint64_t ecn[3];                    /* ECT0, ECT1, CE */
-};
-void space_init(struct space *s);
-bool space_is_skipped(const struct space *s, uint64_t first, uint64_t last);    /* one of these was left out: nobody received it */
-bool space_is_duplicate(const struct space *s, uint64_t pn);
-/* rtt: of the path, as we know it; 0: unknown */
-void space_received(struct space *s, uint64_t pn, bool eliciting, uint8_t ecn, uint64_t max_ack_delay, uint64_t rtt, uint64_t now);
-uint64_t pn_decode(uint64_t largest, uint64_t truncated, unsigned bits);
-struct sent *sent_get(const struct space *s, uint64_t pn);
-struct sent *sent_add(struct space *s);     /* record of next_pn, which is consumed; NULL when the ring is full */
 
 /* ---- recovery.c, congestion.c, pacer.c: per path */
 struct recovery {
@@ -599,33 +521,16 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
 void tunnels_leave(struct conn *c);                     /* the connection carries nothing any more */
 void tunnel_drop(endpoint *e, struct packet *k, int counter);       /* counted of its tunnel, too */
 void tunnel_requeue(endpoint *e, struct packet *k, uint64_t now);   /* its path went: steer it again */
-void tunnels_timer(endpoint *e, uint64_t now);
-uint64_t tunnels_deadline(endpoint *e);
 void inner_deliver(endpoint *e, uint32_t tun, const uint8_t *data, size_t length);
-/* inner.c: 4 or 6, of a well-formed IP packet of exactly n octets, else 0; then where its upper-layer header begins, 0 when there
- * are no ports to be had (a fragment but the first). */
-int inner_version(const uint8_t *p, size_t n);
-size_t inner_upper(const uint8_t *p, size_t n, uint8_t *protocol);
-/* One fragment of several, of the packet that had this identification; first: with the upper-layer header in it. */
-bool inner_fragment(const uint8_t *p, size_t n, uint32_t *id, bool *first);
-/* The packet that an ICMP error is about, as much as it quotes (RFC 792, RFC 4443 §2.4 (c)); NULL: p is no such error. */
-const uint8_t *inner_quoted(const uint8_t *p, size_t n, size_t *length);
-/* inner_ecn.c: CE on a packet of a flow that does ECN (RFC 3168 §5); false and untouched: of one that does not. */
-bool inner_mark_ce(uint8_t *p);
-bool inner_copy_ce(uint8_t *p, uint8_t outer);          /* the same, if this is the codepoint of CE (RFC 6040 §4.2) */
+/* hold.c */
+void hold_put(endpoint *e, struct tunnel *t, struct packet *k);        /* or dropped by name: it is full */
+void hold_flush(endpoint *e, struct tunnel *t, uint64_t now);          /* there is a connection: all are steered anew */
+struct packet *hold_detach(endpoint *e, struct tunnel *t);             /* all of them, a list by `next` */
+void hold_timer(endpoint *e, uint64_t now);
+uint64_t hold_deadline(endpoint *e);
 /* mss.c */
 /* A well-formed inner packet, of either direction: each end's SYN bounds what the other sends, and one of the two goes over our paths. */
 void mss_packet(endpoint *e, const struct tunnel *t, uint8_t *packet, size_t length);
-/* Not UDP, nor a TCP segment that is anything but a SYN, as far as a short look tells. */
-static inline bool mss_may_stand(const uint8_t *p, size_t n)
-{
-    bool v4 = p[0] >> 4 == 4;
-    uint8_t protocol = v4 ? p[9] : p[6];
-    size_t upper = v4 ? (size_t)(p[0] & 15) * 4 : 40;
-    return protocol != 17 && (protocol == 6 ? upper + 20 <= n && p[upper + 13] & 2 : !v4);
-}
-/* icmp.c: answers a packet above the MTU; length of the answer written to out (capacity >= 1280), or 0. */
-size_t icmp_too_big(const uint8_t *packet, size_t length, uint16_t mtu, uint8_t *out);
 /* split.c */
 void split_sample(struct path *p, const struct rate_sample *s, uint64_t rtt, uint64_t now);
 uint64_t split_leaves(const struct path *p);
@@ -649,12 +554,6 @@ uint64_t reorder_timeout(const struct reorder *r, uint64_t now);
 void reorder_free(endpoint *e, struct tunnel *t);       /* with what waits in it */
 void reorder_pool_free(endpoint *e);
 /* flow.c; steering.h has the rest */
-/* TCP and UDP in whole packets, without a look further in: nothing follows them, nor do they follow anything. */
-static inline bool flow_is_plain(const uint8_t *p)
-{
-    uint8_t protocol = p[0] >> 4 == 4 ? p[9] : p[6];
-    return (protocol == 6 || protocol == 17) && (p[0] >> 4 == 6 || !((p[6] & 0x3f) | p[7]));
-}
 /* f has its rule: what follows this packet finds it. */
 void flow_settled(endpoint *e, struct tunnel *t, const struct flow *f, const uint8_t *packet, size_t length, uint64_t now);
 /* Of its flow, and not one that only follows it: a fragment, an ICMP error about it. */

@@ -565,7 +565,7 @@ int endpoint_output(endpoint *e, struct datagram *d, uint64_t now)
 uint64_t endpoint_deadline_locked(endpoint *e)
 {
     timers_settle(e);
-    uint64_t d = e->heap_count ? e->heap[0]->deadline : NEVER, t = tunnels_deadline(e);
+    uint64_t d = e->heap_count ? e->heap[0]->deadline : NEVER, t = hold_deadline(e);
     d = t < d ? t : d;
     return e->reorder.next < d ? e->reorder.next : d;
 }
@@ -581,7 +581,7 @@ void endpoint_advance_locked(endpoint *e, uint64_t now)
         conn_timer(c, now);             /* may free it */
         timers_settle(e);
     }
-    tunnels_timer(e, now);
+    hold_timer(e, now);
     reorder_timer(e, now);
 }
 

@@ -86,7 +86,7 @@ bool flow_is_own(const uint8_t *p, size_t n)
     uint32_t id;
     bool first;
     size_t quoted;
-    return flow_is_plain(p) || (!inner_fragment(p, n, &id, &first) && !inner_quoted(p, n, &quoted));
+    return inner_is_plain(p) || (!inner_fragment(p, n, &id, &first) && !inner_quoted(p, n, &quoted));
 }
 
 void flow_settled(endpoint *e, struct tunnel *t, const struct flow *f, const uint8_t *packet, size_t length, uint64_t now)
@@ -142,7 +142,7 @@ struct flow *flow_find(endpoint *e, struct tunnel *t, const uint8_t *packet, siz
 {
     if (!t->flows && !(t->flows = calloc(LIMIT_FLOW_SETS * LIMIT_FLOW_WAYS, sizeof *t->flows)))
         return NULL;
-    if (flow_is_plain(packet))
+    if (inner_is_plain(packet))
         return own_flow(e, t, packet, length, outward, now);
     uint32_t id;
     bool first, fragment = inner_fragment(packet, length, &id, &first);

@@ -252,7 +252,7 @@ struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *pack
     if (!f->used)
         flow_start(&s, mode, f);
     *flow = (uint32_t)(f - t->flows);
-    if (!flow_is_plain(packet))
+    if (!inner_is_plain(packet))
         flow_settled(c->e, t, f, packet, length, now);
     int home = mode->access(r, s.state, f);
     bool other = r->mode != STEER_ACTIVE_STANDBY || r->has_standby;

@@ -1,4 +1,4 @@
-/* Tunnels: inner IP packets <-> HTTP datagrams. Address filter, hold queue, bind and unbind. */
+/* Tunnels: inner IP packets <-> HTTP datagrams. Address filter, bind and unbind. */
 #include <stdlib.h>
 #include "core.h"
 
@@ -100,32 +100,12 @@ static uint32_t queue_limit(uint64_t rate, size_t size)
     return n < LIMIT_QUEUE_PACKETS_LEAST ? LIMIT_QUEUE_PACKETS_LEAST : n > LIMIT_QUEUE_PACKETS ? LIMIT_QUEUE_PACKETS : (uint32_t)n;
 }
 
-static void hold(endpoint *e, struct tunnel *t, struct packet *k)
-{
-    if (t->hold_count >= t->config.hold_packets) {
-        drop(e, t, k, COUNTER_tunnel_hold_full);
-        return;
-    }
-    if (t->hold_count == 0) {
-        t->holding_previous = NULL;
-        t->holding_next = e->holding;
-        if (e->holding)
-            e->holding->holding_previous = t;
-        e->holding = t;
-    }
-    k->next = NULL;
-    *t->hold_tail = k;
-    t->hold_tail = &k->next;
-    t->hold_count++;
-    t->stats.held++;
-}
-
 /* Onto a path's queue, into the hold queue, or dropped by name. */
 static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
 {
     struct conn *c = t->conn ? conn_find(e, t->conn) : NULL;
     if (!c || c->state != CONN_OPEN || !c->handshake_complete) {
-        hold(e, t, k);
+        hold_put(e, t, k);
         return;
     }
     int why;
@@ -182,7 +162,7 @@ void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *k, uint64_
         too_big(e, t, k, t->config.mtu, COUNTER_inner_mtu);
         return;
     }
-    if (mss_may_stand(p, k->length))
+    if (inner_may_be_syn(p, k->length))
         mss_packet(e, t, k->buffer + k->offset, k->length);
     k->tunnel = t->handle;
     k->enqueued = now;
@@ -264,7 +244,7 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
     }
     if (inner_copy_ce(packet, p->ecn.received))
         COUNT(e, inner_ce);
-    if (mss_may_stand(packet, n))
+    if (inner_may_be_syn(packet, n))
         mss_packet(e, t, packet, n);
     if (sequenced && !reorder_packet(e, t, c->handle, p->id, get_be32(number), packet, n, e->now)) {
         t->stats.dropped++;
@@ -281,63 +261,6 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
     COUNT(e, inner_received);
     if (!sequenced)
         inner_deliver(e, t->config.tun, packet, n);
-}
-
-/* ---- hold queue */
-
-static void holding_remove(endpoint *e, struct tunnel *t)
-{
-    if (t->holding_previous)
-        t->holding_previous->holding_next = t->holding_next;
-    else
-        e->holding = t->holding_next;
-    if (t->holding_next)
-        t->holding_next->holding_previous = t->holding_previous;
-    t->holding_next = t->holding_previous = NULL;
-}
-
-static struct packet *hold_detach(endpoint *e, struct tunnel *t)
-{
-    struct packet *list = t->hold_head;
-    if (t->hold_count)
-        holding_remove(e, t);
-    t->hold_head = NULL;
-    t->hold_tail = &t->hold_head;
-    t->hold_count = 0;
-    return list;
-}
-
-static void hold_flush(endpoint *e, struct tunnel *t, uint64_t now)
-{
-    for (struct packet *k = hold_detach(e, t), *next; k; k = next) {
-        next = k->next;
-        steer(e, t, k, now);
-    }
-}
-
-uint64_t tunnels_deadline(endpoint *e)
-{
-    uint64_t d = NEVER;
-    for (const struct tunnel *t = e->holding; t; t = t->holding_next)
-        if (t->hold_head->enqueued + t->config.hold_ns < d)
-            d = t->hold_head->enqueued + t->config.hold_ns;
-    return d;
-}
-
-void tunnels_timer(endpoint *e, uint64_t now)
-{
-    for (struct tunnel *t = e->holding, *next; t; t = next) {
-        next = t->holding_next;
-        while (t->hold_head && t->hold_head->enqueued + t->config.hold_ns <= now) {
-            struct packet *k = t->hold_head;
-            t->hold_head = k->next;
-            if (--t->hold_count == 0) {
-                t->hold_tail = &t->hold_head;
-                holding_remove(e, t);
-            }
-            drop(e, t, k, COUNTER_tunnel_hold_expired);
-        }
-    }
 }
 
 /* ---- connections */
