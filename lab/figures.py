@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError
+from lab.numbers import is_number
 
 RESULT_NAME = "result.json"
 SIZE_MAX = 16 << 20
@@ -69,25 +70,21 @@ def _figures(document: dict[str, Any]) -> Iterator[tuple[str, float]]:
         for access, rate in _items(phase.get("per_path_mbps")):
             yield from _numbers(f"{name}.{access}", {"goodput_mbps": rate}, ("goodput_mbps",))
         for group in OF_PHASE:
-            yield from ((f"{name}.{group}.{of}", value) for of, value in _items(phase.get(group)) if _is_number(value))
+            yield from ((f"{name}.{group}.{of}", value) for of, value in _items(phase.get(group)) if is_number(value))
         for direction, delays in _items(phase.get("delay_ms")):
-            yield from ((f"{name}.delay_ms.{direction}.{of}", value) for of, value in _items(delays) if _is_number(value))
+            yield from ((f"{name}.delay_ms.{direction}.{of}", value) for of, value in _items(delays) if is_number(value))
     for outage in _dicts(document.get("outages")):
         yield from _numbers(str(outage.get("cause", "")), outage, OUTAGE)
     for access, path in _items(document.get("paths")):
         if isinstance(path, dict):
             yield from _numbers(f"path.{access}", path, ("lost",))
-            yield from ((f"path.{access}.rtt_{name}_ms", value) for name, value in _items(path.get("rtt_ms")) if _is_number(value))
+            yield from ((f"path.{access}.rtt_{name}_ms", value) for name, value in _items(path.get("rtt_ms")) if is_number(value))
 
 
 def _numbers(prefix: str, holder: dict[str, Any], names: tuple[str, ...]) -> Iterator[tuple[str, float]]:
     for name in names:
-        if _is_number(holder.get(name)):
+        if is_number(holder.get(name)):
             yield f"{prefix}.{name}", holder[name]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:
@@ -96,10 +93,3 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 def _items(value: Any) -> list[tuple[str, Any]]:
     return list(value.items()) if isinstance(value, dict) else []
-
-
-def is_better(name: str, ratio: float) -> bool | None:
-    """Whether a figure that is `ratio` of another is the better one; None: they are alike."""
-    if ratio == 1:
-        return None
-    return (ratio > 1) == name.endswith(MORE_IS_BETTER)

@@ -17,6 +17,7 @@ MOST = 200
 
 Where = tuple[str | int, ...]
 Lines = dict[Where, int]
+"""In which line of its file a value stands."""
 
 
 class MatrixError(Exception):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
+from lab.numbers import is_number
 from lab.run import PhaseRecord, RunRecord
 from lab.sampler import ACCESS_TYPES
 
@@ -16,10 +17,6 @@ STALL_S = 0.2
 LEAST_PACKETS = 1000  # inner packets, for a figure per packet
 CUTS = {"cut": "cut", "down": "link down"}
 SENDER = {"up": "ue", "down": "upf"}
-
-
-def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def middle(values: list[Any]) -> Any:

@@ -19,6 +19,8 @@ import sys
 import time
 from dataclasses import dataclass, field
 
+from lab.numbers import percentile
+
 FORMAT = struct.Struct("!4sHHQQdd")  # magic, flow, flows, sequence number, packets per flow, end of sending, when due
 MAGIC = b"MPQ3"
 REPORTED_GAP_S = 0.020
@@ -74,7 +76,7 @@ def percentiles(delays: list[float]) -> dict[str, float] | None:
     ordered = sorted(delays)
     if not ordered:
         return None
-    found = {f"p{p}": ordered[min(len(ordered) - 1, len(ordered) * p // 100)] for p in (50, 95, 99)} | {"max": ordered[-1]}
+    found = {f"p{p}": percentile(ordered, p) for p in (50, 95, 99)} | {"max": ordered[-1]}
     return {name: round(value * 1000, 3) for name, value in found.items()}
 
 

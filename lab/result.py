@@ -14,6 +14,7 @@ from typing import Any
 from lab.aims import AIMS
 from lab.check import NO_VALUE, Check
 from lab.measured import Figures, merged
+from lab.numbers import percentile
 from lab.run import PhaseRecord, RunRecord
 from lab.sampler import ACCESS_TYPES
 from lab.scenario import Scenario
@@ -37,11 +38,6 @@ def versions() -> dict[str, str]:
 
 def machine() -> dict[str, Any]:
     return {"cpus": os.cpu_count() or 0, "architecture": platform.machine(), "root": os.geteuid() == 0}
-
-
-def percentile(ordered: list[float], percent: int) -> float:
-    """Nearest rank."""
-    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
 
 class Judge:

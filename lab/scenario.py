@@ -12,6 +12,7 @@ from typing import Any
 
 from lab import matrix
 from lab.errors import Misuse, ScenarioError
+from lab.matrix import Lines, Where
 from lab.shape import NO_TRACE, Shape, both_ways
 from lab.wire_trace import find_trace, load_trace
 
@@ -19,10 +20,6 @@ SIZE_LIMIT = 256 << 10
 DEPTH_LIMIT = 12
 SHIPPED = Path(__file__).parent / "scenarios"
 SCHEMA = Path(__file__).parent / "scenario.schema.json"
-
-Where = tuple[str | int, ...]
-Lines = dict[Where, int]
-"""In which line of its file a value stands."""
 
 
 @dataclass(frozen=True, slots=True)

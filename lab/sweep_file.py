@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import ScenarioError
-from lab.scenario import Lines, Where, check_document, find, read_document, refuse
+from lab.matrix import Lines, Where
+from lab.scenario import check_document, find, read_document, refuse
 
 SCHEMA = Path(__file__).parent / "sweep.schema.json"
 SHIPPED = Path(__file__).parent / "sweeps"

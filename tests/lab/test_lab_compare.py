@@ -10,7 +10,7 @@ import pytest
 
 from lab.cli import main
 from lab.errors import LabError, Misuse
-from lab.figures import figures_of, is_better, read_result
+from lab.figures import figures_of, read_result
 
 
 def result(goodput: float, scenario: str = "demo", **more: Any) -> dict[str, Any]:
@@ -76,8 +76,3 @@ def test_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", run, "--only", "colour"]) == 2 and "'colour'" in capsys.readouterr().err
     assert main(["compare", f"={run}"]) == 2
     assert issubclass(Misuse, LabError)
-
-
-def test_which_way_is_better() -> None:
-    assert is_better("a.goodput_mbps", 1.1) and is_better("a.lost", 0.9) and is_better("a.lost", 1) is None
-    assert not is_better("a.longest_gap_ms", 2)
