@@ -7,6 +7,7 @@ import contextlib
 import gc
 import socket
 import weakref
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
@@ -175,6 +176,25 @@ def test_ecn_can_be_switched_off_at_one_end() -> None:
     run(test)
 
 
+def _without_collector(lookup: Callable[[bytes], Psk | None], work: Callable[[Line], Awaitable[None]]) -> None:
+    """What `work` does on a line of its own, until its connections are over: meanwhile nothing goes but by its references."""
+
+    async def scenario() -> None:
+        line = make_line(EndpointConfig(role="server", psk_lookup=lookup))
+        gc.collect()
+        gc.disable()
+        try:
+            await work(line)
+            await line.run(None, 5_000)
+            assert not line.client.connections and not line.server.connections
+        finally:
+            gc.enable()
+            await line.client.close()
+            await line.server.close()
+
+    asyncio.run(scenario())
+
+
 def _kept_after_their_end() -> int:
     """How many of a connection's two ends wait for the garbage collector."""
     ends: list[weakref.ref[Connection]] = []
@@ -184,20 +204,7 @@ def _kept_after_their_end() -> int:
         ends.extend(weakref.ref(end) for end in (*line.client.connections.values(), *line.server.connections.values()))
         connection.abort()
 
-    async def scenario() -> None:
-        line = make_line(EndpointConfig(role="server", psk_lookup=lambda _identity: psk()))
-        gc.collect()
-        gc.disable()
-        try:
-            await made(line)
-            await line.run(None, 5_000)
-            assert not line.client.connections and not line.server.connections
-        finally:
-            gc.enable()
-            await line.client.close()
-            await line.server.close()
-
-    asyncio.run(scenario())
+    _without_collector(lambda _identity: psk(), made)
     assert len(ends) == 2
     return sum(end() is not None for end in ends)
 
@@ -224,22 +231,9 @@ def _kept_after_a_refusal(monkeypatch: pytest.MonkeyPatch) -> int:
         except HandshakeRefused as error:
             kept.append(weakref.ref(error))
 
-    async def scenario() -> None:
-        line = make_line(EndpointConfig(role="server", psk_lookup=lambda _identity: None))
-        gc.collect()
-        gc.disable()
-        try:
-            await refused(line)
-            await line.run(None, 5_000)
-            assert not line.client.connections and not line.server.connections
-        finally:
-            gc.enable()
-            await line.client.close()
-            await line.server.close()
-
     with monkeypatch.context() as patched:
         patched.setattr(Connection, "__init__", noted)
-        asyncio.run(scenario())
+        _without_collector(lambda _identity: None, refused)
     assert len(kept) == 3
     return sum(one() is not None for one in kept)
 
