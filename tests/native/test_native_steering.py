@@ -310,11 +310,16 @@ def test_autonomous_weights_stay_while_no_path_is_full(sim: Simulator) -> None:
         {"mode": 3, "active_access": -1},
         {"mode": 3, "active_access": 0, "autonomous": 1},
         {"mode": 4},
+        {"mode": 9},
         {"mode": -1},
         {"mode": 2**31 - 1},
+        {"mode": 2, "weight": [50, 60]},
+        {"mode": 0, "active_access": 2},
+        {"mode": 2, "weight": [50, 50], "match_ip_version": 4, "remote_prefix": 33},
+        {"mode": 2, "weight": [50, 50], "port_low": 9, "port_high": 8},
     ],
 )
-def test_rules_that_no_mode_can_follow_are_refused(sim: Simulator, rule: dict[str, Any]) -> None:
+def test_bad_rules_are_refused_and_the_old_ones_stay(sim: Simulator, rule: dict[str, Any]) -> None:
     conn, peer = sim.connect()
     client, _ = sim.tunnel(conn, peer, [ACTIVE_3GPP])
     with pytest.raises(ValueError):

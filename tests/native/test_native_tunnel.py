@@ -283,19 +283,6 @@ def test_rules_match_in_order_of_precedence(sim: Simulator) -> None:
     assert sim.client.drops() == {"steering_no_rule": 1}
 
 
-@pytest.mark.parametrize("rule", [{"mode": 4}, {"mode": 9}, {"mode": 2, "weight": [50, 60]}, {"mode": 0, "active_access": 2},
-                                  {"mode": 2, "weight": [50, 50], "match_ip_version": 4, "remote_prefix": 33},
-                                  {"mode": 2, "weight": [50, 50], "port_low": 9, "port_high": 8}])
-def test_bad_rules_are_refused_and_the_old_ones_stay(sim: Simulator, rule: dict[str, Any]) -> None:
-    conn, peer = sim.connect()
-    client, _ = sim.tunnel(conn, peer, [BALANCED])
-    with pytest.raises(ValueError):
-        sim.rules(sim.client, client, [rule])
-    sim.inner(sim.client, udp4(100))
-    sim.run(SECOND)
-    assert len(sim.server.inner) == 1
-
-
 @pytest.mark.parametrize("weights", [(30, 70), (70, 30), (50, 50), (90, 10)])
 def test_flows_spread_by_weight_and_stay(sim: Simulator, weights: tuple[int, int]) -> None:
     conn, peer = sim.connect()
