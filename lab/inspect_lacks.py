@@ -8,9 +8,7 @@ from typing import Any
 
 from lab.inspect_run import RunRecord
 from lab.pcapng import Interface, Statistics
-from lab.qlog_file import SUFFIX, QlogError, QlogFile
-
-ENDS = ("ue", "upf")
+from lab.qlog_file import QlogError, QlogFile, beside
 
 
 def capture_lacks(run: RunRecord, interfaces: list[Interface], statistics: dict[int, Statistics]) -> dict[str, Any]:
@@ -29,10 +27,7 @@ def qlog_lacks(capture: Path) -> list[dict[str, Any]]:
     """Of the logs beside a capture: `lost` records for which the engine's ring had no room, `full`: from then on packets are not
     told, `problem`: it does not read."""
     found: list[dict[str, Any]] = []
-    for end in ENDS:
-        path = capture.with_name(end + SUFFIX)
-        if not path.is_file():
-            continue
+    for end, path in beside(capture):
         try:
             file = QlogFile(path)
             file.scan()

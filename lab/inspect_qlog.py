@@ -17,13 +17,12 @@ from typing import Any
 from lab.decrypt import ClearPacket
 from lab.decrypt_connection import Connection
 from lab.inspect_rows import Inspection
-from lab.qlog_file import SUFFIX, Plain, QlogError, QlogFile, Record
+from lab.qlog_file import Plain, QlogError, QlogFile, Record, beside
 
 FATES_MAX = 1_000_000           # packets of both directions; of more nothing is kept
 DROPS_MAX = 100_000
 BACKWARDS_NS = 1_000_000        # a packet that arrives this much before it was sent: the clocks are not the same
 NUMBER_MAX = 1 << 62
-ENDS = ("ue", "upf")
 
 Key = tuple[str, int, bool]     # original DCID in hex, path id, from the client
 
@@ -229,10 +228,7 @@ def logs_beside(capture: Path) -> Logs:
 
 
 def _read_ends(logs: Logs, capture: Path) -> None:
-    for end in ENDS:
-        path = capture.with_name(end + SUFFIX)
-        if not path.is_file():
-            continue
+    for _, path in beside(capture):
         try:
             logs.read(QlogFile(path))
         except (QlogError, OSError) as error:

@@ -10,8 +10,8 @@ from typing import Any
 
 from lab.decrypt import ClearPacket
 from lab.decrypt_connection import Connection
-from lab.inspect_qlog import ENDS, Logs
-from lab.qlog_file import SUFFIX, QlogError, QlogFile, Record
+from lab.inspect_qlog import Logs
+from lab.qlog_file import QlogError, QlogFile, Record, beside
 
 FRAMES_SHOWN = 12
 WORDS_MAX = 200
@@ -128,10 +128,7 @@ def records_of_packet(capture: Path, packet: ClearPacket, connections: list[Conn
         return []
     group = connections[packet.connection].original_dcid.hex()
     found: list[tuple[str, Record]] = []
-    for end in ENDS:
-        path = capture.with_name(end + SUFFIX)
-        if not path.is_file():
-            continue
+    for end, path in beside(capture):
         try:
             file = QlogFile(path)
         except (QlogError, OSError):

@@ -14,6 +14,7 @@ RECORD_MAX = 1 << 20            # octets of one record; a longer one is malforme
 FILE_MAX = 1 << 30              # octets that are read of a file
 TIME_MAX_MS = 1e13              # three hundred years
 SUFFIX = ".sqlog"
+ENDS = ("ue", "upf")
 PIECE = 4096                    # plain packets that are told at once
 LOST, FULL = "mpquic:records_lost", "mpquic:log_full"       # events in which a log tells of itself
 OF_ITSELF = (LOST.encode(), FULL.encode())
@@ -21,6 +22,12 @@ OF_ITSELF = (LOST.encode(), FULL.encode())
 
 class QlogError(Exception):
     """The file is no qlog that we read: the text says why."""
+
+
+def beside(capture: Path) -> list[tuple[str, Path]]:
+    """The logs of both ends of a run that are there, by end."""
+    paths = [(end, capture.with_name(end + SUFFIX)) for end in ENDS]
+    return [(end, path) for end, path in paths if path.is_file()]
 
 
 _INTEGER = rb"(0|[1-9][0-9]{0,18})"
