@@ -103,6 +103,8 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, program: Path) -> None:
         'log = pathlib', f"pathlib.Path({str(tmp_path / 'go')!r}).touch()\nlog = pathlib"))
     code = (
         "import sys; from pathlib import Path; from lab.sweep import SweepRun; from lab.sweep_file import load\n"
+        # as of a terminal: a shell's background jobs, of which the suite may be one, are born with SIGINT ignored
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"run = SweepRun(load({sweep_file(tmp_path)!r}), Path({str(tmp_path / 'out')!r}), print, (sys.executable, {str(slow)!r}))\n"
         "run.open()\ntry:\n    run.run()\nexcept Exception as error:\n    print(error)\n"
     )
@@ -113,7 +115,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, program: Path) -> None:
     while not (tmp_path / "out" / "cells.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=120)  # the run's own end takes up to 30 s
+    out, _ = process.communicate(timeout=60)
     assert "interrupted: 1 of 12 runs are kept, the same command goes on" in out
     assert (tmp_path / "out" / "table.csv").is_file()
 
