@@ -422,6 +422,7 @@ struct sent *recovery_record(struct conn *c, struct path *p, struct space *s);  
 void early_repeat(struct conn *c, int probe, uint64_t now);
 void space_discard(struct conn *c, struct path *p, struct space *s);    /* frees records; in flight no more */
 void frames_repeat(struct conn *c, struct space *s, int level, uint32_t limit);
+void frames_move(struct conn *c, struct space *s);
 void frames_forsake(struct conn *c, uint32_t path);
 
 /* path.c */

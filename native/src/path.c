@@ -370,8 +370,13 @@ void path_pto(struct path *p, uint64_t now)
         path_state_set(p, PATH_SUSPECT, REASON_NO_ANSWER);
     if (RULE(MP_51, p->state == PATH_FAILED))
         failure_tell(p);
-    if (RULE(MP_88, true))
-        frames_repeat(c, &p->space, LEVEL_1RTT, LIMIT_FRAMES_EARLY);    /* RFC 10069 §5.7 */
+    const struct path *best = conn_best_path(c);
+    if (RULE(MP_88, true)) {                                            /* RFC 10069 §5.7 */
+        if (p->state == PATH_FAILED && best && path_usable(best))
+            frames_move(c, &p->space);
+        else
+            frames_repeat(c, &p->space, LEVEL_1RTT, LIMIT_FRAMES_EARLY);
+    }
     if (was_active || p->state == PATH_FAILED)
         path_resteer(p, now);
 }

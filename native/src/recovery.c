@@ -168,6 +168,30 @@ void frames_repeat(struct conn *c, struct space *s, int level, uint32_t limit)
     }
 }
 
+/* A path that answers nothing keeps none of them: its packets may stay in flight, neither acknowledged nor lost, for ever, and
+ * frames_repeat passes over a frame that already lies in three of them. Each goes into the queue once, for the paths that answer. */
+void frames_move(struct conn *c, struct space *s)
+{
+    for (uint64_t pn = s->base; pn < s->next_pn; pn++) {
+        struct sent *r = sent_get(s, pn);
+        if (!r || !(r->flags & SENT_OUTSTANDING))
+            continue;
+        for (struct frame_ref **at = &r->frames; *at;) {
+            struct frame_ref *q = *at;
+            struct frame *f = q->frame;
+            if (!f->acked && (f->flags & FRAME_NO_RESEND || f->path != ENGINE_PATH_ANY)) {
+                at = &q->next;
+                continue;
+            }
+            *at = q->next;
+            if (f->acked || f->refs > 1)
+                ref_put(c->e, q);
+            else
+                queue_push(&c->queue[LEVEL_1RTT], q);
+        }
+    }
+}
+
 /* ---- sent */
 
 void recovery_sent(struct path *p, struct space *s, struct sent *r, uint64_t now)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from world import CHUNK, UP, Broken, World, pattern, varint
+from remembered import CHUNK, pattern, varint
+from world import UP, Broken, World
 
 from native import ffi, lib
 from native.sim import MS, SECOND, Event, Simulator, SimulatorError, address, check

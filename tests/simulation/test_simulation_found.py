@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from native import lib
-from native.sim import BALANCED, MS, SECOND, Simulator, address, check, udp4
+from native.sim import ANY, BALANCED, MS, SECOND, Simulator, address, check, udp4
 
 UP = 0
 
@@ -138,3 +138,23 @@ def test_a_path_that_may_send_no_more_to_a_new_address_does_not_hold_traffic_bac
         s.run(SECOND)
         info = s.server.paths(peer)[path]
         assert info.remote.port == 50124 and info.state == lib.PATH_ACTIVE
+
+
+def test_what_waits_on_a_failed_path_goes_on_one_that_comes_later() -> None:
+    """It stayed for ever: in three packets of the failed path already when the new path came, and sent no fourth time."""
+    with Simulator(4) as s:
+        conn, peer = s.connect()
+        s.run(SECOND)
+        for direction in (UP, 1):
+            s.wires[0, direction].loss = 1.0
+        got: list[bytes] = []
+        s.client.on_event = lambda event: got.append(event.data) if event.type == lib.EVENT_FRAME else None
+        frame = b"\x0e\x00\x00\x04here"
+        check(lib.conn_frame_send(s.server.endpoint, peer, 2, ANY, frame, len(frame), 7, 0))
+        s.run(5 * SECOND)
+        assert s.server.paths(peer)[0].state == lib.PATH_FAILED and not got
+        check(lib.path_open(s.client.endpoint, conn, 1, s.server_address))
+        s.run(3 * SECOND)
+        assert got == [frame]
+        s.run(10 * SECOND)
+        assert got == [frame]

@@ -10,19 +10,20 @@ from __future__ import annotations
 import functools
 import random
 from collections import Counter
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
+
+from remembered import CHUNK, Stream, View, pattern, read_varint, varint
 
 from native import ffi, lib
 from native.sim import ANY, BALANCED, MS, SECOND, SPLIT, Event, Node, Simulator, address, check, serial_of, udp4
 
 LINKS = 3
-CHUNK = 400
 PATIENCE = 8 * SECOND  # virtual time in which anything must have happened once the network is well
 IDLE_MOST = 50 * SECOND  # an end that hears nothing has given up: what it sends after up to 15 s begins the idle time-out anew
 NO_VIABLE_PATH = 0x10
 INVALID_TOKEN = 0xB
+APPLICATION_ERROR = 0xC
 UP, DOWN = 0, 1
 SIDES = ("client", "server")
 
@@ -40,53 +41,11 @@ class Broken(AssertionError):
     """A rule of the model does not hold."""
 
 
-def varint(value: int) -> bytes:
-    for octets, prefix in ((1, 0), (2, 1), (4, 2), (8, 3)):
-        if value < 1 << (8 * octets - 2):
-            return (prefix << (8 * octets - 2) | value).to_bytes(octets, "big")
-    raise ValueError(value)
-
-
-def read_varint(data: bytes, at: int) -> tuple[int, int]:
-    octets = 1 << (data[at] >> 6)
-    return int.from_bytes(data[at : at + octets], "big") & (1 << (8 * octets - 2)) - 1, at + octets
-
-
-@dataclass(slots=True)
-class Stream:
-    """One direction of stream 0: chunks of a pattern, sent again when lost."""
-
-    sent: int = 0  # octets given to the engine at least once
-    tokens: dict[int, int] = field(default_factory=dict)  # token of a frame on its way -> offset of its chunk
-    waiting: list[int] = field(default_factory=list)  # offsets lost, or refused by a full queue
-    got: dict[int, bytes] = field(default_factory=dict)  # receiver: offset -> data
-    acked: set[int] = field(default_factory=set)
-
-
-PATTERN = bytes(i * 7 & 0xFF for i in range(256)) * (CHUNK // 256 + 2)
-
-
-def pattern(offset: int) -> bytes:
-    return PATTERN[offset % 256 : offset % 256 + CHUNK]
-
-
 @functools.cache
 def template(size: int, direction: int, flow: int) -> tuple[bytes, bytes]:
     """An inner packet before and behind its serial number."""
     packet = udp4(max(40, size), up=direction == UP, flow=flow)
     return packet[:28], packet[36:]
-
-
-@dataclass(slots=True)
-class View:
-    """What one end has been told of one connection."""
-
-    closed: bool = False
-    gone: bool = False
-    validated: set[int] = field(default_factory=set)
-    abandoned: set[int] = field(default_factory=set)
-    state: dict[int, int] = field(default_factory=dict)
-    phase: int = 0
 
 
 class World:
@@ -119,6 +78,7 @@ class World:
         self.datagram_serial = 0
         self.datagrams_given: list[set[bytes]] = [set(), set()]
         self.datagrams_got: list[set[bytes]] = [set(), set()]
+        self.closed_early = [False, False]  # before that end's handshake was confirmed: its reason is hidden (RFC 9000 §10.2.3)
         self.ports = 41000
         self.token = 100
         self.log: list[str] = []
@@ -181,7 +141,7 @@ class World:
         """What is left of a connection that one end gave up goes by time-out."""
         for side in range(2):
             if self.conns[side]:
-                lib.conn_close(self.nodes[side].endpoint, self.conns[side], 1, 0, 0, ffi.NULL, 0)
+                self.close_connection(side, 0)
         self.sim.run(SECOND)
         self.conns = [0, 0]
 
@@ -232,6 +192,7 @@ class World:
 
     def close_connection(self, side: int, code: int) -> None:
         if self.conns[side]:
+            self.closed_early[side] = not self._confirmed(side)
             self._try(lib.conn_close(self.nodes[side].endpoint, self.conns[side], 1, code, 0, b"bye", 3))
 
     def inner(self, direction: int, count: int, size: int, flows: int) -> None:
@@ -347,6 +308,8 @@ class World:
             raise Broken(f"{SIDES[side]}: closed for {event.a:#x}, frame {event.b:#x}: {event.data.decode(errors='replace')}")
         elif event.a == INVALID_TOKEN and any(w.corrupted for w in self.sim.wires.values()):
             pass  # a Retry's token is judged before the packet is opened (RFC 9000 §8.1.2): a flipped bit there ends the attempt
+        elif event.a == APPLICATION_ERROR and event.token == lib.CLOSE_PEER and not event.level and self.closed_early[1 - side]:
+            pass
         elif event.token == lib.CLOSE_PEER and not event.level and event.a:
             raise Broken(f"{SIDES[side]}: the peer closed for {event.a:#x}: {event.data.decode(errors='replace')}")
         elif event.token == lib.CLOSE_RESET and self.conns[1 - side]:  # else the peer closed, and its word was lost
