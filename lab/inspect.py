@@ -10,14 +10,16 @@ from typing import Any
 
 from lab.capture_scan import SERVER_PORT
 from lab.decrypt import ClearPacket
+from lab.decrypt_connection import Connection
 from lab.decrypt_nas import NasKeysError
 from lab.errors import Misuse
 from lab.inspect_expression import compile_expression
+from lab.inspect_fates import Fate
 from lab.inspect_follow import HEADING as FOLLOW_HEADING
 from lab.inspect_follow import Follower, flow_filter, follow_summary, line_document, line_text
 from lab.inspect_lacks import capture_lacks, lacks_lines, qlog_lacks
 from lab.inspect_paths import PathStats, path_lines
-from lab.inspect_qlog import Fate, Logs, aligned, fate_document, fate_words, key_of
+from lab.inspect_qlog import Logs, aligned, fate_document, fate_words, key_of
 from lab.inspect_rows import HEADING, Filter, Inspection, Row, row_document, row_line
 from lab.inspect_run import RunRecord
 from lab.inspect_stats import InspectError, find_capture, inspect_stats, verify_capture
@@ -232,7 +234,7 @@ def _print_rows(inspection: Inspection, wanted: Filter, arguments: argparse.Name
     for row in inspection.rows(wanted):
         assert inspection.start_ns is not None
         known = logs is not None and row.kind == "1rtt" and row.number is not None
-        fate = _fate(logs, inspection, row) if known and logs is not None else None
+        fate = _fate(logs, inspection.connections, row) if known and logs is not None else None
         if arguments.json:
             document = row_document(row, inspection.start_ns)
             if logs is not None:
@@ -250,10 +252,10 @@ def _print_rows(inspection: Inspection, wanted: Filter, arguments: argparse.Name
     return _end(inspection, logs)
 
 
-def _fate(logs: Logs, inspection: Inspection, row: Row) -> Fate | None:
-    if row.connection is None or row.path is None or row.number is None:
+def _fate(logs: Logs, connections: list[Connection], one: ClearPacket | Row) -> Fate | None:
+    if one.connection is None or one.path is None or one.number is None:
         return None
-    return logs.fate(key_of(inspection.connections, row.connection, row.path, bool(row.up)), row.number)
+    return logs.fate(key_of(connections, one.connection, one.path, bool(one.up)), one.number)
 
 
 def role(end: str) -> str:
@@ -267,8 +269,9 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
     chosen = Follower(test)
 
     def choose(packet: ClearPacket, access: str) -> None:
-        if wanted.packet(packet):
-            chosen.add(packet, access, None)
+        inners = chosen.matching(packet) if wanted.packet(packet) else []
+        if inners:
+            chosen.add(packet, inners, access, None)
             for _ in chosen.lines(all_of_them=True):
                 pass
 
@@ -295,12 +298,10 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
     inspection = Inspection(inspection.path, arguments.keys, arguments.port)
     for packet, access in inspection.packets():
         sent = tracker.add(packet, access)
-        if wanted.packet(packet):
-            end = None
-            if logs.spaces and packet.connection is not None and packet.path is not None and packet.number is not None:
-                end = logs.fate(key_of(inspection.connections, packet.connection, packet.path, packet.up), packet.number)
-            follower.add(packet, access, sent, end)
-        show()
+        inners = follower.matching(packet) if wanted.packet(packet) else []
+        if inners:
+            follower.add(packet, inners, access, sent, _fate(logs, inspection.connections, packet))
+            show()
     tracker.finish()
     show(last=True)
     found = find_losses(list(tracker.losses), tracker.spaces, inspection.connections, logs)

@@ -25,6 +25,7 @@ TOKEN = re.compile(r"\s*(\(|\)|&&|\|\||!|[^\s()!&|]+)")
 PROTOCOLS = {"tcp": (6, 6), "udp": (17, 17), "icmp": (1, None), "icmp6": (None, 58)}     # of IPv4, of IPv6
 DEPTH_MAX = 64
 LENGTH_MAX = 4096
+REMEMBERED_MAX = 4096           # flows and lengths whose answer is remembered
 
 
 class _View:
@@ -193,4 +194,22 @@ def compile_expression(text: str) -> Match:
     test = parser.expression()
     if parser.peek():
         raise parser.error(f"{parser.peek()} does not belong there")
-    return lambda packet: test(_View(packet))
+    return _remembered(test)
+
+
+def _remembered(test: Test) -> Match:
+    """Packets of one flow and length look alike to every primitive: the answer for most is known already."""
+    known: dict[tuple[int, bytes, int], bool] = {}
+
+    def match(packet: bytes) -> bool:
+        if len(packet) < 24 or packet[0] != 0x45 or packet[6] & 0x1F or packet[7]:      # options, IPv6, fragments: each time anew
+            return test(_View(packet))
+        key = (packet[9], packet[12:24], len(packet))       # protocol, addresses, ports
+        answer = known.get(key)
+        if answer is None:
+            if len(known) >= REMEMBERED_MAX:
+                known.clear()
+            answer = known[key] = test(_View(packet))
+        return answer
+
+    return match

@@ -13,7 +13,8 @@ from typing import Any
 from lab.decrypt import ClearPacket
 from lab.errors import Misuse
 from lab.inspect_expression import Match, compile_expression
-from lab.inspect_qlog import Fate, fate_document
+from lab.inspect_fates import Fate
+from lab.inspect_qlog import fate_document
 from lab.inspect_track import Sent
 from lab.packets.errors import PacketError
 from lab.packets.link import TCP, Flow, address_text, ip_words, read_ip
@@ -114,12 +115,16 @@ class Follower:
         self._seen: OrderedDict[bytes, int] = OrderedDict()
         self._ways: dict[bool, _Direction] = {True: _Direction(), False: _Direction()}
 
-    def add(self, packet: ClearPacket, access: str, sent: Sent | None, end: Fate | None = None) -> None:
+    def matching(self, packet: ClearPacket) -> list[bytes]:
+        """Inner packets of the flow."""
         if packet.path is None or packet.number is None or packet.connection is None:
-            return
-        for inner in packet.inner_packets():
-            if not self.test(inner):
-                continue
+            return []
+        return [inner for inner in packet.inner_packets() if self.test(inner)]
+
+    def add(self, packet: ClearPacket, inners: list[bytes], access: str, sent: Sent | None, end: Fate | None = None) -> None:
+        """inners: as `matching` gave them."""
+        assert packet.path is not None and packet.number is not None and packet.connection is not None
+        for inner in inners:
             try:
                 flow = read_ip(inner, 0)
             except PacketError:

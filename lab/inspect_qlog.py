@@ -8,7 +8,7 @@ direction, as if both took as long; that is said.
 
 from __future__ import annotations
 
-import gc
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,28 +16,12 @@ from typing import Any
 
 from lab.decrypt import ClearPacket
 from lab.decrypt_connection import Connection
+from lab.inspect_fates import Fate, Fates, Key
 from lab.inspect_rows import Inspection
-from lab.qlog_file import Plain, QlogError, QlogFile, Record, beside
+from lab.qlog_file import QlogError, QlogFile, Record, beside
 
-FATES_MAX = 1_000_000           # packets of both directions; of more nothing is kept
 DROPS_MAX = 100_000
 BACKWARDS_NS = 1_000_000        # a packet that arrives this much before it was sent: the clocks are not the same
-NUMBER_MAX = 1 << 62
-
-Key = tuple[str, int, bool]     # original DCID in hex, path id, from the client
-
-
-@dataclass(slots=True)
-class Fate:
-    """Nanoseconds of the capture's clock, once Logs.align has been called. `why`: the trigger of packet_lost."""
-
-    sent: int | None = None
-    received: int | None = None
-    acknowledged: int | None = None
-    lost: int | None = None
-    why: str = ""
-    size: int = 0
-
 
 @dataclass(slots=True)
 class Drop:
@@ -48,27 +32,46 @@ class Drop:
     counter: str
 
 
+def _fates() -> Fates:
+    return Fates(int.from_bytes(os.urandom(8)))
+
+
 @dataclass(slots=True)
 class Logs:
-    """The logs beside a capture. `role` -> file; fates by space and packet number."""
+    """The logs beside a capture, by role; what became of the packets, on the logs' own clocks."""
 
     files: dict[str, QlogFile] = field(default_factory=dict)
-    spaces: dict[Key, dict[int, Fate]] = field(default_factory=dict)
+    fates: Fates = field(default_factory=_fates)
     drops: list[Drop] = field(default_factory=list)
     closed: dict[tuple[str, str], int] = field(default_factory=dict)    # role, connection -> when it was over there
-    kept: int = 0
-    not_kept: int = 0
+    drops_not_kept: int = 0
     remarks: list[str] = field(default_factory=list)
     aligned: str = ""               # "", "same clock", "estimated"
     offsets: dict[str, int] = field(default_factory=dict)
 
     def fate(self, key: Key, number: int) -> Fate | None:
-        return self.spaces.get(key, {}).get(number)
+        """On the capture's clock."""
+        fate = self.fates.find(key, number)
+        return None if fate is None else self._on_the_clock(key, fate)
+
+    def never_received(self) -> Iterator[tuple[Key, int, Fate]]:
+        """What one end sent and the other did not receive, on the capture's clock."""
+        for key, number, fate in self.fates.never_received():
+            yield key, number, self._on_the_clock(key, fate)
+
+    def _on_the_clock(self, key: Key, fate: Fate) -> Fate:
+        sender, receiver = (self.offsets.get(role, 0) for role in (("client", "server") if key[2] else ("server", "client")))
+        fate.sent = None if fate.sent is None else fate.sent + sender
+        fate.acknowledged = None if fate.acknowledged is None else fate.acknowledged + sender
+        fate.lost = None if fate.lost is None else fate.lost + sender
+        fate.received = None if fate.received is None else fate.received + receiver
+        return fate
 
     @property
     def complete(self) -> bool:
         """What neither end told did not happen."""
-        return (len(self.files) == 2 and not self.not_kept and bool(self.spaces) and bool(self.aligned)
+        return (len(self.files) == 2 and not self.drops_not_kept and not self.fates.refused and bool(len(self.fates))
+                and bool(self.aligned)
                 and not any(f.lost or f.malformed or f.cut or f.full_ns is not None for f in self.files.values()))
 
     # ---- reading
@@ -79,89 +82,50 @@ class Logs:
             self.remarks.append(f"{file.path.name}: vantage point {role or 'unknown'} again or of neither end: not read")
             return
         self.files[role] = file
-        for one in file.pieces():
-            if isinstance(one, list):
-                self.packets(one, role == "client")
-                continue
-            taken = _TAKERS.get(one.name)
+        client = role == "client"
+        for record in file.left_by(lambda octets, at: self.fates.take(octets, at, client)):
+            taken = _TAKERS.get(record.name)
             if taken is not None:
-                taken(self, one, role == "client")
+                taken(self, record, client)
         self.remarks += file.words()
 
-    def packets(self, plain: list[Plain], client: bool) -> None:
-        """Plain packets, as `sent` and `received` take any."""
-        spaces: dict[tuple[bytes, bytes, bytes | None], dict[int, Fate]] = {}
-        for ms, us, group, what, path, digits, length in plain:
-            number = int(digits)
-            space = spaces.get((group, what, path))
-            fate = space.get(number) if space is not None else None
-            if fate is None:
-                key = (group.decode(), int(path or 0), client == (what == b"sent"))
-                fate = self._fate(key, number)
-                if fate is None:
-                    continue
-                spaces[group, what, path] = self.spaces[key]
-            if what == b"sent":
-                fate.sent, fate.size = int(ms + us) * 1000, int(length)
-            elif fate.received is None:
-                fate.received = int(ms + us) * 1000
-
-    def _fate(self, key: Key, number: object) -> Fate | None:
-        if not isinstance(number, int) or not 0 <= number < NUMBER_MAX:
-            return None
-        space = self.spaces.setdefault(key, {}) if self.kept < FATES_MAX else self.spaces.get(key, {})
-        fate = space.get(number)
-        if fate is None:
-            if self.kept >= FATES_MAX:
-                self.not_kept += 1
-                return None
-            self.kept += 1
-            fate = space[number] = Fate()
-        return fate
-
-    def _packet(self, record: Record, up: bool) -> Fate | None:
+    @staticmethod
+    def _packet(record: Record, up: bool) -> tuple[Key, object] | None:
+        """Space and packet number of a 1-RTT packet."""
         header = record.data.get("header")
         if not isinstance(header, dict) or header.get("packet_type") != "1RTT":
             return None
         path = header.get("path_id", 0)
-        return self._fate((record.group, path, up), header.get("packet_number")) if isinstance(path, int) else None
+        return ((record.group, path, up), header.get("packet_number")) if isinstance(path, int) else None
 
     def sent(self, record: Record, client: bool) -> None:
-        fate = self._packet(record, client)
-        if fate is not None:
-            fate.sent = record.time_ns
+        packet = self._packet(record, client)
+        if packet is not None:
             raw = record.data.get("raw")
             size = raw.get("length") if isinstance(raw, dict) else None
-            fate.size = size if isinstance(size, int) else 0
+            self.fates.sent(*packet, record.time_ns, size if isinstance(size, int) else 0)
 
     def received(self, record: Record, client: bool) -> None:
-        fate = self._packet(record, not client)
-        if fate is not None and fate.received is None:
-            fate.received = record.time_ns
+        packet = self._packet(record, not client)
+        if packet is not None:
+            self.fates.received(*packet, record.time_ns)
 
     def lost(self, record: Record, client: bool) -> None:
-        fate = self._packet(record, client)
-        if fate is not None:
-            fate.lost, fate.why = record.time_ns, str(record.data.get("trigger", ""))[:40]
+        packet = self._packet(record, client)
+        if packet is not None:
+            self.fates.lost(*packet, record.time_ns, str(record.data.get("trigger", ""))[:40])
 
     def acknowledged(self, record: Record, client: bool) -> None:
         numbers, path = record.data.get("packet_numbers"), record.data.get("path_id", 0)
-        if record.data.get("packet_number_space", "application_data") != "application_data" or not isinstance(path, int):
-            return
-        space = self.spaces.get((record.group, path, client), {})
-        for number in numbers if isinstance(numbers, list) else ():
-            fate = space.get(number) if type(number) is int else None
-            if fate is None:
-                fate = self._fate((record.group, path, client), number)
-                if fate is None:
-                    continue
-            fate.acknowledged = record.time_ns
+        if record.data.get("packet_number_space", "application_data") == "application_data" and isinstance(path, int) \
+                and isinstance(numbers, list):
+            self.fates.acknowledged((record.group, path, client), numbers, record.time_ns)
 
     def dropped(self, record: Record, client: bool) -> None:
         if len(self.drops) < DROPS_MAX:
             self.drops.append(Drop(record.time_ns, not client, str(record.data.get("counter", "unknown"))[:40]))
         else:
-            self.not_kept += 1
+            self.drops_not_kept += 1
 
     def over(self, record: Record, client: bool) -> None:
         self.closed.setdefault(("client" if client else "server", record.group), record.time_ns)
@@ -174,16 +138,17 @@ class Logs:
         up: int | None = None           # the UPF's clock, less the capture's, plus the way there
         down: int | None = None         # the capture's, less the UPF's, plus the way here
         for key, number, time in captured:
-            fate = self.fate(key, number)
-            if fate is None:
+            told = self.fates.times(key, number)
+            if told is None:
                 continue
+            sent, received = told
             if key[2]:
-                if fate.sent is not None:
-                    ue = min(ue, time - fate.sent) if ue is not None else time - fate.sent
-                if fate.received is not None:
-                    up = min(up, fate.received - time) if up is not None else fate.received - time
-            elif fate.sent is not None:
-                down = min(down, time - fate.sent) if down is not None else time - fate.sent
+                if sent >= 0:
+                    ue = min(ue, time - sent) if ue is not None else time - sent
+                if received >= 0:
+                    up = min(up, received - time) if up is not None else received - time
+            elif sent >= 0:
+                down = min(down, time - sent) if down is not None else time - sent
         if not self.files:
             return
         if ue is None:
@@ -195,13 +160,6 @@ class Logs:
             self.remarks.append("qlog: the ends' clocks are not the same; the UPF's is estimated from the fastest packets, as if "
                                 f"both directions took as long: right to {(up + down) / 2e6:.3f} ms")
         self.offsets = {"client": ue, "server": upf}
-        for (_, _, from_client), space in self.spaces.items():
-            sender, receiver = (ue, upf) if from_client else (upf, ue)
-            for fate in space.values():
-                fate.sent = None if fate.sent is None else fate.sent + sender
-                fate.acknowledged = None if fate.acknowledged is None else fate.acknowledged + sender
-                fate.lost = None if fate.lost is None else fate.lost + sender
-                fate.received = None if fate.received is None else fate.received + receiver
         for drop in self.drops:
             drop.time += upf if drop.up else ue
         self.closed = {(role, group): time + self.offsets[role] for (role, group), time in self.closed.items()}
@@ -217,22 +175,12 @@ _TAKERS = {
 def logs_beside(capture: Path) -> Logs:
     """Of a run: `ue.sqlog` and `upf.sqlog` beside its capture; what does not read is said in `remarks`."""
     logs = Logs()
-    collecting = gc.isenabled()
-    gc.disable()                # a million small objects come, none of them in a ring: the collector would look for one in vain
-    try:
-        _read_ends(logs, capture)
-    finally:
-        if collecting:
-            gc.enable()
-    return logs
-
-
-def _read_ends(logs: Logs, capture: Path) -> None:
     for _, path in beside(capture):
         try:
             logs.read(QlogFile(path))
         except (QlogError, OSError) as error:
             logs.remarks.append(str(error))
+    return logs
 
 
 def aligned(inspection: Inspection, each: Callable[[ClearPacket, str], object] | None = None) -> Logs:
@@ -244,7 +192,7 @@ def aligned(inspection: Inspection, each: Callable[[ClearPacket, str], object] |
         for packet, access in inspection.packets():
             if each is not None:
                 each(packet, access)
-            if not logs.spaces or packet.kind != "1rtt" or packet.number is None:
+            if not len(logs.fates) or packet.kind != "1rtt" or packet.number is None:
                 continue
             if packet.connection is None or packet.path is None:
                 continue

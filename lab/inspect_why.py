@@ -57,19 +57,16 @@ def find_losses(seen: list[Loss], spaces: dict[tuple[int, int, bool], Space], co
     captured = {(one.connection, one.path, one.up, one.number): one for one in seen}
     numbers = {connection.original_dcid.hex(): connection.index for connection in connections}
     accesses = {(space.connection, space.path): space.access for space in spaces.values()}
-    for (group, path, up), fates in logs.spaces.items():
+    for (group, path, up), number, fate in logs.never_received():
         connection = numbers.get(group)
-        if connection is None:
+        if connection is None or fate.sent is None:
             continue
-        for number, fate in fates.items():
-            if fate.sent is None or fate.received is not None:
-                continue
-            shown = captured.get((connection, path, up, number))
-            space = spaces.get((connection, path, up))
-            untold = space.untold.get(number, 0) if space is not None else 0    # captured, but its ACKs are not
-            record = shown.record if shown is not None else untold
-            found.losses.append(Loss(connection, path, up, number, accesses.get((connection, path), ""), fate.sent, fate.sent,
-                                     record, exact=True))
+        shown = captured.get((connection, path, up, number))
+        space = spaces.get((connection, path, up))
+        untold = space.untold.get(number, 0) if space is not None else 0    # captured, but its ACKs are not
+        record = shown.record if shown is not None else untold
+        found.losses.append(Loss(connection, path, up, number, accesses.get((connection, path), ""), fate.sent, fate.sent,
+                                 record, exact=True))
     for one in seen:
         end = logs.fate(key_of(connections, one.connection, one.path, one.up), one.number)
         if end is None or end.sent is None:

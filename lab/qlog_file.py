@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from native import lib
+
 CHUNK = 1 << 20
-RECORD_MAX = 1 << 20            # octets of one record; a longer one is malformed
+RECORD_MAX: int = lib.QLOG_RECORD_MAX       # octets of one record; a longer one is malformed
 FILE_MAX = 1 << 30              # octets that are read of a file
-TIME_MAX_MS = 1e13              # three hundred years
+TIME_MAX_MS = 9e12              # 285 years: nanoseconds have room in 63 bits
+EXACT_MS = 1e9                  # later times (of a wall clock) are no more exact than microseconds: a float has 53 bits
 SUFFIX = ".sqlog"
 ENDS = ("ue", "upf")
-PIECE = 4096                    # plain packets that are told at once
+SEPARATOR = b"\x1e"
 LOST, FULL = "mpquic:records_lost", "mpquic:log_full"       # events in which a log tells of itself
 OF_ITSELF = (LOST.encode(), FULL.encode())
 
@@ -28,19 +30,6 @@ def beside(capture: Path) -> list[tuple[str, Path]]:
     """The logs of both ends of a run that are there, by end."""
     paths = [(end, capture.with_name(end + SUFFIX)) for end in ENDS]
     return [(end, path) for end, path in paths if path.is_file()]
-
-
-_INTEGER = rb"(0|[1-9][0-9]{0,18})"
-_PLAIN = re.compile(       # a packet with one DATAGRAM or without frames: almost every record is such a one
-    rb'\{"time":([1-9][0-9]{0,11}|0)\.([0-9]{3}),"group_id":"([0-9a-f]{1,40})",(?:"tuple":"[0-9.]{1,20}",)?'
-    rb'"name":"quic:packet_(sent|received)",'
-    rb'"data":\{"header":\{"packet_type":"1RTT"(?:,"key_phase":(?:0|[1-9][0-9]{0,18}))?(?:,"path_id":' + _INTEGER + rb')?'
-    rb',"packet_number":' + _INTEGER + rb'\},"raw":\{"length":' + _INTEGER + rb'\}'
-    rb'(?:,"frames":\[\{"frame_type":"datagram"\}\])?\}\}\n')
-
-
-# of a plain packet: milliseconds and their fraction, group, sent or received, path (None: 0), number, length; all in decimals
-Plain = tuple[bytes, bytes, bytes, bytes, bytes | None, bytes, bytes]
 
 
 @dataclass(slots=True)
@@ -94,8 +83,9 @@ class QlogFile:
             raise QlogError(f"{path}: times are {str(common.get('time_format'))[:40]}; only relative_to_epoch is read")
         self._group = str(common.get("group_id", ""))
 
-    def _texts(self, wanted: tuple[bytes, ...] = ()) -> Iterator[bytes]:
-        """wanted: parts of the file without any of these may be passed over."""
+    def _wholes(self, wanted: tuple[bytes, ...] = ()) -> Iterator[bytes]:
+        """Parts of the file that begin at a record's first octet; each ends behind a separator, but for the last. wanted: those
+        without any of these are passed over."""
         with self.path.open("rb") as file:
             left, size = b"", 0
             while chunk := file.read(CHUNK):
@@ -104,19 +94,20 @@ class QlogFile:
                     self.cut = True
                     break
                 whole = left + chunk
-                if wanted and not any(mark in whole for mark in wanted):
-                    left = whole[max(whole.rfind(b"\x1e"), 0):].removeprefix(b"\x1e")
-                    if len(left) > RECORD_MAX:
-                        left = b""
-                    continue
-                parts = whole.split(b"\x1e")
-                left = parts.pop()
-                yield from (part for part in parts if part)
+                end = whole.rfind(SEPARATOR) + 1
+                left = whole[end:]
+                if end and not (wanted and not any(mark in whole for mark in wanted)):
+                    yield whole[:end]
                 if len(left) > RECORD_MAX:
-                    self.malformed += 1
+                    self.malformed += not wanted
                     left = b""          # its rest is malformed, too
             if left:
                 yield left
+
+    def _texts(self, wanted: tuple[bytes, ...] = ()) -> Iterator[bytes]:
+        """Records as they stand there."""
+        for whole in self._wholes(wanted):
+            yield from (text for text in whole.split(SEPARATOR) if text)
 
     def __iter__(self) -> Iterator[Record]:
         texts = self._texts()
@@ -128,28 +119,25 @@ class QlogFile:
                 self._note(record)
                 yield record
 
-    def pieces(self) -> Iterator[Record | list[Plain]]:
-        """As iteration, but plain packets come many at a time, and only their numbers: six times as fast."""
-        texts = self._texts()
-        next(texts, None)
+    def left_by(self, take: Callable[[bytes, int], int]) -> Iterator[Record]:
+        """As iteration, without the records that `take` takes: given octets and the place where a record begins in them, it returns
+        the place of the first that it leaves."""
         self.malformed = self.lost = 0
-        match, plain = _PLAIN.fullmatch, list[Plain]()
-        for text in texts:
-            found = match(text)
-            if found is not None:
-                plain.append(found.groups())  # type: ignore[arg-type]
-                if len(plain) < PIECE:
+        first = True
+        for whole in self._wholes():
+            at = 0
+            while at < len(whole):
+                at = at if first else take(whole, at)
+                end = whole.find(SEPARATOR, at)
+                text = whole[at:end] if end >= 0 else whole[at:]
+                at = end + 1 if end >= 0 else len(whole)
+                if not text:
                     continue
-            if plain:
-                yield plain
-                plain = []
-            if found is None:
-                record = self._record(text)
+                record = self._record(text) if not first else None
+                first = False
                 if record is not None:
                     self._note(record)
                     yield record
-        if plain:
-            yield plain
 
     def _record(self, text: bytes) -> Record | None:
         """None, and counted: it is no event that we read."""
@@ -160,7 +148,8 @@ class QlogFile:
             self.malformed += 1
             return None
         assert value is not None
-        return Record(round(time * 1e6), name, str(value.get("group_id", self._group)), data, text)
+        time_ns = round(time * 1e6) if time < EXACT_MS else round(time * 1e3) * 1000
+        return Record(time_ns, name, str(value.get("group_id", self._group)), data, text)
 
     def _note(self, record: Record) -> None:
         if record.name == LOST and isinstance(count := record.data.get("count"), int):

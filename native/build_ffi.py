@@ -15,6 +15,7 @@ SECTIONS: dict[str, list[str]] = {
     "kdf": ["kdf.c"],
     "aead": ["aead.c", "aead_openssl.c", "aead_vaes.c", "aead_vaes512.c", "aead_api.c"],
     "clear_reader": ["clear_reader.c"],
+    "qlog_reader": ["fates.c", "qlog_scan.c"],
     "endpoint": [
         "address_token.c",
         "bbr.c",

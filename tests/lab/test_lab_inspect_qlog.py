@@ -277,5 +277,5 @@ def test_a_hostile_log_is_counted_and_nothing_breaks(tmp_path: Path, capsys: pyt
 def test_what_is_kept_of_a_log_is_bounded(
         tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     scene, _ = scene_of(tmp_path)
-    monkeypatch.setattr("lab.inspect_qlog.FATES_MAX", 5)
+    monkeypatch.setattr("lab.inspect_fates.FATES_MAX", 5)
     assert document(capsys, scene.write(), "--dropped")["by"] == "capture"
