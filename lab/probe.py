@@ -27,6 +27,10 @@ REPORTED_GAP_S = 0.020
 MAX_FLOWS = 64
 MAX_PACKETS = 1 << 26
 LONGEST_S = 100_000.0
+DELAYS_NAME = "delays.jsonl"
+"""Of a run: one object for each turn of a phase with a probe, and direction: `phase`, `turn`, `direction`, `count` of packets, and
+`ms`, pairs of (share of the packets, delay in ms that so many kept to), rising."""
+SHARES = (0.0, 0.001, 0.005, *(p / 100 for p in range(1, 100)), 0.995, 0.999, 0.9999, 1.0)
 MOST_DELAYS = 1 << 22  # that are kept; later ones are not in the percentiles
 
 
@@ -80,6 +84,15 @@ def percentiles(delays: list[float]) -> dict[str, float] | None:
     return {name: round(value * 1000, 3) for name, value in found.items()}
 
 
+def distribution(delays: list[float]) -> list[tuple[float, float]]:
+    """Of delays in seconds: (share of them, ms that so many are no longer than), at SHARES; empty of none."""
+    ordered = sorted(delays)
+    if not ordered:
+        return []
+    last = len(ordered) - 1
+    return [(share, round(ordered[min(last, int(len(ordered) * share))] * 1000, 3)) for share in SHARES]
+
+
 @dataclass(slots=True)
 class Tally:
     """What one receiver knows. Nothing came at all: one flow that received nothing."""
@@ -115,6 +128,7 @@ class Tally:
             "flows": {str(n): self.flows.get(n, Flow()).document(self.total) for n in numbers},
             "malformed": self.malformed,
             "delay_ms": percentiles(self.delays),
+            "delays": {"count": len(self.delays), "ms": distribution(self.delays)},
         }
 
 

@@ -20,6 +20,7 @@ from lab.errors import LabError
 from lab.inspect_stats import InspectError, ring_files, verify_capture, verify_ring
 from lab.lab import Lab
 from lab.pcapng import PcapngError
+from lab.probe import DELAYS_NAME
 from lab.progress import Progress
 from lab.sampler import Sample, Sampler, sample
 from lab.scenario import Action, Phase, Scenario
@@ -252,8 +253,24 @@ class Runner:
         spent = {node: now - cpu[node] for node, now in self._cpu().items() if node in cpu}
         octets = {a: {d: n - wires[a][d] for d, n in now.items()} for a, now in self._wire_octets().items()}
         self.record.phases.append(PhaseRecord(phase, start, end, before, after, result, steps, self._turn, octets, spent))
+        self._keep_delays(phase, result)
         figure = "" if result.goodput_mbps is None else f"{result.goodput_mbps:.1f} Mbit/s"
         self.progress.done(figure or result.error or (f"skipped: {result.skipped}" if result.skipped else "done"))
+
+    def _keep_delays(self, phase: Phase, result: TrafficResult) -> None:
+        """The distributions beside the percentiles of result.json, for the report's plots."""
+        lines = [
+            json.dumps({"phase": phase.id, "turn": self._turn, "direction": direction, **document["delays"]}) + "\n"
+            for direction, document in result.probe.items()
+            if document.get("delays")
+        ]
+        if not lines:
+            return
+        try:
+            with (self.lab.run_dir / DELAYS_NAME).open("a", encoding="utf-8") as file:
+                file.writelines(lines)
+        except OSError as error:
+            self.lab.not_written(DELAYS_NAME, error)
 
     async def _carry(self, phase: Phase, started: asyncio.Event) -> TrafficResult:
         lab = self.lab

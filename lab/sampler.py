@@ -38,6 +38,15 @@ def received(stats: dict[str, Any]) -> tuple[int, int]:
     return first, second
 
 
+def shared(ue: list[dict[str, Any]], upf: list[dict[str, Any]]) -> dict[str, int]:
+    """Octets that wait at each end for whichever path may carry them first, of the newest connection."""
+    found = {}
+    for end, paths in (("ue", ue), ("upf", upf)):
+        newest = max(paths, key=lambda path: int(path.get("generation", 0)), default={})
+        found[end] = int(newest.get("shared_queue_bytes", 0))
+    return found
+
+
 async def sample(lab: Lab) -> Sample:
     ue, upf = await asyncio.gather(lab.ask("ue", "tunnel", limit=5.0), lab.ask("upf", "tunnel", limit=5.0))
     packets = {node: int(s.get("packets_in", 0)) + int(s.get("packets_out", 0)) for node, s in (("ue", ue), ("upf", upf))}
@@ -83,14 +92,19 @@ class Sampler:
                             self.rtt_ms.setdefault(str(path.get("access")), []).append(path["rtt_smoothed"] / 1e6)
                     for node, found in (("ue", paths), ("upf", upf_paths)):
                         self.windows += [(one.t, node, str(p.get("access")), int(p["cwnd"])) for p in found if p.get("cwnd")]
-                    file.write(json.dumps({"t": round(one.t, 3), "up": one.up, "down": one.down, "paths": paths,
-                                           "upf_paths": upf_paths, "wires": self._wires()}) + "\n")
+                    told = {"t": round(one.t, 3), "up": one.up, "down": one.down, "paths": paths, "upf_paths": upf_paths}
+                    file.write(json.dumps({**told, "shared_queue": shared(paths, upf_paths), **self._wires()}) + "\n")
                 await asyncio.sleep(INTERVAL_S)
 
-    def _wires(self) -> dict[str, dict[str, list[int]]]:
-        """What each wire has dropped so far, by direction: in its queue, by loss, by the cut."""
-        return {name: {word: [stats[word][f"dropped_{why}"] for why in ("queue", "loss", "cut")] for word in ("up", "down")}
-                for name, stats in self._lab.wires.stats().items()}
+    def _wires(self) -> dict[str, Any]:
+        """What each wire has dropped so far, by direction: in its queue, by loss, by the cut; and what waits in its queues now
+        (octets, up and down)."""
+        stats = self._lab.wires.stats()
+        return {
+            "wires": {name: {word: [of[word][f"dropped_{why}"] for why in ("queue", "loss", "cut")] for word in ("up", "down")}
+                      for name, of in stats.items()},
+            "wire_queues": {name: [of["up"]["queued_bytes"], of["down"]["queued_bytes"]] for name, of in stats.items()},
+        }
 
     def first_after(self, t: float, access: int, octets: int) -> float | None:
         """When the access had carried `octets` more than at time `t`, in both directions together."""

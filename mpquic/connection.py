@@ -555,7 +555,11 @@ class Connection:
         self._engine.key_update(self.handle)
 
     def paths(self) -> list[dict[str, Any]]:
-        return [] if self.closed.done() else self._engine.paths(self.handle)
+        """Live paths (engine.paths); each with what waits in the connection for whichever path may carry it first."""
+        if self.closed.done():
+            return []
+        waiting = self._engine.conn_stats(self.handle)["queue_bytes"]
+        return [{**path, "shared_queue_bytes": waiting} for path in self._engine.paths(self.handle)]
 
     def stats(self) -> dict[str, Any]:
         return {} if self.closed.done() else self._engine.conn_stats(self.handle)

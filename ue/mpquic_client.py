@@ -403,9 +403,10 @@ class MpquicClient:
         }
 
     def paths(self) -> list[dict[str, Any]]:
+        """Of the connection that carries the session, with the generation of its key: counters are that connection's."""
         if self._current is None:
             return []
-        return [{**path, **self._named(path)} for path in self._current.connection.paths()]
+        return [{"generation": self._current.generation, **path, **self._named(path)} for path in self._current.connection.paths()]
 
     def _named(self, path: dict[str, Any]) -> dict[str, Any]:
         link = path.get("link")

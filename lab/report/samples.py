@@ -1,0 +1,218 @@
+"""What metrics.jsonl tells, made small enough for a page: at most 2 * POINTS_MOST samples are kept. When there are more, two become
+one, as often as it takes. Counters are those of the second, so that a rate between two samples stays the exact mean; of gauges
+(RTT, window, queue) the larger one is kept, so that no peak is lost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from lab.numbers import is_number
+
+POINTS_MOST = 600
+STATES_MOST = 4000
+ENDS = ("ue", "upf")
+WAYS = ("down", "up")
+SENDER = {"up": "ue", "down": "upf"}
+PATHS = {"ue": "paths", "upf": "upf_paths"}
+GAUGES = {"rtt": ("rtt_smoothed", 1e-6), "cwnd": ("cwnd", 1e-3), "queue": ("queue_bytes", 1e-3)}
+"""Of a path at its end, by the word in `path_info`: ms, kB, kB."""
+HOLE = 4.0  # so many times the usual distance between samples: nothing is known of what lies between
+
+
+def finite(value: Any) -> float | None:
+    """A number as plots can have it."""
+    if not is_number(value):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) and abs(found) < 1e15 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """`octets`: by way and access, what came out of the tunnel so far. `gauges`: by (name, end or way, access)."""
+
+    t: float
+    octets: dict[tuple[str, str], float]
+    gauges: dict[tuple[str, str, str], float]
+
+    def after(self, earlier: Sample) -> Sample:
+        """Both as one."""
+        gauges = {
+            key: max(earlier.gauges.get(key, -math.inf), self.gauges.get(key, -math.inf))
+            for key in earlier.gauges.keys() | self.gauges.keys()
+        }
+        return Sample(self.t, self.octets, gauges)
+
+
+@dataclass(slots=True)
+class State:
+    """Of the path over an access as one end had it, from `begin` to `end`."""
+
+    begin: float
+    end: float
+    state: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Samples:
+    names: tuple[str, ...]
+    """of the accesses in the order of the samples: 3GPP first"""
+    kept: list[Sample] = field(default_factory=list)
+    states: dict[tuple[str, str], list[State]] = field(default_factory=dict)
+    """by end and access"""
+    count: int = 0
+    errors: int = 0
+    _step: int = 1
+    _open: Sample | None = None
+    _in_open: int = 0
+
+    @classmethod
+    def of(cls, documents: Iterable[dict[str, Any]], names: tuple[str, ...]) -> Samples:
+        found = cls(names)
+        for document in documents:
+            found.add(document)
+        found.finish()
+        return found
+
+    def add(self, document: dict[str, Any]) -> None:
+        """What is no sample, or not later than the last one, is left out."""
+        t = finite(document.get("t"))
+        if t is None or t < 0:
+            return
+        if "error" in document:
+            self.errors += 1
+            return
+        octets = {}
+        for way in WAYS:
+            values = document.get(way)
+            for name, value in zip(self.names, values if isinstance(values, list) else [], strict=False):
+                if (known := finite(value)) is not None:
+                    octets[way, name] = known
+        last = self._open or (self.kept[-1] if self.kept else None)
+        if not octets or (last is not None and t <= last.t):
+            return
+        self.count += 1
+        one = Sample(t, octets, self._gauges(document))
+        self._states(document, t)
+        self._open = one if self._open is None else one.after(self._open)
+        self._in_open += 1
+        if self._in_open == self._step:
+            self.finish()
+            if len(self.kept) >= 2 * POINTS_MOST:
+                self._halve()
+
+    def finish(self) -> None:
+        if self._open is not None:
+            self.kept.append(self._open)
+        self._open, self._in_open = None, 0
+
+    def _halve(self) -> None:
+        """The first sample stays: rates count from it."""
+        first, rest = self.kept[0], self.kept[1:]
+        odd = rest[len(rest) // 2 * 2 :]
+        self.kept = [first, *(b.after(a) for a, b in zip(rest[::2], rest[1::2], strict=False)), *odd]
+        self._step *= 2
+
+    @property
+    def end(self) -> float:
+        return self.kept[-1].t if self.kept else 0.0
+
+    # ---- what a sample has
+
+    def _paths(self, document: dict[str, Any], end: str) -> dict[str, dict[str, Any]]:
+        """The path that counts, by access: one that carries before one that does not, the newest of these."""
+        found: dict[str, dict[str, Any]] = {}
+        paths = document.get(PATHS[end])
+        for path in paths if isinstance(paths, list) else []:
+            name = path.get("access") if isinstance(path, dict) else None
+            if name in self.names and (name not in found or _rank(path) >= _rank(found[name])):
+                found[name] = path
+        return found
+
+    def _gauges(self, document: dict[str, Any]) -> dict[tuple[str, str, str], float]:
+        found = {}
+        for end in ENDS:
+            for access, path in self._paths(document, end).items():
+                for name, (word, unit) in GAUGES.items():
+                    value = finite(path.get(word))
+                    if value is not None and value >= 0 and (value or name == "queue"):
+                        found[name, end, access] = value * unit
+            shared = document.get("shared_queue")
+            value = finite(shared.get(end)) if isinstance(shared, dict) else None
+            if value is not None and value >= 0:
+                found["shared", end, ""] = value / 1e3
+        waiting = document.get("wire_queues")
+        for access in self.names if isinstance(waiting, dict) else ():
+            values = waiting.get(access) if isinstance(waiting, dict) else None
+            for way, queued in zip(("up", "down"), values if isinstance(values, list) else [], strict=False):
+                if (known := finite(queued)) is not None and known >= 0:
+                    found["wire", way, access] = known / 1e3
+        return found
+
+    def _states(self, document: dict[str, Any], t: float) -> None:
+        for end in ENDS:
+            paths = self._paths(document, end)
+            for access in self.names:
+                path = paths.get(access, {})
+                state, reason = str(path.get("state", "")), str(path.get("reason", ""))
+                line = self.states.setdefault((end, access), [])
+                if line:
+                    line[-1].end = t
+                if (not line or (line[-1].state, line[-1].reason) != (state, reason)) and len(line) < STATES_MOST:
+                    line.append(State(t, t, state, reason))
+
+    # ---- series
+
+    def pieces(self) -> list[list[int]]:
+        """Numbers of samples that follow each other without a hole."""
+        gaps = sorted(b.t - a.t for a, b in pairwise(self.kept))
+        usual = gaps[len(gaps) // 2] if gaps else 0.0
+        found: list[list[int]] = []
+        for number, sample in enumerate(self.kept):
+            if not found or sample.t - self.kept[number - 1].t > HOLE * usual:
+                found.append([])
+            found[-1].append(number)
+        return found
+
+    def rates(self, way: str, access: str) -> list[list[tuple[float, float]]]:
+        """Mbit/s between a sample and the one before it, at its time; pieces without holes. A counter that fell began anew."""
+        found = []
+        for piece in self.pieces():
+            points = []
+            for before, now in pairwise(piece):
+                a, b = self.kept[before], self.kept[now]
+                grown = b.octets.get((way, access), 0.0) - a.octets.get((way, access), 0.0)
+                points.append((b.t, max(0.0, grown) * 8 / (b.t - a.t) / 1e6))
+            if points:
+                found.append(points)
+        return found
+
+    def gauge(self, name: str, of: str, access: str) -> list[list[tuple[float, float]]]:
+        """Pieces: a path that is not there has no value, and the line has a hole."""
+        found: list[list[tuple[float, float]]] = []
+        for piece in self.pieces():
+            fresh = True
+            for number in piece:
+                value = self.kept[number].gauges.get((name, of, access))
+                if value is None:
+                    fresh = True
+                    continue
+                if fresh:
+                    found.append([])
+                found[-1].append((self.kept[number].t, value))
+                fresh = False
+        return found
+
+
+def _rank(path: dict[str, Any]) -> tuple[float, bool, float]:
+    """Of a later connection first (a re-key's overlap has two), then one that carries, then the newest."""
+    generation, number = finite(path.get("generation")), finite(path.get("path"))
+    return (generation or 0.0, path.get("state") == "active", number or 0.0)
