@@ -6,7 +6,7 @@
 #define LIMIT_CIDS 8                    /* CIDs per path and direction that we keep */
 #define LIMIT_CIDS_ISSUED 2             /* CIDs per path that we issue, if the peer allows as many */
 #define LIMIT_ACK_RANGES 32
-#define LIMIT_REPLAY_WORDS 64           /* 4096 packet numbers behind the largest are told apart */
+#define LIMIT_REPLAY_WORDS 64           /* packet numbers behind the largest that are told apart: 4033 at least, 4096 at most */
 #define LIMIT_SKIPS 8                   /* packet numbers left out that we remember */
 #define LIMIT_SENT_RECORDS 8192         /* packets in flight per packet number space */
 #define LIMIT_FRAMES_QUEUED 1024        /* frames of one connection that wait for a packet */

@@ -13,9 +13,11 @@ bool space_is_duplicate(const struct space *s, uint64_t pn)
 {
     if (s->largest_recv == NONE || pn > s->largest_recv)
         return false;
-    if (s->largest_recv - pn >= LIMIT_REPLAY_WORDS * 64)
-        return true;                                        /* too old to tell: RFC 9000 §12.3 */
-    return s->window[pn / 64 % LIMIT_REPLAY_WORDS] >> pn % 64 & 1;
+    /* Too old to tell (RFC 9000 §12.3). By words: that of the largest has taken the place of the one 64 before it, although the last
+     * numbers of that are less than 4096 behind. */
+    if (RULE(R_64, s->largest_recv / 64 - pn / 64 >= LIMIT_REPLAY_WORDS))
+        return true;
+    return RULE(R_64, s->window[pn / 64 % LIMIT_REPLAY_WORDS] >> pn % 64 & 1);
 }
 
 static void window_set(struct space *s, uint64_t pn)
