@@ -7,7 +7,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from lab.run import Runner
+from lab.run import Runner, trusted
 from lab.scenario import Action, Phase
 
 
@@ -47,3 +47,14 @@ def test_actions_count_from_when_the_probe_runs() -> None:
     ((access, at),) = cuts
     assert access == "wifi" and at >= running + 0.1
     assert done[0][1] >= running + 0.1
+
+
+def test_an_access_that_stands_by_for_its_rule_need_not_be_found_dead() -> None:
+    """`only: wifi` with a rule that keeps 3gpp for a failure: the run ended, as no traffic could find out that 3gpp was cut."""
+
+    def path(access: str, state: str, reason: str = "") -> dict[str, Any]:
+        return {"access": access, "state": state, "reason": reason}
+
+    assert trusted([path("wifi", "active"), path("3gpp", "standby", "standby by rule")]) == {"wifi"}
+    assert trusted([path("wifi", "active", "no flow"), path("3gpp", "standby", "the other path is shorter")]) == {"wifi", "3gpp"}
+    assert trusted([path("wifi", "failed", "no answer"), path("3gpp", "suspect", "no answer")]) == set()
