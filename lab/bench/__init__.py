@@ -21,6 +21,7 @@ from lab.bench.engine import measure_engine
 from lab.bench.figure import Figure, rounded
 from lab.bench.handshake import measure_handshakes
 from lab.bench.inspect import measure_inspect
+from lab.bench.inspect_logs import measure_logs
 from lab.bench.packages import Peer
 from lab.bench.qlog import measure_qlog
 from lab.bench.sessions import measure_idle, measure_memory
@@ -83,7 +84,8 @@ PARTS: dict[str, Measure] = {  # what can be measured alone, in the order of the
     "sessions": lambda plan, progress, _peers: [measure_active(plan.others, plan.seconds, progress)],
     "capture": lambda plan, progress, _peers: measure_capture(plan.others, plan.sum_seconds, progress),
     "inspect": lambda plan, _progress, _peers: [
-        measure_inspect(plan.others, plan.inspect_packets), measure_stats(plan.others, plan.inspect_packets * 3)],
+        measure_inspect(plan.others, plan.inspect_packets), measure_stats(plan.others, plan.inspect_packets * 3),
+        *measure_logs(plan.others, plan.inspect_packets * 3 // 2)],
     "wire": lambda plan, _progress, _peers: measure_wire(plan.others, plan.seconds),
 }
 

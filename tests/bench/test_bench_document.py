@@ -13,7 +13,7 @@ import pytest
 from needs import needs_tunnel
 
 import lab
-from lab.bench import PARTS, Plan, markdown, run_bench
+from lab.bench import PARTS, Plan, inspect_logs, markdown, run_bench
 from lab.bench import inspect as bench_inspect
 from lab.bench.aead import SUITES, measure_aead
 from lab.bench.aims import AIMS, judge
@@ -93,7 +93,7 @@ def test_figures_in_memory() -> None:
 def test_parts_can_be_measured_alone() -> None:
     assert tuple(PARTS) == verb.PARTS
     document = run_bench(TINY, lambda _: None, [], ("inspect", "aead"))
-    assert [f["id"].split(".")[0] for f in document["figures"]] == 12 * ["aead"] + 2 * ["inspect"]
+    assert [f["id"].split(".")[0] for f in document["figures"]] == 12 * ["aead"] + 4 * ["inspect"]
     jsonschema.validate(document, SCHEMA)
 
 
@@ -111,6 +111,16 @@ def test_a_capture_that_does_not_open_is_no_figure(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(bench_inspect, "record", instead)
         with pytest.raises(BenchError, match="came in clear"):
             bench_inspect.measure_inspect(1, 200)
+
+
+def test_the_losses_of_a_run_are_found_or_there_is_no_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    dropped, follow = (figure.document() for figure in inspect_logs.measure_logs(1, 300))
+    assert (dropped["id"], follow["id"], dropped["unit"]) == ("inspect.dropped", "inspect.follow", "s")
+    told, lost = inspect_logs.write_run(tmp_path, 300)
+    assert told > 2000 and lost > 3
+    monkeypatch.setattr(inspect_logs, "_tell", lambda *_: 1)
+    with pytest.raises(BenchError, match="did not find the 1 packets"):
+        inspect_logs.measure_logs(1, 300)
 
 
 def test_inspect_reads_the_capture_that_it_is_measured_with(tmp_path: Path) -> None:

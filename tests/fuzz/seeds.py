@@ -161,8 +161,31 @@ ORDERS = {  # for fuzz_reorder.c: ms, flow and path, distance of the number + 12
 }
 
 
+def logged(name: bytes, data: bytes, path: bytes = b"") -> bytes:
+    """A record of a qlog, for fuzz_qlog.c: with the separator of the next one behind it."""
+    head = b'{"time":27918930.868,"group_id":"37d5b7e81fa823bd",' + path
+    return head + b'"name":"quic:' + name + b'","data":' + data + b"}\n\x1e"
+
+
+HEADER = b'{"header":{"packet_type":"1RTT","packet_number":5},"raw":{"length":84}'
+PATH_ACK = b'{"frame_type":"path_ack","path_id":1,"ack_delay":0.960,"acked_ranges":[[617,658],[480,615]],"raw":{"length":17}}'
+LOGS = {
+    "sent": logged(b"packet_sent", HEADER + b',"frames":[{"frame_type":"datagram"}]}') * 3,
+    "received": logged(b"packet_received", HEADER.replace(b'","pa', b'","key_phase":1,"path_id":1,"pa') + b"}", b'"tuple":"1",'),
+    "behind": logged(b"packet_sent", HEADER.replace(b"5}", b'5,"path_id":1}') + b',"frames":[' + PATH_ACK + b"]}"),
+    "acked": logged(b"packets_acked", b'{"path_id":1,"packet_numbers":[5,6,900]}')
+        + logged(b"packets_acked", b'{"packet_numbers":[1]}'),
+    "metrics": logged(b"recovery_metrics_updated", b'{"path_id":0,"min_rtt":10.106,"pto_count":0}'),
+    "others": logged(b"packet_lost", HEADER + b',"trigger":"time_threshold"}')
+        + b"{]\n\x1e\x1e" + logged(b"packet_sent", HEADER + b"}"),
+    "values": b"".join(logged(b"packet_sent", HEADER + b',"frames":' + value + b"}") for value in (
+        b"null", b"-0.25", b'{"a":[[[[]]]]}', b'"x\\u0041"', b"01", b"[[[[[[[[[1]]]]]]]]]", b"12345678901234567890")),
+}
+
+
 def main() -> None:
-    inputs: dict[str, dict[str, bytes]] = {target: {} for target in ("session", "packet", "frame", "inner", "offload", "reorder")}
+    targets = ("session", "packet", "frame", "inner", "offload", "reorder", "qlog")
+    inputs: dict[str, dict[str, bytes]] = {target: {} for target in targets}
     for name, body in FRAMES.items():
         inputs["frame"][name] = body
         for side in range(2):
@@ -193,6 +216,7 @@ def main() -> None:
         )
     inputs["session"]["short-number"] = b"\0" + record(0, frame(0x31, 4, b"\0\2\0\0"))
     inputs["reorder"] = ORDERS
+    inputs["qlog"] = {f"{name}-{end}": bytes([end]) + text for name, text in LOGS.items() for end in range(2)}
     inputs["packet"] = stranger()
     inputs["offload"] = SEGMENTS
     for target, named in inputs.items():

@@ -10,7 +10,7 @@ import pytest
 
 HERE = Path(__file__).resolve().parent
 BUILD = HERE.parents[1] / "build"
-TARGETS = ["session", "packet", "frame", "inner", "offload", "reorder"]
+TARGETS = ["session", "packet", "frame", "inner", "offload", "reorder", "qlog"]
 
 
 def make(build: str, sanitizers: str, goal: str) -> Path:
