@@ -3,6 +3,7 @@
 # make test-fresh   both of them in a bare Debian 12 root file system (needs root; debootstrap)
 # make simulate     random operations on both ends and a network on a virtual clock: N=10000 seeds, or SEED=17 again
 # make fuzz         libFuzzer with ASan and UBSan on the engine's parsers: T=60 seconds a target
+# make test-report  the report's page in headless Chromium: RUN=DIR looks at one of yours, too, PICTURES=DIR keeps what was seen
 # make tsan         the I/O threads beside calls of others under ThreadSanitizer
 # Each installs what is missing first (lab/provision.sh).
 SHELL := /bin/bash
@@ -10,7 +11,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PACKAGES := fiveg native mpquic node control upf ue lab
 
-.PHONY: demo test lint bench clean setup native test-fresh soak canaries conformance simulate fuzz tsan
+.PHONY: demo test lint bench clean setup native test-fresh soak canaries conformance simulate fuzz tsan test-report
 
 demo: setup
 	$(VENV)/bin/mpq run demo
@@ -59,6 +60,11 @@ tsan:
 # What takes longer than `make test` may.
 soak: setup
 	MPQ_SOAK=1 $(PY) -m pytest tests/soak
+
+# Apart from `make test`: a fresh machine has no browser.
+test-report:
+	@lab/provision.sh --quiet --browser
+	MPQ_BROWSER=1 $(PY) -m pytest tests/browser
 
 test-fresh:
 	lab/fresh.sh .fresh . -- bash lab/fresh_check.sh

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Installs what this checkout needs and nothing else; safe to run again (does nothing then).
 #
-#   lab/provision.sh [--quiet] [--link] [--dev] [--demo]
+#   lab/provision.sh [--quiet] [--link] [--dev] [--browser] [--demo]
 #
 #   --quiet  say nothing when nothing is to be done
 #   --link   also put `mpq` on everybody's PATH (/usr/local/bin/mpq; for a virtual machine)
 #   --dev    also clang with its sanitizers, for `make fuzz`
+#   --browser  also Chromium, for `make test-report`
 #   --demo   run the demo at the end
 #
 # 1. Debian packages that are missing (names them first; needs root or sudo only for this).
@@ -14,12 +15,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-quiet= link= dev= demo=
+quiet= link= dev= browser= demo=
 for argument in "$@"; do
     case $argument in
         --quiet) quiet=1 ;;
         --link) link=1 ;;
         --dev) dev=1 ;;
+        --browser) browser=1 ;;
         --demo) demo=1 ;;
         *) sed -n '2,/^set /{/^#/s/^# \?//p}' "$0" >&2; exit 2 ;;
     esac
@@ -47,6 +49,10 @@ if [ -n "$dev" ] && ! printf 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
         clang -x c -fsanitize=fuzzer,address,undefined - -o /dev/null 2>/dev/null; then
     need clang
     need libclang-rt-14-dev         # of Debian 12's clang
+fi
+if [ -n "$browser" ] && ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then
+    need chromium
+    need fonts-dejavu-core
 fi
 if [ ${#missing[@]} -gt 0 ]; then
     say "these Debian packages are missing and will be installed: ${missing[*]}"

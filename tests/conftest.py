@@ -1,4 +1,5 @@
-"""`make soak` (MPQ_SOAK=1) runs tests/soak, which takes longer than `make test` may. A test that shows a rule of docs/rules.toml
+"""`make soak` (MPQ_SOAK=1) runs tests/soak, which takes longer than `make test` may; `make test-report` (MPQ_BROWSER=1) runs
+tests/browser, which needs a browser. A test that shows a rule of docs/rules.toml
 is not skipped: that counts as a failure."""
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from rule_catalogue import load
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
-collect_ignore_glob = [] if os.environ.get("MPQ_SOAK") == "1" else ["soak/*"]
+APART = {"soak": "MPQ_SOAK", "browser": "MPQ_BROWSER"}
+collect_ignore_glob = [f"{folder}/*" for folder, switch in APART.items() if os.environ.get(switch) != "1"]
 SHOWS = {node: rule.id for rule in load() for node in rule.tests}
 
 

@@ -13,7 +13,7 @@ WIDTH = 880
 LEFT, RIGHT = 92.0, 92.0
 TICK_SPACE = 22.0
 AXIS_SPACE = 20.0  # below the ticks, for the axis title
-CHARACTER = 6.7  # about, of a label
+CHARACTER = 7.4  # at most about, of a label; bold, in a wide font
 LINE = 14.0  # least distance of labels one below the other
 
 

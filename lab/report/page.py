@@ -134,7 +134,7 @@ def _time(run: RunFiles) -> Markup:
             + (f" ({samples.errors} times one of them did not answer.)" if samples.errors else "")
         )
     when = times(run)
-    lines = {way: [Line(name, f"a{i}", samples.rates(way, name)) for i, name in enumerate(run.names)] for way in SENDER}
+    lines = {way: [Line(name, f"a{i}", [samples.rates(way, name)]) for i, name in enumerate(run.names)] for way in SENDER}
     note = f"{number(samples.count)} samples, one every 100 ms or so"
     if samples.count > len(samples.kept):
         note += f"; {len(samples.kept)} points are drawn (at most {2 * POINTS_MOST}): means of rates, the largest of all else"

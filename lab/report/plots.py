@@ -105,52 +105,44 @@ def bands(frame: Frame, times: Times, *, named: bool) -> list[Markup]:
 
 
 def stacked(name: str, title: str, lines: Sequence[Line], times: Times) -> Markup:
-    """Areas upon each other, with the marks named above. All lines have their points at the same times."""
-    totals: list[dict[float, float]] = [{}]
-    for line in lines:
-        below = totals[-1]
-        totals.append({t: below.get(t, 0.0) + v for piece in line.pieces for t, v in piece})
-    frame = Frame.of(times.range, max(totals[-1].values(), default=0.0), top=BAND_LANE + MARK_ROWS * LINE + 14, inner=200)
-    parts: list[Markup] = [
-        text(LEFT - 7, frame.top - 8, "Mbit/s", "end", "t soft"),
-        *bands(frame, times, named=True),
-        *frame.grid(),
-    ]
+    """Areas upon each other, with the marks named above. All lines have one piece, with its points at the same times."""
+    series = [line.pieces[0] if line.pieces else [] for line in lines]
+    tops: list[Points] = [[(t, 0.0) for t, _ in series[0]]] if series else [[]]
+    for points in series:
+        tops.append([(t, below + v) for (_, below), (t, v) in zip(tops[-1], points, strict=True)])
+    most = max((v for _, v in tops[-1]), default=0.0)
+    frame = Frame.of(times.range, most, top=BAND_LANE + MARK_ROWS * LINE + 14, inner=200)
+    parts: list[Markup] = [text(LEFT - 7, frame.top - 8, "Mbit/s", "end", "t soft")]
+    parts += [*bands(frame, times, named=True), *frame.grid()]
     labels: list[Markup] = []
-    for number, line in enumerate(lines):
-        below, here = totals[number], totals[number + 1]
-        areas = []
-        for piece in line.pieces:
-            upper = " ".join(f"{frame.x(t)} {frame.y(here[t])}" for t, _ in piece)
-            lower = " ".join(f"{frame.x(t)} {frame.y(below.get(t, 0.0))}" for t, _ in reversed(piece))
-            areas.append(f"M{upper} L{lower}Z")
-        parts.append(el("path", d=" ".join(areas), class_=f"area {line.style}"))
-        tops = [[(t, here[t]) for t, _ in piece] for piece in line.pieces]
-        parts.append(path_of(frame, tops, line.style, data_series=line.name, data_points=line.points))
-        labels += _area_label(frame, line, here)
+    for line, below, here in zip(lines, tops, tops[1:], strict=False):
+        upper = " ".join(f"{frame.x(t)} {frame.y(v)}" for t, v in here)
+        lower = " ".join(f"{frame.x(t)} {frame.y(v)}" for t, v in reversed(below))
+        if here:
+            parts.append(el("path", d=f"M{upper} L{lower}Z", class_=f"area {line.style}"))
+        parts.append(path_of(frame, [here] if here else [], line.style, data_series=line.name, data_points=len(here)))
+        labels += _area_label(frame, line.name, below, here)
     parts += frame.time_axis(SECONDS)
     parts += mark_lines(frame, times.marks)
     parts += labels
     parts += mark_labels(frame, times.marks, BAND_LANE + 10, MARK_ROWS)
-    return svg(name, title, frame.height, *parts, points=max((line.points for line in lines), default=0))
+    return svg(name, title, frame.height, *parts, points=len(tops[-1]))
 
 
-def _area_label(frame: Frame, line: Line, tops: dict[float, float]) -> list[Markup]:
+def _area_label(frame: Frame, name: str, below: Points, here: Points) -> list[Markup]:
     """The name inside the area, where there is most room for all of it; nothing where there is none."""
-    half = wide(line.name) / 2 + 3
-    best, where = 0.0, 0.0
-    for piece in line.pieces:
-        places = [frame.x(t) for t, _ in piece]
-        for x, (t, _) in zip(places, piece, strict=True):
-            if places[0] <= x - half and x + half <= places[-1]:
-                least = min(v for _, v in piece[bisect_left(places, x - half) : bisect_right(places, x + half)])
-                if least > best:
-                    best, where = least, t
-    if frame.y(0.0) - frame.y(best) < 1.3 * LINE:
+    half = wide(name) / 2 + 3
+    places = [frame.x(t) for t, _ in here]
+    best, where = 0.0, 0
+    for number, x in enumerate(places):
+        if places[0] <= x - half and x + half <= places[-1]:
+            under = range(bisect_left(places, x - half), bisect_right(places, x + half))
+            height = min(frame.y(below[i][1]) for i in under) - max(frame.y(here[i][1]) for i in under)
+            if height > best:
+                best, where = height, number
+    if best < 1.1 * LINE:
         return []
-    value = next(v for piece in line.pieces for t, v in piece if t == where)
-    y = (frame.y(tops[where]) + frame.y(tops[where] - value)) / 2 + 4
-    return [text(frame.x(where), y, line.name, "middle", "t on")]
+    return [text(places[where], (frame.y(below[where][1]) + frame.y(here[where][1])) / 2 + 4, name, "middle", "t on")]
 
 
 def gauges(name: str, title: str, unit: str, lines: Sequence[Line], times: Times, inner: float = 110) -> Markup:

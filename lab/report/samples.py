@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from lab.numbers import is_number
+from lab.report.markup import HUGE
 
 POINTS_MOST = 600
 STATES_MOST = 4000
@@ -20,7 +21,8 @@ SENDER = {"up": "ue", "down": "upf"}
 PATHS = {"ue": "paths", "upf": "upf_paths"}
 GAUGES = {"rtt": ("rtt_smoothed", 1e-6), "cwnd": ("cwnd", 1e-3), "queue": ("queue_bytes", 1e-3)}
 """Of a path at its end, by the word in `path_info`: ms, kB, kB."""
-HOLE = 4.0  # so many times the usual distance between samples: nothing is known of what lies between
+HOLE, HOLE_S = 4.0, 1.0
+"""So many times the usual distance between samples, and so many seconds at least: nothing is known of what lies between."""
 
 
 def finite(value: Any) -> float | None:
@@ -31,7 +33,7 @@ def finite(value: Any) -> float | None:
         found = float(value)
     except OverflowError:
         return None
-    return found if math.isfinite(found) and abs(found) < 1e15 else None
+    return found if math.isfinite(found) and abs(found) < HUGE else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,44 +173,34 @@ class Samples:
 
     # ---- series
 
-    def pieces(self) -> list[list[int]]:
-        """Numbers of samples that follow each other without a hole."""
+    def hole(self) -> float:
+        """Seconds between samples above which they do not follow each other."""
         gaps = sorted(b.t - a.t for a, b in pairwise(self.kept))
-        usual = gaps[len(gaps) // 2] if gaps else 0.0
-        found: list[list[int]] = []
-        for number, sample in enumerate(self.kept):
-            if not found or sample.t - self.kept[number - 1].t > HOLE * usual:
-                found.append([])
-            found[-1].append(number)
-        return found
+        return max(HOLE_S, HOLE * gaps[len(gaps) // 2]) if gaps else HOLE_S
 
-    def rates(self, way: str, access: str) -> list[list[tuple[float, float]]]:
-        """Mbit/s between a sample and the one before it, at its time; pieces without holes. A counter that fell began anew."""
-        found = []
-        for piece in self.pieces():
-            points = []
-            for before, now in pairwise(piece):
-                a, b = self.kept[before], self.kept[now]
-                grown = b.octets.get((way, access), 0.0) - a.octets.get((way, access), 0.0)
-                points.append((b.t, max(0.0, grown) * 8 / (b.t - a.t) / 1e6))
-            if points:
-                found.append(points)
-        return found
+    def rates(self, way: str, access: str) -> list[tuple[float, float]]:
+        """Mbit/s between a sample and the one before it, at its time. Over a hole it is the mean all the same, and level:
+        the counters went on. One that fell began anew."""
+        hole, points = self.hole(), list[tuple[float, float]]()
+        for a, b in pairwise(self.kept):
+            grown = b.octets.get((way, access), 0.0) - a.octets.get((way, access), 0.0)
+            rate = max(0.0, grown) * 8 / (b.t - a.t) / 1e6
+            points += [(a.t, rate)] * (b.t - a.t > hole) + [(b.t, rate)]
+        return points
 
     def gauge(self, name: str, of: str, access: str) -> list[list[tuple[float, float]]]:
-        """Pieces: a path that is not there has no value, and the line has a hole."""
+        """Pieces: between them there was no such path, or nobody knows."""
+        hole, last = self.hole(), -HUGE
         found: list[list[tuple[float, float]]] = []
-        for piece in self.pieces():
-            fresh = True
-            for number in piece:
-                value = self.kept[number].gauges.get((name, of, access))
-                if value is None:
-                    fresh = True
-                    continue
-                if fresh:
-                    found.append([])
-                found[-1].append((self.kept[number].t, value))
-                fresh = False
+        for sample in self.kept:
+            value = sample.gauges.get((name, of, access))
+            if value is None:
+                last = -HUGE
+                continue
+            if sample.t - last > hole:
+                found.append([])
+            found[-1].append((sample.t, value))
+            last = sample.t
         return found
 
 

@@ -36,12 +36,13 @@ nav { margin: .8rem 0 0; font-size: .9rem; } nav a { margin-right: .9rem; white-
 figure { margin: .6rem 0 1.2rem; } figcaption { font-size: .85rem; margin-bottom: .2rem; } figcaption b { color: var(--ink); }
 .plot { overflow-x: auto; } .plot > svg { display: block; width: 100%; min-width: 660px; height: auto; }
 .small { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: .6rem 1.2rem; }
-.small svg { width: 100%; height: auto; }
+.small svg { width: 100%; max-width: 32rem; height: auto; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .18rem .75rem .18rem 0; text-align: right; vertical-align: top; border-bottom: 1px solid var(--grid);
   overflow-wrap: normal; }
 th { color: var(--soft); font-weight: 600; border-bottom-color: var(--rule); vertical-align: bottom; }
-td.left, th.left { text-align: left; } td.words { text-align: left; min-width: 12rem; overflow-wrap: anywhere; }
+td.left, th.left { text-align: left; white-space: nowrap; }
+td.words { text-align: left; min-width: 12rem; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .15rem 1rem; font-size: .9rem; }
 dt { color: var(--soft); }
 dd { margin: 0; } details { margin: .6rem 0; } summary { cursor: pointer; } pre { overflow-x: auto; background: var(--raised);
