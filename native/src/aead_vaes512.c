@@ -17,7 +17,12 @@ INLINE wide wide_xor3(wide a, wide b, wide c) { return _mm512_ternarylogic_epi64
 INLINE wide wide_add(wide a, wide b) { return _mm512_add_epi32(a, b); }
 INLINE wide wide_broadcast(__m128i x) { return _mm512_broadcast_i32x4(x); }
 INLINE wide wide_extend(__m128i x) { return _mm512_zextsi128_si512(x); }        /* zeros behind */
-INLINE wide wide_replace(wide a, __m128i x) { return _mm512_inserti32x4(a, x, 0); }
+INLINE __m128i wide_first(wide a) { return _mm512_castsi512_si128(a); }
+INLINE __m128i block_load_few(const uint8_t *p, size_t n) { return _mm_maskz_loadu_epi8((__mmask16)(0xffffu >> (16 - n)), p); }
+/* 1 to 64 octets, zeros behind them */
+INLINE wide wide_load_few(const void *p, size_t n) { return _mm512_maskz_loadu_epi8(~0ull >> (64 - n), p); }
+INLINE void wide_store_few(void *p, wide x, size_t n) { _mm512_mask_storeu_epi8(p, ~0ull >> (64 - n), x); }
+INLINE wide wide_keep_few(wide x, size_t n) { return _mm512_maskz_mov_epi8(~0ull >> (64 - n), x); }
 INLINE wide wide_swap(wide a) { return _mm512_shuffle_epi32(a, 0x4e); }         /* the halves of each block */
 INLINE wide wide_shuffle(wide a, wide order) { return _mm512_shuffle_epi8(a, order); }
 INLINE wide wide_aesenc(wide a, wide key) { return _mm512_aesenc_epi128(a, key); }

@@ -16,7 +16,7 @@
 
 struct gcm_state {
     __m128i round_keys[MAX_ROUNDS + 1], mask_keys[MAX_ROUNDS + 1];
-    __m128i power[POWERS];              /* H^98 ... H^1 */
+    __m128i power[POWERS + WIDE_BLOCKS];        /* H^98 ... H^1, and what a vector reads behind them */
     int rounds;
 };
 
@@ -155,42 +155,14 @@ INLINE void hash_wides(struct hash *g, const struct gcm_state *s, const uint8_t 
         hash_one(g, s, reverse_bytes(_mm_loadu_si128((const __m128i *)(data + 16 * i))));
 }
 
-/* n < 16 octets; memcpy of a length that is not known would become a slow string instruction */
-INLINE void copy_few(uint8_t *to, const uint8_t *from, size_t n)
-{
-#define PART(m) if (n & (m)) { memcpy(to, from, m); to += (m); from += (m); }
-    PART(8) PART(4) PART(2) PART(1)
-#undef PART
-}
-
-/* The last `few` < 16 of `length` octets at data, zeros behind. Where there are 16 it is one load: what was written in small pieces
- * just before would have to leave the store buffer first. */
-INLINE __m128i load_few(const uint8_t *data, size_t length, size_t few)
-{
-    static const uint8_t window[32] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80,
-                                       0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80};
-    if (length >= 16)
-        return _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)(data + length - 16)),
-                                _mm_loadu_si128((const __m128i *)(window + 16 - few)));
-    uint8_t whole[16] = {0};
-    copy_few(whole, data + length - few, few);
-    return _mm_loadu_si128((const __m128i *)whole);
-}
-
-INLINE __m128i keep_few(__m128i x, size_t few)
-{
-    const __m128i at = _mm_set_epi8(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    return _mm_and_si128(x, _mm_cmpgt_epi8(_mm_set1_epi8((char)few), at));
-}
-
 /* Additional data, padded to blocks. In one group with what follows if `grouped`. */
 INLINE void hash_aad(struct hash *g, const struct gcm_state *s, const uint8_t *data, size_t length, bool grouped)
 {
-    const size_t few = length % 16;
     for (size_t at = 0; at < length; at += 16) {
         if (!grouped)
             hash_room(g, 1);
-        hash_one(g, s, reverse_bytes(length - at < 16 ? load_few(data, length, few) : _mm_loadu_si128((const __m128i *)(data + at))));
+        hash_one(g, s, reverse_bytes(length - at < 16 ? block_load_few(data + at, length - at)
+                                                      : _mm_loadu_si128((const __m128i *)(data + at))));
     }
 }
 
@@ -246,55 +218,39 @@ INLINE void chunk(const struct gcm_state *s, int rounds, bool grouped, wide *cou
     }
 }
 
-/* Keystream of the tail: E(J0) in block 0 (it masks the tag), then `blocks` blocks from the counter on. */
-INLINE void keystream(const struct gcm_state *s, int rounds, bool grouped, __m128i j0, wide counter, int blocks, uint8_t *out)
+/* Less than a chunk, in n vectors (a constant at every call), and E(J0), which masks the tag. Of the last vector `few` octets are text,
+ * zeros stand behind them: those add nothing to the hash, whatever powers they meet. The group has room for the blocks. */
+INLINE __m128i text_rest(const struct gcm_state *s, int rounds, bool open, bool grouped, wide counter, __m128i j0, const uint8_t *in,
+                         size_t length, uint8_t *out, const uint8_t *hashed, struct hash *g, int n)
 {
     const wide step = counter_step(grouped, WIDE_BLOCKS);
-    wide x[WIDES + 1], c = wide_add(counter, counter_step(grouped, -1));
-    x[0] = wide_replace(counter_block(grouped, c), j0);
-    for (int j = 1; j < WIDES + 1; j++) {
-        c = wide_add(c, step);
-        x[j] = counter_block(grouped, c);
+    wide x[WIDES + 1];
+#pragma GCC unroll 8
+    for (int j = 0; j < n; j++) {
+        x[j] = counter_block(grouped, counter);
+        counter = wide_add(counter, step);
     }
-    int n = (blocks + WIDE_BLOCKS) / WIDE_BLOCKS;
-    if (n <= 2)
-        encrypt_wides(s->round_keys, rounds, x, 2);
-    else if (n <= WIDES / 2)
-        encrypt_wides(s->round_keys, rounds, x, WIDES / 2);
-    else
-        encrypt_wides(s->round_keys, rounds, x, WIDES + 1);
-    for (int j = 0; j < n; j++)
-        wide_store(out + WIDE_OCTETS * j, x[j]);
-}
-
-/* What is less than a chunk: whole blocks, then the last, padded with zeros. The group has room for them. */
-INLINE void text_rest(const struct gcm_state *s, struct hash *g, bool open, const uint8_t *in, size_t length, const uint8_t *stream,
-                      uint8_t *out)
-{
-    const size_t few = length % 16;
-    const __m128i end = load_few(in, length, few);      /* before `out`, which may be the same, is written */
-    size_t i = 0;
-    for (; i + WIDE_OCTETS <= length; i += WIDE_OCTETS) {
-        wide x = wide_load(in + i), y = wide_xor(x, wide_load(stream + i));
-        wide_store(out + i, y);
-        x = wide_xor(reverse_wide(open ? x : y), wide_extend(g->carry));
+    x[n] = wide_extend(j0);
+    encrypt_wides(s->round_keys, rounds, x, n + 1);
+    if (hashed)
+        hash_wides(g, s, hashed, LANES);
+#pragma GCC unroll 8
+    for (int j = 0; j < n; j++) {
+        const size_t at = WIDE_OCTETS * (size_t)j, few = length - at;
+        const bool last = j == n - 1;
+        wide text = last ? wide_load_few(in + at, few) : wide_load(in + at), y = wide_xor(text, x[j]);
+        if (last) {
+            wide_store_few(out + at, y, few);
+            y = wide_keep_few(y, few);
+        } else {
+            wide_store(out + at, y);
+        }
+        y = wide_xor(reverse_wide(open ? text : y), wide_extend(g->carry));
         g->carry = _mm_setzero_si128();
-        multiply_wide(&g->wide, s, x, g->at);
-        g->at += WIDE_BLOCKS;
+        multiply_wide(&g->wide, s, y, g->at);
+        g->at += last ? (int)((few + 15) / 16) : WIDE_BLOCKS;
     }
-    for (; i + 16 <= length; i += 16) {
-        __m128i x = _mm_loadu_si128((const __m128i *)(in + i));
-        __m128i y = _mm_xor_si128(x, _mm_loadu_si128((const __m128i *)(stream + i)));
-        _mm_storeu_si128((__m128i *)(out + i), y);
-        hash_one(g, s, reverse_bytes(open ? x : y));
-    }
-    if (!few)
-        return;
-    uint8_t text[16];
-    __m128i y = keep_few(_mm_xor_si128(end, _mm_loadu_si128((const __m128i *)(stream + i))), few);
-    _mm_storeu_si128((__m128i *)text, y);
-    copy_few(out + i, text, few);
-    hash_one(g, s, reverse_bytes(open ? end : y));
+    return wide_first(x[n]);
 }
 
 /* Of a packet, in blocks: what is hashed. */
@@ -306,7 +262,6 @@ INLINE size_t group_blocks(size_t aad_length, size_t length)
 INLINE void gcm(const struct gcm_state *s, int rounds, bool open, bool grouped, const uint8_t *nonce, const uint8_t *aad,
                 size_t aad_length, const uint8_t *in, size_t length, uint8_t *out, uint8_t *tag)
 {
-    uint8_t stream[CHUNK + WIDE_OCTETS];
     int32_t nonce_end;
     memcpy(&nonce_end, nonce + 8, 4);
     __m128i block = _mm_insert_epi32(_mm_loadl_epi64((const __m128i *)nonce), nonce_end, 2);
@@ -326,21 +281,29 @@ INLINE void gcm(const struct gcm_state *s, int rounds, bool open, bool grouped, 
         chunk(s, rounds, grouped, &counter, in + at, out + at, hashed, &g);
         hashed = out + at;
     }
-    size_t rest = length - at;
-    int blocks = (int)((rest + 15) / 16);
-    keystream(s, rounds, grouped, block, counter, blocks, stream);
-    if (!open && hashed) {
-        if (!grouped)
-            hash_room(&g, LANES);
-        hash_wides(&g, s, hashed, LANES);
-    }
     /* the rest, the lengths, the tag */
+    size_t rest = length - at;
+    if (open)
+        hashed = NULL;
+    if (!grouped && hashed) {
+        hash_room(&g, LANES);
+        hash_wides(&g, s, hashed, LANES);
+        hashed = NULL;
+    }
     if (!grouped)
-        hash_room(&g, blocks + 1);
-    text_rest(s, &g, open, in + at, rest, stream + 16, out + at);
+        hash_room(&g, (int)((rest + 15) / 16) + 1);
+    __m128i mask;
+#define REST(n) case n: mask = text_rest(s, rounds, open, grouped, counter, block, in + at, rest, out + at, hashed, &g, n); break;
+    switch ((rest + WIDE_OCTETS - 1) / WIDE_OCTETS) {
+    REST(0) REST(1) REST(2) REST(3)
+#if WIDES > 4
+    REST(4) REST(5) REST(6) REST(7)
+#endif
+    default: mask = text_rest(s, rounds, open, grouped, counter, block, in + at, rest, out + at, hashed, &g, WIDES);
+    }
+#undef REST
     hash_one(&g, s, _mm_set_epi64x((long long)(8 * (uint64_t)aad_length), (long long)(8 * (uint64_t)length)));
-    __m128i x = _mm_xor_si128(reverse_bytes(hash_value(&g)), _mm_loadu_si128((const __m128i *)stream));
-    _mm_storeu_si128((__m128i *)tag, x);
+    _mm_storeu_si128((__m128i *)tag, _mm_xor_si128(reverse_bytes(hash_value(&g)), mask));
 }
 
 #define GCM(name, rounds) \

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -183,13 +185,35 @@ def test_all_lengths_equal_another_implementation(backend: bytes, suite: int) ->
     other = ChaCha20Poly1305(raw) if suite == CHACHA else AESGCM(raw)
     text = os.urandom(9000)
     out = ffi.new("uint8_t[]", 9100)
-    for n in [*range(560), *range(560, 1700, 13), 1314, 1350, 1424, 1500, 4096, 9000]:
+    ffi.memmove(out, b"\xa5" * 9100, 9100)
+    for n in sorted([*range(560), *range(560, 1700, 13), 1314, 1350, 1424, 1500, 4096, 9000]):  # what is behind was never written
         nonce, aad = os.urandom(12), os.urandom(n % 41)
         expected = other.encrypt(nonce, text[:n], aad)
         assert lib.aead_seal_raw(key, nonce, aad, len(aad), text, n, out) == n + 16
         assert bytes(out[0 : n + 16]) == expected, n
         assert lib.aead_open_raw(key, nonce, aad, len(aad), expected, n + 16, out) == n
         assert bytes(out[0:n]) == text[:n], n
+        assert bytes(out[n + 16 : 9100]) == b"\xa5" * (9084 - n), n
+
+
+@pytest.mark.parametrize(("backend", "suite"), [(b, s) for b in BACKENDS for s in (AES128, AES256, CHACHA) if has(b, s)])
+def test_nothing_is_read_or_written_beyond_the_packet(backend: bytes, suite: int) -> None:
+    """In place, in front of a page that may not be touched, and behind octets that must stay."""
+    raw = bytes(range(16 if suite == AES128 else 32))
+    key = key_raw(backend, suite, raw, bytes(12), raw)
+    room = mmap.mmap(-1, 3 * mmap.PAGESIZE)
+    memory = ffi.from_buffer("uint8_t[]", room)
+    end = 2 * mmap.PAGESIZE
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(int(ffi.cast("uintptr_t", memory + end))), mmap.PAGESIZE, 0) == 0  # PROT_NONE
+    for n in [*range(1, 300), 1350, 1404]:
+        at = end - n - 16
+        room[at - 8 : at] = b"in front"
+        room[at : at + n] = bytes(i & 0xFF for i in range(n))
+        text = memory + at
+        assert lib.aead_seal_raw(key, bytes(12), b"", 0, text, n, text) == n + 16
+        assert room[at - 8 : at] == b"in front"
+        assert lib.aead_open_raw(key, bytes(12), b"", 0, text, n + 16, text) == n
+        assert room[at - 8 : at + n] == b"in front" + bytes(i & 0xFF for i in range(n))
 
 
 @given(
