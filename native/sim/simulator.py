@@ -279,6 +279,7 @@ class Simulator:
                 setattr(array[i], name, value)
         check(lib.tunnel_steering_set(node.endpoint, tunnel, array, len(rules)))
 
-    def inner(self, node: Node, packet: bytes) -> None:
-        """Give an inner packet of TUN 0 to a node."""
-        check(lib.tunnel_input(node.endpoint, 0, packet, len(packet), self.now))
+    def inner(self, node: Node, packet: bytes, *followers: bytes) -> None:
+        """Give an inner packet of TUN 0 to a node, and those that were cut from the same large packet."""
+        packets = (packet, *followers)
+        check(lib.tunnel_input_cut(node.endpoint, 0, b"".join(packets), [len(p) for p in packets], len(packets), self.now))

@@ -235,6 +235,8 @@ struct conn {
 
 /* ---- tunnel.c */
 /* A packet of which the first fragment has passed: the others know no ports. */
+/* path: NULL when the queue is the one that all share; length: of the longest packet that may follow without being looked at */
+struct steered { struct conn *conn; struct path *path; struct fq *queue; uint32_t tunnel, flow, serial, length; };
 struct fragmented { uint64_t packet, time; uint32_t flow, serial; };        /* packet: hash of what tells it from others */
 struct young { uint64_t time; uint8_t access, rule; };
 #define YOUNG_MAX 64
@@ -289,6 +291,7 @@ struct endpoint {
     struct tunnel *holding;             /* tunnels whose hold queue is not empty */
     struct forbidden { int version; uint32_t prefix; uint8_t address[16]; } forbidden[ENGINE_MAX_FORBIDDEN];
     uint32_t forbidden_count;
+    struct steered steered;             /* where the packet from the TUN went that others follow; queue NULL: nowhere that they may */
     struct tunnel *tunnel_last;         /* that took the last inner packet: packets come in bursts of one flow */
     struct packet *pool; void *pool_chunks; uint32_t pool_total;
     struct frame *frames; void *frame_chunks;

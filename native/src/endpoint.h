@@ -42,8 +42,9 @@ void endpoint_wake_set(endpoint *e, void (*wake)(void *context), void *context);
 /* One UDP datagram, decrypted in place (data is destroyed). */
 void endpoint_receive(endpoint *e, uint32_t link, const struct address *remote, uint8_t *data, size_t length, uint8_t ecn,
                       uint64_t now);
-/* An inner packet from TUN number tun in p (owned by the endpoint from here on). */
-void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *p, uint64_t now);
+/* An inner packet from TUN number tun in p (owned by the endpoint from here on). follows: it was cut from the same large packet as the one
+ * that was given last, with nothing in between. */
+void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *p, bool follows, uint64_t now);
 
 /* Datagrams for one (link, remote, ecn), all of segment_size octets but the last, ready to be sent as they are. */
 #define TX_BATCH 48

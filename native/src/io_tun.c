@@ -28,6 +28,7 @@ void tun_receive(struct io *l, uint32_t tun)
             endpoint_counter_add(l->e, COUNTER_tun_read_malformed, 1);
             continue;
         }
+        bool follows = false;
         for (;;) {
             struct packet *p = packet_get(l->e);
             if (!p) {
@@ -45,7 +46,8 @@ void tun_receive(struct io *l, uint32_t tun)
             p->offset = PACKET_HEADROOM;
             p->length = (uint16_t)length;
             l->stats.tun_packets_in++;
-            endpoint_tunnel_packet(l->e, tun, p, now);
+            endpoint_tunnel_packet(l->e, tun, p, follows, now);
+            follows = true;
         }
         while (endpoint_transmit_full(l->e, &l->batch, io_now()))
             udp_send(l, &l->batch);

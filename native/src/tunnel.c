@@ -100,6 +100,22 @@ static uint32_t queue_limit(uint64_t rate, size_t size)
     return n < LIMIT_QUEUE_PACKETS_LEAST ? LIMIT_QUEUE_PACKETS_LEAST : n > LIMIT_QUEUE_PACKETS ? LIMIT_QUEUE_PACKETS : (uint32_t)n;
 }
 
+static void enqueue(endpoint *e, const struct steered *s, struct packet *k, uint64_t now)
+{
+    struct fq *q = s->queue;
+    k->flow = s->flow;
+    k->serial = s->serial;
+    if (!fq_push(q, k, now)) {
+        drop(e, tunnel_find(e, k->tunnel), k, COUNTER_packet_pool_empty);
+        return;
+    }
+    /* a limit that is never less: the division of the true one only for queues that are long */
+    if (q->packets > LIMIT_QUEUE_PACKETS_LEAST && q->packets > queue_limit(s->path ? path_rate(s->path) : split_rate(s->conn), k->length))
+        tunnel_drop(e, fq_shed(q), COUNTER_path_queue_full);
+    if (s->path && q->packets >= TX_BATCH)
+        e->full = s->path;
+}
+
 /* Onto a path's queue, into the hold queue, or dropped by name. */
 static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
 {
@@ -121,21 +137,28 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
         too_big(e, t, k, path_inner_mtu(p), COUNTER_inner_path_mtu);
         return;
     }
-    struct fq *q = shared ? &c->split : &p->queue;
-    if (!fq_push(q, k, now)) {
-        drop(e, t, k, COUNTER_packet_pool_empty);
-        return;
-    }
-    /* a limit that is never less: the division of the true one only for queues that are long */
-    if (q->packets > LIMIT_QUEUE_PACKETS_LEAST && q->packets > queue_limit(shared ? split_rate(c) : path_rate(p), k->length))
-        tunnel_drop(e, fq_shed(q), COUNTER_path_queue_full);
-    if (!shared && q->packets >= TX_BATCH)
-        e->full = p;
+    e->steered = (struct steered){ c, shared ? NULL : p, shared ? &c->split : &p->queue, k->tunnel, k->flow, k->serial, k->length };
+    enqueue(e, &e->steered, k, now);
     conn_ready(c);
 }
 
-void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *k, uint64_t now)
+/* It differs from the one before in length, sequence number and checksums only: it goes the same way. */
+static bool follow(endpoint *e, struct packet *k, uint64_t now)
 {
+    const struct steered *s = &e->steered;
+    const uint8_t *p = k->buffer + k->offset;
+    if (!s->queue || k->length > s->length || !inner_is_plain(p) || inner_may_be_syn(p, k->length))
+        return false;
+    k->tunnel = s->tunnel;
+    enqueue(e, s, k, now);
+    return true;
+}
+
+void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *k, bool follows, uint64_t now)
+{
+    if (follows && follow(e, k, now))
+        return;
+    e->steered.queue = NULL;
     if (now > e->now)
         e->now = now;
     const uint8_t *p = k->buffer + k->offset;
@@ -497,23 +520,36 @@ int tunnel_stats(endpoint *e, uint32_t tunnel, struct tunnel_stats *out)
     LEAVE
 }
 
-int tunnel_input(endpoint *e, uint32_t tun, const uint8_t *packet, size_t length, uint64_t now)
+int tunnel_input_cut(endpoint *e, uint32_t tun, const uint8_t *packets, const uint16_t *lengths, uint32_t count, uint64_t now)
 {
-    if (!e || !packet || !length || length > PACKET_CAPACITY - PACKET_HEADROOM - AEAD_TAG_LENGTH)
+    if (!e || !packets || !lengths)
         return -ENGINE_E_ARGUMENT;
+    for (uint32_t i = 0; i < count; i++)
+        if (!lengths[i] || lengths[i] > PACKET_CAPACITY - PACKET_HEADROOM - AEAD_TAG_LENGTH)
+            return -ENGINE_E_ARGUMENT;
     endpoint_lock(e);
     int result = e->driven ? -ENGINE_E_BUSY : 0;
-    struct packet *k = result ? NULL : packet_get(e);
-    if (k) {
-        memcpy(k->buffer + k->offset, packet, length);
-        k->length = (uint16_t)length;
-        endpoint_tunnel_packet(e, tun, k, now);
-    } else if (!result) {
-        COUNT(e, packet_pool_empty);
-        result = -ENGINE_E_MEMORY;
+    bool follows = false;
+    for (uint32_t i = 0; i < count && result != -ENGINE_E_BUSY; packets += lengths[i++]) {
+        struct packet *k = packet_get(e);
+        if (!k) {
+            COUNT(e, packet_pool_empty);
+            result = -ENGINE_E_MEMORY;
+            continue;
+        }
+        memcpy(k->buffer + k->offset, packets, lengths[i]);
+        k->length = lengths[i];
+        endpoint_tunnel_packet(e, tun, k, follows, now);
+        follows = true;
     }
     endpoint_unlock(e);
     return result;
+}
+
+int tunnel_input(endpoint *e, uint32_t tun, const uint8_t *packet, size_t length, uint64_t now)
+{
+    uint16_t one = length < 65536 ? (uint16_t)length : 0;
+    return tunnel_input_cut(e, tun, packet, &one, 1, now);
 }
 
 int tunnel_output(endpoint *e, uint32_t *tun, uint8_t *packet, size_t capacity)

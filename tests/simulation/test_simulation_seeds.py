@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
+import pytest
 import simulate
+from world import RULES
 
-from native import lib
-from native.sim import SECOND, Simulator, check
+from native import ffi, lib
+from native.sim import MS, SECOND, Simulator, check, udp4
 
 SEEDS = int(os.environ.get("MPQ_SIMULATE", "2000"))
 
@@ -21,6 +24,33 @@ def test_the_same_seed_gives_the_same_trace() -> None:
     traces = [simulate.run(seed) for seed in range(1, 21)]
     assert traces == [simulate.run(seed) for seed in range(1, 21)]
     assert len(set(traces)) == 20
+
+
+@pytest.mark.parametrize("rule", [rule for rule, _ in RULES])
+def test_packets_that_were_cut_from_one_go_the_ways_that_they_would_go_alone(rule: dict[str, Any]) -> None:
+    """With two paths over one access they need not: each of them goes over the less loaded, those that follow go together."""
+
+    def trace(cut: bool) -> tuple[int, list[bytes], list[int]]:
+        with Simulator(5) as s:
+            conn, peer = s.connect()
+            s.shape(0, rate=2_000_000, delay=10 * MS)
+            s.shape(1, rate=1_000_000, delay=30 * MS)
+            stats, (tunnel, _) = ffi.new("struct tunnel_stats *"), s.tunnel(conn, peer, [rule], hold_packets=20)
+            check(lib.path_open(s.client.endpoint, conn, 1, s.server_address))
+            for turn in range(60):
+                if turn == 25:
+                    s.wires[0, 0].loss = 1.0
+                if turn == 45:  # what comes from now on is held until there is another connection, or for too long
+                    check(lib.conn_close(s.client.endpoint, conn, 1, 0, 0, b"", 0))
+                size = [60, 1200, 1280, 1280, 1400][turn % 5]  # the last one is larger than the tunnel's MTU
+                burst = [udp4(max(size - (turn == i) * 20, 60), flow=turn % 3) for i in range([1, 7, 40][turn % 3])]
+                for each in [burst] if cut else [[packet] for packet in burst]:
+                    s.inner(s.client, *each)
+                s.run(20 * MS)
+            check(lib.tunnel_stats(s.client.endpoint, tunnel, stats))
+            return s.trace, s.server.inner, [stats.packets_out, stats.dropped, stats.held]
+
+    assert trace(True) == trace(False)
 
 
 def test_one_octet_changes_the_trace() -> None:

@@ -199,12 +199,17 @@ class World:
         """Inner packets of the tunnel, also while no connection carries it."""
         if not self.tunnels:
             return
+        packets = []
         for i in range(count):
             head, tail = template(size, direction, i % flows)
-            packet = head + self.serial.to_bytes(8, "big") + tail
+            packets.append(head + self.serial.to_bytes(8, "big") + tail)
             self.serial += 1
-            self.inner_given[direction][packet] = self.sim.now
-            self.given_count[direction] += 1
+        self.inner_given[direction].update(dict.fromkeys(packets, self.sim.now))
+        self.given_count[direction] += count
+        if flows == 1 and packets:  # as if cut from one large packet
+            self.sim.inner(self.nodes[direction], *packets)
+            return
+        for packet in packets:
             self.sim.inner(self.nodes[direction], packet)
 
     def traffic(self, interval: int, duration: int, size: int) -> None:
