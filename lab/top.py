@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
+from lab.reasons import shown, why
 from native import ffi, lib
 
 ENDS = ("ue", "upf")
-CUT = "cut: its wire is silent"
-NO_PATH = "no path"
 DROPS_MOST = 6  # that are named; the largest first
 HEAD = ("access", "path", "state", "down", "up", "share", "rtt", "least", "loss", "window", "queue", "why not used")
 WORDS = ("access", "state", "why not used")
@@ -25,8 +24,8 @@ class Row:
     path: int | None
     state: str
     why: str
-    down_mbps: float = 0.0
-    up_mbps: float = 0.0
+    down_mbps: float | None = None
+    up_mbps: float | None = None
     share: float | None = None
     rtt_ms: float | None = None
     rtt_min_ms: float | None = None
@@ -44,6 +43,8 @@ class View:
     fingerprint: str
     rows: tuple[Row, ...]
     drops: dict[str, int]
+    shared_queue: int = 0
+    """octets at both ends that wait for whichever path may carry them first"""
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,36 +55,30 @@ def _paths(look: dict[str, Any], end: str, access: str) -> list[dict[str, Any]]:
     return [p for p in paths if p.get("access") == access] if isinstance(paths, list) else []
 
 
+def _counts(look: dict[str, Any], end: str, access: str, name: str) -> dict[tuple[Any, ...], int] | None:
+    """By connection and path; None when the end did not answer."""
+    if not isinstance(look["paths"].get(end), list):
+        return None
+    return {tuple(p.get(key) for key in ("seid", "generation", "path")): int(p.get(name, 0)) for p in _paths(look, end, access)}
+
+
 def _sum(paths: Iterable[dict[str, Any]], name: str) -> int:
     return sum(int(p.get(name, 0)) for p in paths)
 
 
-def _grown(before: dict[str, Any], now: dict[str, Any], end: str, access: str, name: str) -> int:
-    """0 when it fell: the paths are another connection's, after a re-key."""
-    return max(0, _sum(_paths(now, end, access), name) - _sum(_paths(before, end, access), name))
+def _grown(before: dict[str, Any], now: dict[str, Any], end: str, access: str, name: str) -> int | None:
+    """Of each connection by itself: what a new one (after a re-key) has counted is all of this time, what an old one had is over.
+    None when the end did not answer both times."""
+    old, new = _counts(before, end, access, name), _counts(now, end, access, name)
+    return None if old is None or new is None else sum(max(0, count - old.get(of, 0)) for of, count in new.items())
 
 
-def _shown(paths: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The path that is told of an access: the one that carries, else the newest."""
-    carrying = [p for p in paths if p.get("state") == "active"]
-    return max(carrying or paths, key=lambda p: int(p.get("path", 0)), default=None)
+def _together(*counts: int | None) -> int:
+    return sum(count for count in counts if count is not None)
 
 
-def _why(look: dict[str, Any], access: str) -> tuple[str, str]:
-    """State of the access's path as the UE has it, and why it carries nothing, as the end says that knows it."""
-    if access in look["cut"]:
-        mine = _shown(_paths(look, "ue", access))
-        return (str(mine.get("state", "")) if mine else "", CUT)
-    told = [(end, _shown(_paths(look, end, access))) for end in ENDS]
-    here = told[0][1]
-    if here is None:
-        return "", NO_PATH
-    for end, path in told:
-        reason = str(path.get("reason") or "") if path is not None else ""
-        if reason and reason != "no flow":
-            return str(here.get("state", "")), reason if end == "ue" else f"{reason} (says the UPF)"
-    both_idle = all(path is not None and path.get("reason") == "no flow" for _, path in told)
-    return str(here.get("state", "")), "no flow" if both_idle else ""
+def _rate(octets: int | None, seconds: float) -> float | None:
+    return None if octets is None else round(octets * 8 / seconds / 1e6, 3)
 
 
 def view(before: dict[str, Any], now: dict[str, Any]) -> View:
@@ -94,22 +89,21 @@ def view(before: dict[str, Any], now: dict[str, Any]) -> View:
                  _grown(before, now, "upf", access, "datagram_bytes_received"))
         for access in now["accesses"]
     }
-    total = sum(map(sum, carried.values()))
+    total = sum(_together(*both) for both in carried.values())
     rows = []
     for access, (down, up) in carried.items():
-        state, why = _why(now, access)
-        path = _shown(_paths(now, "ue", access))
-        sent = sum(_grown(before, now, end, access, "packets_sent") for end in ENDS)
-        lost = sum(_grown(before, now, end, access, "packets_lost") for end in ENDS)
+        path, upf_path = (shown(_paths(now, end, access)) for end in ENDS)
+        sent = _together(*(_grown(before, now, end, access, "packets_sent") for end in ENDS))
+        lost = _together(*(_grown(before, now, end, access, "packets_lost") for end in ENDS))
         known = path is not None and int(path.get("rtt_smoothed", 0)) > 0
         rows.append(Row(
             access=access,
             path=None if path is None else int(path["path"]),
-            state=state,
-            why=why,
-            down_mbps=round(down * 8 / seconds / 1e6, 3),
-            up_mbps=round(up * 8 / seconds / 1e6, 3),
-            share=round((down + up) / total, 4) if total else None,
+            state="" if path is None else str(path.get("state", "")),
+            why=why(path, upf_path, cut=access in now["cut"]),
+            down_mbps=_rate(down, seconds),
+            up_mbps=_rate(up, seconds),
+            share=round(_together(down, up) / total, 4) if total else None,
             rtt_ms=round(path["rtt_smoothed"] / 1e6, 2) if path is not None and known else None,
             rtt_min_ms=round(path["rtt_min"] / 1e6, 2) if path is not None and known else None,
             loss_percent=round(100 * min(lost, sent) / sent, 2) if sent else None,
@@ -119,8 +113,18 @@ def view(before: dict[str, Any], now: dict[str, Any]) -> View:
     key = now.get("key") or {}  # none, or the UE did not answer
     return View(
         float(now["t"]), str(now["lab"]), str(now["scenario"]), key.get("generation"), str(key.get("fingerprint", "")), tuple(rows),
-        _drops(before, now),
+        _drops(before, now), _shared(now),
     )
+
+
+def _shared(look: dict[str, Any]) -> int:
+    """Of the newest connection of each end: all paths of a connection tell the same."""
+    found = 0
+    for end in ENDS:
+        paths = look["paths"].get(end)
+        newest = shown(paths) if isinstance(paths, list) else None
+        found += int(newest.get("shared_queue_bytes", 0)) if newest is not None else 0
+    return found
 
 
 def _drops(before: dict[str, Any], now: dict[str, Any]) -> dict[str, int]:
@@ -146,11 +150,11 @@ def _number(value: float | None, unit: str, digits: int = 1) -> str:
     return "-" if value is None else f"{value:.{digits}f}{unit}"
 
 
-def lines(shown: View, columns: int) -> list[str]:
+def lines(seen: View, columns: int) -> list[str]:
     """For a terminal so wide; what does not fit is cut off."""
-    key = "no key" if shown.generation is None else f"key {shown.generation} ({shown.fingerprint})"
+    key = "no key" if seen.generation is None else f"key {seen.generation} ({seen.fingerprint})"
     rows = [list(HEAD)]
-    for row in shown.rows:
+    for row in seen.rows:
         rows.append([
             row.access, "-" if row.path is None else str(row.path), row.state or "-", _number(row.down_mbps, ""),
             _number(row.up_mbps, ""), "-" if row.share is None else f"{100 * row.share:.0f} %", _number(row.rtt_ms, " ms"),
@@ -162,6 +166,7 @@ def lines(shown: View, columns: int) -> list[str]:
     for texts in rows:
         cells = [text.ljust(widths[i]) if HEAD[i] in WORDS else text.rjust(widths[i]) for i, text in enumerate(texts)]
         table.append("  ".join(cells).rstrip())
-    drops = ", ".join(f"{name} {count}" for name, count in shown.drops.items()) or "nothing"
-    whole = [f"{shown.lab}: {shown.scenario}, {shown.t:.1f} s, {key}; rates in Mbit/s", "", *table, "", f"dropped: {drops}"]
+    drops = ", ".join(f"{name} {count}" for name, count in seen.drops.items()) or "nothing"
+    waiting = f"waiting for any path: {seen.shared_queue / 1000:.0f} kB; dropped: {drops}"
+    whole = [f"{seen.lab}: {seen.scenario}, {seen.t:.1f} s, {key}; rates in Mbit/s", "", *table, "", waiting]
     return ["".join(c if c.isprintable() else "?" for c in line)[: max(columns, 20)] for line in whole]

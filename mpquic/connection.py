@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from mpquic import h3_events as h3
 from mpquic import qlog_events, tls
 from mpquic.crypto_stream import CryptoReceiver
-from mpquic.engine import E_HANDLE, E_LIMIT, E_STATE, Engine, Event, PeerParams, Remote, path_reason, path_state
+from mpquic.engine import E_HANDLE, E_LIMIT, E_STATE, Engine, Event, PeerParams, Remote, path_state
 from mpquic.errors import (
     ConnectionClosed,
     ConnectRefused,
@@ -29,6 +29,7 @@ from mpquic.errors import (
 from mpquic.grease import Grease
 from mpquic.h3 import H3
 from mpquic.h3_codes import Code
+from mpquic.path_reasons import path_reason
 from mpquic.psk import Psk
 from mpquic.qlog_events import H3Log
 from mpquic.reader import Reader, ReadError, varint

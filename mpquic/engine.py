@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any, NamedTuple
 
 from mpquic.errors import EngineError
+from mpquic.path_reasons import path_reason
 from mpquic.steering import ACCESS_3GPP, ACCESS_NON_3GPP, ACCESSES, SteeringRule
 from mpquic.transport_parameters import PreferredAddress
 from native import ffi, lib
@@ -31,20 +32,6 @@ E_LIMIT = 4
 PATH_STATES = ("unused", "validating", "active", "standby", "suspect", "failed", "abandoned")
 ECN_STATES = ("testing", "unknown", "capable", "failed")
 ECN_FAILURES = ("", "missing", "bleached", "remarked", "excess", "decreased", "black hole", "off")
-PATH_REASONS = (
-    "",
-    "not validated",
-    "no answer",
-    "standby by rule",
-    "backup by the peer",
-    "abandoned by the peer",
-    "abandoned by the application",
-    "validation failed",
-    "no connection ID",
-    "no flow",
-    "the other path is shorter",
-    "RTT or loss over threshold",
-)
 
 Remote = tuple[str, int]  # address in text, port
 _ADDRESSES_KEPT = 1024  # conversions between text and octets that are remembered
@@ -384,7 +371,7 @@ class Engine:
             fields = _fields(out[i], "struct path_info")
             fields["remote"] = "{}:{}".format(*_remote(out[i].remote))
             fields["state"] = path_state(out[i].state)
-            fields["reason"] = path_reason(out[i].reason)
+            fields["reason"] = path_reason(out[i].reason, out[i].rule)
             fields["ecn_state"] = ECN_STATES[out[i].ecn_state]
             fields["ecn_failure"] = ECN_FAILURES[out[i].ecn_failure]
             fields["congestion_control"] = CONGESTION_CONTROLLERS[out[i].congestion_control]
@@ -445,10 +432,6 @@ class Engine:
 
 def path_state(value: int) -> str:
     return PATH_STATES[value] if 0 <= value < len(PATH_STATES) else f"state {value}"
-
-
-def path_reason(value: int) -> str:
-    return PATH_REASONS[value] if 0 <= value < len(PATH_REASONS) else f"reason {value}"
 
 
 def _fields(struct: Any, name: str) -> dict[str, Any]:

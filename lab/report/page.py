@@ -146,6 +146,7 @@ def _time(run: RunFiles) -> Markup:
     )
     parts: list[object] = [el("p", note, class_="soft")]
     parts.append(_figure(join(el("b", "State of each path, at both ends. "), *_state_keys()), strip(samples, when)))
+    parts.append(tables.reasons(samples) or "")
     for way in ("down", "up"):
         parts.append(el("h3", WAY_NAMES[way]))
         caption = join(el("b", "Goodput by path, stacked. "), "Inner packets that came out of the tunnel.")

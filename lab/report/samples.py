@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
 from lab.numbers import is_number
@@ -170,6 +170,16 @@ class Samples:
                     line[-1].end = t
                 if (not line or (line[-1].state, line[-1].reason) != (state, reason)) and len(line) < STATES_MOST:
                     line.append(State(t, t, state, reason))
+
+    def lengths(self) -> dict[tuple[str, str, str, str], float]:
+        """Seconds in each state, by access, end, state and reason."""
+        found: dict[tuple[str, str, str, str], float] = {}
+        for (end, access), line in self.states.items():
+            for state, following in zip_longest(line, line[1:]):
+                until = state.end if following is None else following.begin
+                key = (access, end, state.state, state.reason)
+                found[key] = found.get(key, 0.0) + until - state.begin
+        return found
 
     # ---- series
 

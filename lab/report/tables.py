@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lab.reasons import NO_PATH, meaning
 from lab.report.markup import Markup, digits_of, el, figure, told
+from lab.report.samples import Samples
 from lab.report.topology import FLOW_HEAD, flows
 
 ROWS_MOST = 300
@@ -203,6 +205,16 @@ def paths(result: dict[str, Any]) -> Markup | None:
         for name in result["paths"]
     ]
     return table(["path", "state", "why not used", *(word for word, _ in ways)], rows, left=3) if rows else None
+
+
+def reasons(samples: Samples) -> Markup | None:
+    """Why paths carried nothing, for how long, as each end had it."""
+    rows: list[list[object]] = []
+    for (access, end, state, reason), seconds in sorted(samples.lengths().items(), key=lambda item: (item[0][:2], -item[1])):
+        words = reason or ("" if state else NO_PATH)
+        if words:
+            rows.append([access, end.upper(), state or "–", words, f"{seconds:.1f}", meaning(words)])
+    return table(["path", "end", "state", "why not used", "for s", "that is"], rows, left=4, words=(5,)) if rows else None
 
 
 def drops(result: dict[str, Any]) -> Markup | None:

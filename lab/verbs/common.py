@@ -47,8 +47,18 @@ def require_programs(names: Iterable[str]) -> None:
             raise Misuse(f"{name} is not installed: apt-get install {PACKAGES[name]} (`mpq doctor` says what else is missing)")
 
 
-def lab_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--lab", default=DEFAULT_LAB, metavar="NAME", help=f"which lab (default: {DEFAULT_LAB})")
+def lab_argument(parser: argparse.ArgumentParser, *, first: bool = False) -> None:
+    """`first`: of verbs about nothing but a lab, which may be named without --lab, too (`chosen_lab`)."""
+    parser.add_argument("--lab", default=None if first else DEFAULT_LAB, metavar="NAME", help=f"which lab (default: {DEFAULT_LAB})")
+    if first:
+        parser.add_argument("named", nargs="?", metavar="LAB", help="the same, without --lab")
+
+
+def chosen_lab(options: argparse.Namespace) -> str:
+    """The lab's name, of a verb with `lab_argument(first=True)`. Misuse when two are named."""
+    if options.named is not None and options.lab not in (None, options.named):
+        raise Misuse(f"one lab at a time: {options.named} or --lab {options.lab}")
+    return next((str(name) for name in (options.named, options.lab) if name is not None), DEFAULT_LAB)
 
 
 def runs_root() -> Path:

@@ -6,15 +6,16 @@ import argparse
 from typing import Any
 
 from lab import client
-from lab.verbs.common import lab_argument, show
+from lab.reasons import why
+from lab.verbs.common import chosen_lab, lab_argument, show
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    lab_argument(parser)
+    lab_argument(parser, first=True)
 
 
 def run(options: argparse.Namespace) -> int:
-    document = client.ask(options.lab, "status")
+    document = client.ask(chosen_lab(options), "status")
     show(options, document, words(document))
     return 0
 
@@ -36,6 +37,8 @@ def words(d: dict[str, Any]) -> str:
     paths = d["paths"] if isinstance(d["paths"], list) else []
     for path in paths:
         rtt = path.get("rtt_smoothed", 0) / 1e6
-        lines.append(f"  path {path.get('path')} on {path.get('access')}: {path.get('state')} {path.get('reason') or ''}"
+        access = path.get("access")
+        told = why(path, None, cut=access in d["wires"] and d["wires"][access]["cut"])
+        lines.append(f"  path {path.get('path')} on {access}: {path.get('state')}{f' ({told})' if told else ''},"
                      f" rtt {rtt:.1f} ms, sent {path.get('packets_sent')}, lost {path.get('packets_lost')}")
     return "\n".join(lines)

@@ -13,13 +13,13 @@ from lab import client
 from lab.errors import LabError
 from lab.state import StateDir
 from lab.top import lines, view
-from lab.verbs.common import lab_argument, number
+from lab.verbs.common import chosen_lab, lab_argument, number
 
 HOME_AND_CLEAR = "\x1b[H\x1b[J"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    lab_argument(parser)
+    lab_argument(parser, first=True)
     parser.add_argument("--interval", type=number(0.1, 60), default=1.0, metavar="S", help="seconds between two looks (default: 1)")
     parser.add_argument(
         "--count", type=number(0, 1e9), default=0, metavar="N", help="end after N views (default: at Ctrl-C, or with the lab)"
@@ -29,14 +29,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """With --json a line of JSON each time; where there is no terminal, or a dumb one, the views one below the other."""
     terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    shown, before = 0, client.ask(options.lab, "top")
+    lab = chosen_lab(options)
+    shown, before = 0, client.ask(lab, "top")
     try:
         while not options.count or shown < options.count:
             time.sleep(options.interval)
             try:
-                now = client.ask(options.lab, "top")
+                now = client.ask(lab, "top")
             except LabError:
-                if shown and not StateDir(options.lab).running():
+                if shown and not StateDir(lab).running():
                     break  # the lab has ended, and with it what is to be seen
                 raise
             found = view(before, now)

@@ -544,15 +544,17 @@ void path_info_fill(struct path *p, struct path_info *o)
     o->last_received = p->last_received;
     if (p->state != PATH_ACTIVE)
         return;
+    uint32_t rule = 0;
     int why = c->binding_count ? REASON_STANDBY_BY_RULE : REASON_NONE;
     for (uint32_t i = 0; i < c->binding_count && why; i++) {
         struct tunnel *t = tunnel_find(c->e, c->bindings[i].tunnel);
         if (t && t->conn == c->handle && o->access >= 0)
-            why = steering_reason(t, o->access);
+            why = steering_reason(t, o->access, &rule);
     }
     if (p->peer_backup || why) {
         o->state = PATH_STANDBY;
         o->reason = p->peer_backup ? REASON_PEER_BACKUP : why;
+        o->rule = p->peer_backup ? 0 : rule;
     } else if (c->e->now - p->last_data > 2000000000ull) {
         o->reason = REASON_NO_FLOW;
     }

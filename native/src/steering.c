@@ -266,14 +266,20 @@ struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *pack
 }
 
 /* Of several rules the first one's answer, unless another one uses the access. */
-int steering_reason(const struct tunnel *t, int access)
+int steering_reason(const struct tunnel *t, int access, uint32_t *rule)
 {
     int why = REASON_STANDBY_BY_RULE;
+    *rule = 0;
     for (int i = 0; i < t->rule_count; i++) {
         int own = mode_of(t->rules[i].mode)->reason(&t->rules[i], &t->steering[i], access);
-        if (own == REASON_NONE)
+        if (own == REASON_NONE) {
+            *rule = 0;
             return REASON_NONE;
-        why = i ? why : own;
+        }
+        if (i == 0) {
+            why = own;
+            *rule = t->rules[i].rule_id;
+        }
     }
     return why;
 }

@@ -79,5 +79,6 @@ struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *pack
                            uint32_t *flow, int *drop);
 void steering_sent(struct tunnel *t, const struct packet *k, int access, size_t bytes, uint64_t now);
 bool steering_valid(const struct steering_rule *r);
-int steering_reason(const struct tunnel *t, int access);        /* REASON_NONE: a rule puts traffic there while all is well */
+/* REASON_NONE: a rule puts traffic there while all is well. Else the first rule says why not: *rule. */
+int steering_reason(const struct tunnel *t, int access, uint32_t *rule);
 #endif

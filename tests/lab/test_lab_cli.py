@@ -107,7 +107,7 @@ def test_a_report_of_a_run_that_was_cut_off(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "result.json").write_text('{"verdict": "fail"}')
     (tmp_path / "events.jsonl").write_text('{"t": 1, "node": "lab", "ev')
     assert main(["report", str(tmp_path)]) == 1
-    assert "no result to report" in capsys.readouterr().err
+    assert "is not the result of a run" in capsys.readouterr().err
 
 
 def test_down_without_a_lab_is_done(capsys: pytest.CaptureFixture[str]) -> None:

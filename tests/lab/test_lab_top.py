@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.top import CUT, NO_PATH, drop_names, lines, view
+import lab
+from lab.reasons import CUT, MEANINGS, NO_PATH, meaning
+from lab.top import drop_names, lines, view
+from mpquic.path_reasons import PATH_REASONS, path_reason
+from native import lib
 
 
 def path(number: int, access: str, octets: int = 0, **more: Any) -> dict[str, Any]:
@@ -47,7 +53,10 @@ def test_rates_and_shares_are_what_came_out_of_the_tunnel() -> None:
 
 REASONS: dict[str, tuple[dict[str, Any], str]] = {
     "used": (after(), ""),
-    "by rule": (after(ue=[path(0, "3gpp"), path(1, "wifi", state="standby", reason="standby by rule")]), "standby by rule"),
+    "by rule": (after(ue=[path(0, "3gpp"), path(1, "wifi", state="standby", reason="standby by rule 2")]), "standby by rule 2"),
+    "of two connections the new one": (
+        after(ue=[path(1, "wifi", reason="no answer", state="failed"), path(0, "wifi", generation=2, state="suspect")]), ""
+    ),
     "the other end knows": (
         after(upf=[path(0, "3gpp"), path(1, "wifi", state="suspect", reason="no answer")]), "no answer (says the UPF)"
     ),
@@ -65,10 +74,25 @@ def test_why_a_path_is_not_used(name: str) -> None:
     assert {row.access: row.why for row in view(BEFORE, now).rows}["wifi"] == why
 
 
-def test_a_new_connection_gives_no_negative_rate() -> None:
-    """After a re-key the paths are others', and begin at 0."""
-    old = look(10.0, [path(0, "3gpp", 9_000_000), path(1, "wifi", 9_000_000)], [path(0, "3gpp", 5), path(1, "wifi", 5)])
-    assert all(row.down_mbps == row.up_mbps == 0 for row in view(old, after(upf=[path(0, "3gpp")])).rows)
+def test_after_a_rekey_each_connection_counts_by_itself() -> None:
+    """The new one begins at 0, the old one's counters go with it: neither a negative rate nor what the old one had carried."""
+    old = look(10.0, [path(0, "3gpp", 9_000_000, generation=1), path(1, "wifi", 9_000_000, generation=1)],
+               [path(1, "wifi", 5_000_000, generation=1)])
+    new = after(
+        ue=[path(0, "wifi", 250_000, generation=2), path(1, "3gpp", 0, generation=2)],
+        upf=[path(1, "wifi", 5_500_000, generation=1), path(0, "wifi", 250_000, generation=2)],
+    )
+    rows = {row.access: row for row in view(old, new).rows}
+    assert (rows["wifi"].down_mbps, rows["wifi"].up_mbps) == (1.0, 3.0)  # 250 kB; 500 kB of the old one and 250 kB of the new
+    assert (rows["3gpp"].down_mbps, rows["3gpp"].up_mbps) == (0.0, 0.0)
+
+
+def test_an_end_that_comes_back_is_no_burst() -> None:
+    """What it counted while it did not answer is not of this interval."""
+    silent = look(10.0, {"error": "no answer"}, [path(0, "3gpp"), path(1, "wifi", 500_000)])
+    shown = view(silent, after())
+    assert [row.down_mbps for row in shown.rows] == [None, None] and shown.rows[1].up_mbps == 2.0
+    assert " - " in lines(shown, 200)[3]
 
 
 def test_only_drops_that_grew_are_told() -> None:
@@ -93,3 +117,26 @@ def test_lines_fit_and_show_nothing_that_moves_a_cursor(columns: int) -> None:
                                      {"counters": {"ue": {"error": "x"}, "upf": {}}}])
 def test_an_end_that_does_not_answer_is_no_fault(broken: dict[str, Any]) -> None:
     assert lines(view(BEFORE, after() | broken), 120)
+
+
+def test_codes_words_and_docs_are_one_table() -> None:
+    """Each code of the engine has its words, and docs/seeing.md each of the words, with what is meant."""
+    codes = {getattr(lib, name): name for name in dir(lib) if name.startswith("REASON_")}
+    assert {reason.code for reason in PATH_REASONS} == set(codes) and len({r.words for r in PATH_REASONS}) == len(codes)
+    text = (Path(lab.__file__).parent.parent / "docs" / "seeing.md").read_text()
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.*) \|$", text.split("## Why a path")[1].split("\n## ")[0], re.M))
+    assert {words.removesuffix(" N"): told for words, told in rows.items()} == MEANINGS
+    assert {words.removesuffix(" N") for words in rows if words.endswith(" N")} == {r.words for r in PATH_REASONS if r.by_rule}
+
+
+def test_a_rule_is_named_by_its_number() -> None:
+    assert path_reason(lib.REASON_STANDBY_BY_RULE, 2) == "standby by rule 2"
+    assert meaning("standby by rule 2") == meaning("standby by rule") != ""
+    assert path_reason(lib.REASON_STANDBY_BY_RULE) == "standby by rule" and path_reason(lib.REASON_NO_FLOW, 2) == "no flow"
+    assert path_reason(99) == "reason 99" and meaning("reason 99") == meaning("of my own") == ""
+
+
+def test_what_waits_for_any_path_is_told_once_an_end() -> None:
+    paths = [path(0, "3gpp", shared_queue_bytes=3000), path(1, "wifi", shared_queue_bytes=3000)]
+    shown = view(BEFORE, after(ue=paths, upf=paths))
+    assert shown.shared_queue == 6000 and lines(shown, 200)[-1].startswith("waiting for any path: 6 kB; dropped: nothing")

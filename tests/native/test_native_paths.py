@@ -110,6 +110,18 @@ def test_standby_path_says_why_it_is_silent(sim: Simulator) -> None:
     paths = sim.client.paths(conn)
     assert (paths[0].state, paths[0].reason) == (lib.PATH_STANDBY, lib.REASON_STANDBY_BY_RULE)
     assert (paths[1].state, paths[1].reason) == (lib.PATH_ACTIVE, lib.REASON_NONE)
+    assert (paths[0].rule, paths[1].rule) == (1, 0)
+
+
+def test_the_first_of_several_rules_is_the_reason(sim: Simulator) -> None:
+    dns = {**ACTIVE_NON_3GPP, "match_protocol": 1, "protocol": 17, "match_port": 1, "port_low": 53, "port_high": 53}
+    conn, peer = two_paths(sim, [dns, ACTIVE_NON_3GPP])
+    stream(sim, SECOND)
+    sim.run(SECOND)
+    assert (sim.client.paths(conn)[0].reason, sim.client.paths(conn)[0].rule) == (lib.REASON_STANDBY_BY_RULE, 1)
+    check(lib.path_status_set(sim.server.endpoint, peer, 0, 0))
+    sim.run(100 * MS)
+    assert (sim.client.paths(conn)[0].reason, sim.client.paths(conn)[0].rule) == (lib.REASON_PEER_BACKUP, 0)
 
 
 def test_backup_status_of_the_peer_keeps_traffic_away(sim: Simulator) -> None:

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+
 import pytest
 from mpq_kit import DN, DN6, Host, Mpq
 
@@ -25,6 +36,48 @@ def test_packets_reach_dn_and_come_back_through_the_tunnel(lab: Mpq, address: st
     done = lab.round_trip(address=address)
     assert done.code == 0, done.err
     assert done.out.startswith("round trip from " + ("fd45:" if ":" in address else "10.45."))
+
+
+def test_top_in_a_terminal_says_why_a_path_is_not_used_and_ends_at_ctrl_c(lab: Mpq) -> None:
+    assert lab("path", "cut", "wifi").code == 0
+    place, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 200))
+    command = [sys.executable, "-m", "lab", "top", "default", "--interval", "0.3"]
+    environment = {**lab.environment(), "TERM": "xterm"}
+    ends = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
+    process = subprocess.Popen(command, env=environment, preexec_fn=foreground, **ends)
+    os.close(terminal)
+    try:
+        wide = screen(place, lambda text: text.count("\x1b[H\x1b[J") >= 2 and "cut: its wire is silent" in text)
+        assert "access" in wide and "3gpp" in wide and "key " in wide
+        termios.tcsetwinsize(place, (24, 40))
+        narrow = screen(place, lambda text: text.count("\x1b[H\x1b[J") >= 3)
+        assert all(len(line) <= 40 for line in narrow.split("\x1b[H\x1b[J")[-2].splitlines())
+        os.write(place, b"\x03")
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(place)
+        assert lab("path", "restore", "wifi").code == 0
+
+
+def foreground() -> None:
+    """In the child: a session of its own, whose terminal this is, so that its Ctrl-C is a SIGINT (which a background job of the
+    suite would ignore)."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def screen(place: int, enough: Callable[[str], bool]) -> str:
+    """What the terminal was told until then."""
+    told, end = "", time.monotonic() + 60
+    while not enough(told):
+        ready, _, _ = select.select([place], [], [], max(0.0, end - time.monotonic()))
+        assert ready, told
+        told += os.read(place, 65536).decode()
+    return told
 
 
 def test_exec_passes_output_and_exit_code_on(lab: Mpq) -> None:

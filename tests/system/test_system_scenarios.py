@@ -40,6 +40,7 @@ def test_active_standby_uses_one_access_and_falls_back(mpq: Mpq) -> None:
         per_path = phase(result, name)["per_path_mbps"]
         assert per_path["wifi"] > 10 and per_path["3gpp"] < 1
     assert phase(result, "cut")["per_path_mbps"]["3gpp"] > 1  # it took over
+    assert result["paths"]["3gpp"]["reason"] == "standby by rule 1"
 
 
 def test_smallest_delay_follows_the_shorter_path_at_both_ends(mpq: Mpq) -> None:
