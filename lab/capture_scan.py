@@ -26,7 +26,8 @@ SERVER_PORT = 4433
 INNER_INTERFACE, NAS_INTERFACE = "tunnel-inner", "n1-deciphered"        # of a composed capture: no outer packets
 WINDOW = 1 << 20                # octets of the file that are looked at at once; grows to one block where that is larger
 ROWS = 4096                     # packets that one call gives
-ROW = struct.Struct("=4Q14I")
+ROW = struct.Struct("=8Q15I4x")
+INTERFACE, SPACE, DATAGRAMS = 8, 9, 16          # places in it
 SLACK = 64                      # behind the last packet: vector code may look there
 PROGRESS_OCTETS = 32 << 20
 
@@ -211,22 +212,23 @@ class CaptureDecryptor:
             window.start += octets
             section, rates = reader.section, [one.ticks_per_second for one in reader.interfaces]
             if rows:
-                ticks, interface = rows[-1][0], rows[-1][4] + section
+                ticks, interface = rows[-1][0], rows[-1][INTERFACE] + section
                 clear.count(rows, ticks * NANOSECONDS // rates[interface])
             self.by_clear_reader += len(rows)
             text, spaces = bytes(memoryview(clear.text)[:octets]), clear.spaces
-            generations = {space: clear.generation(*spaces[space][:2]) for space in {row[5] for row in rows}}
-            for (ticks, packet_number, bits, record_number, interface, space, block, block_size, at, size, header,
-                 length, _, inner_count, inner_offset, inner_length, acks, ack_offset) in rows:
+            generations = {space: clear.generation(*spaces[space][:2]) for space in {row[SPACE] for row in rows}}
+            for (ticks, packet_number, bits, record_number, ack_path, largest, delay, span, interface, space, block, block_size, at,
+                 size, header, length, _, inner_count, inner_offset, inner_length, acks, ack_offset, ranges) in rows:
                 connection, up, path, _ = spaces[space]
                 interface += section
                 rate = rates[interface]
                 body = at + header
+                ack = [(ack_path, [(largest - span, largest)], delay)] if acks == 1 and not ranges else None
                 yield ClearPacket(
                     record_number, ticks if rate == NANOSECONDS else ticks * NANOSECONDS // rate, interface, up, "1rtt", size,
                     text[at + 1:at + 9], b"", connection.index, path, packet_number, generations[space],
                     text[at:body], text[body:body + length], "", (inner_count, inner_offset, inner_length), bits,
-                    ack_offset if acks == 1 else -1), start + block + 8, start + block + block_size - 4
+                    ack_offset if acks == 1 else -1, None, ack), start + block + 8, start + block + block_size - 4
 
 
 class _ClearReader:
@@ -263,14 +265,14 @@ class _ClearReader:
         """What these rows teach: how many packets of each space, the largest number of each."""
         spaces: dict[int, list[int]] = {}
         for row in rows:
-            known = spaces.get(row[5])
+            known = spaces.get(row[SPACE])
             if known is None:
-                spaces[row[5]] = [row[1], row[1], 1, row[12]]
+                spaces[row[SPACE]] = [row[1], row[1], 1, row[DATAGRAMS]]
                 continue
             if row[1] > known[1]:
                 known[1] = row[1]
             known[2] += 1
-            known[3] += row[12]
+            known[3] += row[DATAGRAMS]
         for number, (first, largest, packets, datagrams) in spaces.items():
             connection, up, path, space = self.spaces[number]
             space.largest = max(space.largest, largest)

@@ -17,7 +17,7 @@ from lab.decrypt_connection import MODEST, NARROW, TAG, WIDE, Connection, Connec
 from lab.decrypt_keys import KeyLog, initial_keys, retry_is_authentic
 from lab.decrypt_routes import CIDS_MAX, Key, Route, Routes
 from lab.packets.errors import PacketError
-from lab.packets.frames import Ack, Crypto, Datagram, Frame, NewConnectionId, PathNewConnectionId, read_frame, read_frames
+from lab.packets.frames import Ack, Crypto, Datagram, Frame, NewConnectionId, PathAck, PathNewConnectionId, read_frame, read_frames
 from lab.packets.headers import CID_LENGTH, CID_MAX, Header, read_header
 from lab.packets.masque import inner_packet
 from lab.packets.tls import CLIENT_HELLO, RETRY_RANDOM, SERVER_HELLO, CryptoStream, preferred_address_cid, read_hello
@@ -28,6 +28,7 @@ PATH_ID_MAX = 0xFFFFFFFF        # its part of the nonce (RFC 10069 §2.4)
 TRIAL_PATHS = 8                 # path ids tried for a connection ID that nobody announced
 TRIAL_CONNECTIONS = 8
 TRIAL_BUDGET = 64               # connection IDs tried without success
+EARLY_TRIAL = 64                # packets that wait for a handshake before it is given up, when none has been seen
 
 NO_CID = "connection ID not announced in what was captured"
 NO_SECRETS = "key log has no secret of this client random"
@@ -41,6 +42,9 @@ RESET = "stateless reset"
 PADDING_BEHIND = "octets behind the last packet of a datagram"
 UDP_PAYLOAD_MAX = 2048
 ACK_BITS = 1 << 0x02 | 1 << 0x03 | 1 << 0x3E | 1 << 0x3F
+
+
+Acknowledged = tuple[int, list[tuple[int, int]], int]       # path, ranges (first, last) from the largest down, delay as it was sent
 
 
 @dataclass(slots=True)
@@ -68,7 +72,7 @@ class ClearPacket:
     frame_bits: int = 0             # bit n: a frame of type n; 0: not looked at
     ack_at: int = -1                # where in the payload its one ACK or PATH_ACK begins, when the clear reader saw one and no more
     _frames: list[Frame] | None = field(default=None, repr=False)
-    _acks: list[Ack] | None = field(default=None, repr=False)
+    _acks: list[Acknowledged] | None = field(default=None, repr=False)      # known already when it is of one range
 
     @property
     def frames(self) -> list[Frame]:
@@ -82,14 +86,15 @@ class ClearPacket:
         self._frames, self._acks = frames, None
 
     @property
-    def acks(self) -> list[Ack]:
-        """ACK and PATH_ACK frames."""
+    def acks(self) -> list[Acknowledged]:
+        """Of ACK and PATH_ACK frames."""
         if self._acks is None:
             if self.frame_bits and not self.frame_bits & ACK_BITS:
                 self._acks = []
             else:
                 frames = [read_frame(self.payload, self.ack_at)[0]] if self.ack_at >= 0 else self.frames
-                self._acks = [frame for frame in frames if isinstance(frame, Ack)]
+                self._acks = [(frame.path if isinstance(frame, PathAck) else 0, frame.ranges, frame.delay)
+                              for frame in frames if isinstance(frame, Ack)]
         return self._acks
 
     @property
@@ -349,8 +354,11 @@ class Decryptor:
         """A connection ID that no captured frame announced: try the paths of the likeliest connections. A success tells
         the path of all that follow; an endpoint must not do this (it is an oracle), a reader of a file may."""
         packet, raw = slot.packet, slot.raw
-        if self._trial_budget <= 0 or self._trial_failures[packet.dcid] >= (2 if last_chance else 1):
+        # it seems that the capture began behind every handshake
+        early = len(self._order) >= EARLY_TRIAL and not any(connection.original_dcid for connection in self.connections)
+        if self._trial_budget <= 0 or self._trial_failures[packet.dcid] >= (3 if last_chance else 2 if early else 1):
             return False
+        last_chance = last_chance or early
         recent = [c for c in self.connections if c.has_keys(packet.up)]
         recent.sort(key=lambda c: c.last_seen, reverse=True)
         for connection in recent[:TRIAL_CONNECTIONS] + (self._keylog_orphans() if last_chance else []):

@@ -12,7 +12,7 @@ from lab.decrypt_connection import Connection
 from lab.inspect_run import RunRecord
 from lab.inspect_track import Tracker, lost_by_space
 from lab.packets.errors import PacketError
-from lab.packets.frames import PathAck, Stream
+from lab.packets.frames import Stream
 from lab.packets.varint import read_varint
 
 STEP = 1.03                     # a figure of a distribution is right to 1.5 %
@@ -78,10 +78,8 @@ class PathStats:
             rtt = (packet.time_ns - sent.time_ns - held_ns) / 1e6
             if rtt > 0:
                 self._path(path).round_trip.add(rtt)
-        for ack in packet.acks:
-            path = ack.path if isinstance(ack, PathAck) else 0
-            delay_ms = (ack.delay << self._exponent(packet.connection, packet.up)) / 1e3
-            self._path(path).ack_delay[packet.up].add(delay_ms)
+        for path, _, delay in packet.acks:
+            self._path(path).ack_delay[packet.up].add((delay << self._exponent(packet.connection, packet.up)) / 1e3)
         if not bits or bits & STREAM_BITS:
             for frame in packet.frames:
                 if isinstance(frame, Stream):

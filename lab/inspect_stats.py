@@ -75,12 +75,12 @@ class Stats:
             return
         clear = packet.number is not None and not packet.reason
         self.packets += 1
-        self.decrypted += clear
         if packet.path is not None:
-            counts = self.per_path.setdefault(packet.path, [0, 0])
+            counts = self.per_path.get(packet.path) or self.per_path.setdefault(packet.path, [0, 0])
             counts[0] += 1
             counts[1] += clear
         if clear:
+            self.decrypted += 1
             self.inner_packets += packet.inner_count
         else:
             self.reasons[packet.reason] += 1

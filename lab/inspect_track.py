@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from lab.decrypt import ACK_BITS, ClearPacket
 from lab.inspect_run import RunRecord, Span
-from lab.packets.frames import Ack, PathAck
 
 OPEN_MAX = 16384                # packets of a space whose fate is not known: the oldest is given up
 GAP_MAX = 4096                  # more numbers missing at once are a gap of the capture
@@ -114,8 +113,8 @@ class Tracker:
         if self.newly:
             self.newly.clear()
         if packet.frame_bits == 0 or packet.frame_bits & ACK_BITS:
-            for frame in packet.acks:
-                self._acknowledge(packet, frame)
+            for path, ranges, delay in packet.acks:
+                self._acknowledge(packet, path, ranges, delay)
         recent = space.recent
         if number in recent:
             space.duplicates += 1
@@ -150,24 +149,23 @@ class Tracker:
                 self._lose(space, *space.missing.popitem(last=False))
         space.largest, space.largest_ns = number, packet.time_ns
 
-    def _acknowledge(self, packet: ClearPacket, frame: Ack) -> None:
+    def _acknowledge(self, packet: ClearPacket, path: int, ranges: list[tuple[int, int]], delay: int) -> None:
         """What the server acknowledges of the client's packets; the other way tells nothing that the capture does not."""
         if packet.up or packet.connection is None:
             return
-        path = frame.path if isinstance(frame, PathAck) else 0
         space = self.spaces.get((packet.connection, path, True))
         if space is None or not space.numbers:
             return
-        numbers = space.numbers
-        for low, high in frame.ranges:
+        numbers, largest = space.numbers, ranges[0][1]
+        for low, high in ranges:
             first, last = bisect_left(numbers, low), bisect_right(numbers, high)
             for number in numbers[first:last]:
                 sent = space.open.pop(number)
                 sent.acknowledged_ns, sent.settled = packet.time_ns, True
-                if number == frame.ranges[0][1]:
-                    self.newly.append((sent, path, frame.delay))
+                if number == largest:
+                    self.newly.append((sent, path, delay))
             del numbers[first:last]
-        bound = frame.ranges[0][1] - PACKET_THRESHOLD
+        bound = largest - PACKET_THRESHOLD
         if bound > space.doubted_to:
             for number in numbers[bisect_right(numbers, space.doubted_to):bisect_right(numbers, bound)]:
                 space.open[number].doubted_ns = packet.time_ns

@@ -195,13 +195,13 @@ static bool frames_plain(const uint8_t *payload, uint32_t length, struct clear_r
         case 0x02: case 0x03: case 0x3e: case 0x3f: {
             row->acks++;
             row->ack_offset = (uint32_t)(r.p - 1 - payload);
-            if (type >= 0x3e)
-                read_varint(&r);
-            uint64_t low = read_varint(&r);
-            read_varint(&r);
-            uint64_t ranges = read_varint(&r), span = read_varint(&r);
+            row->ack_path = type >= 0x3e ? read_varint(&r) : 0;
+            uint64_t low = row->ack_largest = read_varint(&r);
+            row->ack_delay = read_varint(&r);
+            uint64_t ranges = read_varint(&r), span = row->ack_first = read_varint(&r);
             if (ranges > (uint64_t)(r.end - r.p) / 2 || span > low)      /* a range has two octets at least, and none is */
                 return false;                                               /* below packet number 0 (RFC 9000 §19.3.1) */
+            row->ack_ranges = (uint32_t)ranges;
             for (low -= span; ranges--; low -= span) {
                 uint64_t gap = read_varint(&r);
                 span = read_varint(&r);

@@ -22,7 +22,8 @@ def everything(capture: bytes, keylog: bytes, **options):
     reader = CaptureDecryptor(io.BytesIO(capture), log, **options)
     steps = list(reader.steps())
     packets = [(p.record, p.time_ns, p.interface, p.up, p.kind, p.size, p.dcid, p.connection, p.path, p.number, p.generation,
-                p.header, p.payload, p.frames, p.reason, p.inner_count, p.inner_packets()) for s in steps for p in s.packets]
+                p.header, p.payload, p.frames, p.acks, p.reason, p.inner_count, p.inner_packets())
+               for s in steps for p in s.packets]
     records = [(s.record, s.flow, s.quic) for s in steps]
     return packets, records, reader
 

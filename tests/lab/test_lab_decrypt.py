@@ -281,6 +281,31 @@ def test_foreign_key_log_says_which_secret_is_missing():
     assert all(not p.reason for p in packets if p.kind == "initial")
 
 
+def test_a_handshake_that_nobody_captured_is_not_waited_for(monkeypatch):
+    """Thousands of packets were held back, and then opened one by one."""
+    capture = Capture()
+    talk = Talk(capture)
+    capture.hold()
+    talk.handshake()
+    talk.announce()
+    capture.held = None
+    for side in talk.sides.values():
+        side.numbers |= {("1rtt", 0): 70_000, ("1rtt", 1): 900}
+    talk.data(300, {0: "3gpp", 1: "wifi"})
+
+    def held_at_most(early: int) -> int:
+        monkeypatch.setattr(d, "EARLY_TRIAL", early)
+        log = KeyLog()
+        log.add(talk.keylog())
+        reader = CaptureDecryptor(io.BytesIO(capture.bytes()), log)
+        steps = [(step.record.number if step.record else 0, packet) for step in reader.steps() for packet in step.packets]
+        assert [packet.reason for _, packet in steps] == [""] * 600
+        return max(record - packet.record if record else 600 for record, packet in steps)
+
+    assert held_at_most(64) < 80
+    assert held_at_most(1 << 30) == 600, "canary"
+
+
 def test_capture_that_starts_behind_the_handshake():
     """Neither ClientHello nor announcements: the key log and the nonce tell connection, path and packet number."""
     capture = Capture()
