@@ -82,8 +82,9 @@ struct pmtud {
     uint16_t size;                      /* UDP payload that is known to pass */
     uint16_t too_large;                 /* the smallest that is not */
     uint16_t probe;                     /* being tried; 0: the search is over */
-    uint8_t tries, large_lost;
-    uint64_t large_since;               /* when the first of large_lost was found lost */
+    uint8_t tries;
+    struct black_hole { uint64_t since; uint8_t lost; } large, base;    /* packets above the base size; those above 1200 octets and not
+                                           above it: since when they vanish, and how many */
     uint64_t next;                      /* when to send the probe, or to search again; NEVER while one is on its way */
 };
 struct pacer { int64_t tokens; uint64_t updated, until; };      /* until: 0 unless something waits for it */
@@ -435,6 +436,7 @@ void paths_extend(struct conn *c);                      /* structures for all id
 void path_free(struct path *p);
 void path_state_set(struct path *p, int state, int reason);
 void path_validate_start(struct path *p, uint64_t now);
+void path_validate_again(struct path *p, uint64_t now);
 void path_validated(struct path *p, uint64_t now);
 void path_challenge_answered(struct path *p, uint32_t number, uint64_t now);
 void path_status_tell(struct path *p, bool available);  /* sends PATH_STATUS_* */

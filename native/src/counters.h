@@ -64,6 +64,7 @@
     X(event_overflow, 0, "event queue full") \
     X(frame_queue_full, 0, "frame refused: the frame queue is full") \
     X(reset_sent, 0, "stateless resets sent") \
+    X(path_too_narrow, 0, "packets of the least size that a path must carry vanished on it: it is validated again") \
     X(mtu_black_hole, 0, "large packets vanished on a path: its MTU is looked for again (RFC 8899 4.3)") \
     X(inner_path_mtu, 1, "inner packet larger than its path's MTU; its sender is told") \
     X(anti_amplification, 0, "sends held back by the 3x limit") \

@@ -156,6 +156,17 @@ void path_validate_start(struct path *p, uint64_t now)
     conn_ready(p->conn);
 }
 
+/* It answers, but full packets vanish on it: until a challenge of full size is answered, nothing is entrusted to it. */
+void path_validate_again(struct path *p, uint64_t now)
+{
+    if ((p->state != PATH_ACTIVE && p->state != PATH_SUSPECT && p->state != PATH_FAILED) || p->challenge_live)
+        return;
+    COUNT(p->conn->e, path_too_narrow);
+    path_state_set(p, PATH_VALIDATING, REASON_NOT_VALIDATED);
+    path_validate_start(p, now);
+    path_resteer(p, now);
+}
+
 /* PATH_RESPONSE to challenge `number`. If the 3x limit had kept that one small, the address is known now, but not that the path
  * carries 1200 octets: one more challenge (RFC 9000 §8.2.1, RFC 10069 §3.1). */
 void path_challenge_answered(struct path *p, uint32_t number, uint64_t now)
@@ -185,8 +196,14 @@ void path_validated(struct path *p, uint64_t now)
         conn_ready(p->conn);
         return;
     }
-    if (p->validated)
+    if (p->validated) {
+        if (p->state == PATH_VALIDATING) {
+            congestion_restart(&p->cc); /* what was lost was lost by its size */
+            path_state_set(p, PATH_ACTIVE, REASON_NONE);
+            path_answered(p);
+        }
         return;
+    }
     p->validated = true;
     TRACE(p->conn->e, trace_migration(p, PROBING_SUCCESSFUL));
     if (RULE(MP_37, true))
@@ -230,7 +247,7 @@ static bool tuple_validated(const struct path *p)
     const struct conn *c = p->conn;
     for (uint32_t i = 0; i < c->path_count; i++) {
         const struct path *q = c->paths[i];
-        if (q != p && q->address_validated && q->validated && q->state != PATH_ABANDONED && !q->migrating &&
+        if (q != p && q->address_validated && q->validated && q->state != PATH_VALIDATING && q->state != PATH_ABANDONED && !q->migrating &&
             q->link == p->link && address_equal(&q->remote, &p->remote))
             return true;
     }
@@ -352,7 +369,7 @@ void path_answered(struct path *p)
         congestion_restart(&p->cc);
     if (p->state == PATH_SUSPECT || p->state == PATH_FAILED)
         path_state_set(p, PATH_ACTIVE, REASON_NONE);
-    if (p->told_failed) {
+    if (p->told_failed && p->state == PATH_ACTIVE) {
         p->told_failed = false;
         path_status_tell(p, true);
     }

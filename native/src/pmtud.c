@@ -6,14 +6,19 @@
  *   search     larger: search, or done   smaller: search, or done        search (from base)     send the next probe
  *   done       -                         -                               search (from base)     search (raise)
  *
- * A lost probe says nothing of congestion (RFC 9002 §7.5 leaves it out of the window). */
+ * A lost probe says nothing of congestion (RFC 9002 §7.5 leaves it out of the window).
+ *
+ * When packets of the base size vanish as well, the path is no longer what its validation found: it is validated once more, with a
+ * datagram of that size, and left if nobody answers. A path that only small packets get through would else stay, as it answers, and
+ * swallow every full inner packet (RFC 9484 §10.1). */
 #include "core.h"
 
 #define STEP 16                         /* octets that are not worth another probe */
 #define TRIES 3                         /* RFC 8899 §5.1.2: MAX_PROBES */
 #define RAISE_NS 600000000000ull        /* RFC 8899 §5.1.1: PMTU_RAISE_TIMER */
 #define PACE_NS 20000000ull             /* between probes: the sizes before are known lost or not by then, mostly */
-#define BLACK_HOLE 6                    /* large packets lost, and none acknowledged for 3 PTO, while small ones are */
+#define BLACK_HOLE 6                    /* packets of a size lost, and none acknowledged for 3 PTO, while smaller ones are */
+#define SMALL 1200                      /* octets that QUIC needs of every path */
 
 static uint16_t most(const struct path *p)
 {
@@ -95,13 +100,30 @@ void pmtud_timer(struct path *p, uint64_t now)
     conn_ready(p->conn);
 }
 
+static void vanished(struct black_hole *h, uint64_t now)
+{
+    h->since = h->lost ? h->since : now;
+    h->lost += h->lost < BLACK_HOLE;
+}
+
+/* RFC 8899 §4.3 */
+static bool is_black_hole(const struct path *p, const struct black_hole *h, uint64_t now)
+{
+    return h->lost >= BLACK_HOLE && now - h->since > 3 * recovery_pto(p->conn, p);
+}
+
 void pmtud_acked(struct path *p, uint16_t size, bool probe, uint64_t now)
 {
     p = RULE(MP_89, true) ? p : p->conn->paths[0];          /* it says nothing of other paths: RFC 10069 §5.6 */
     struct pmtud *m = &p->pmtud;
+    if (size > SMALL)
+        m->base.lost = 0;
     if (size > base(p)) {
-        m->large_lost = 0;
-    } else if (RULE(Q_120, m->large_lost >= BLACK_HOLE && now - m->large_since > 3 * recovery_pto(p->conn, p))) {  /* RFC 8899 §4.3 */
+        m->large.lost = 0;
+    } else if (RULE(R_62, is_black_hole(p, &m->base, now))) {
+        m->base.lost = 0;
+        path_validate_again(p, now);
+    } else if (RULE(Q_120, RULE(R_62, is_black_hole(p, &m->large, now)))) {
         COUNT(p->conn->e, mtu_black_hole);
         pmtud_start(p, now);
         return;
@@ -117,10 +139,10 @@ void pmtud_lost(struct path *p, uint16_t size, bool probe, uint64_t now)
 {
     struct pmtud *m = &p->pmtud;
     if (!probe) {
-        if (size > base(p)) {
-            m->large_since = m->large_lost ? m->large_since : now;
-            m->large_lost += m->large_lost < BLACK_HOLE;
-        }
+        if (size > base(p))
+            vanished(&m->large, now);
+        else if (size > SMALL)
+            vanished(&m->base, now);
         return;
     }
     if (size != m->probe)

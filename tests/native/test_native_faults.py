@@ -408,6 +408,59 @@ def test_a_nat_that_forgets_the_standby_path_after_two_seconds(sim: Simulator, d
     assert sim.server.paths(peer)[1].remote.port == port[0] and not sim.client.stats(conn).closing
 
 
+# ---- MTU
+
+
+def test_an_mtu_that_drops_under_way_is_found_and_the_other_path_keeps_its_own(sim: Simulator) -> None:
+    """R-62: 1500, 1400, 1280 with ICMP filtered. At 1280 no full inner packet fits any more: the path is left, with a reason."""
+    for link in range(2):
+        sim.shape(link, delay=10 * MS, rate=50e6)
+    conn, _ = two_paths(sim, EVEN, mtu=1400)
+    probe = Probe(sim, flows=8)
+    probe.start(40 * SECOND, (UP,), 5 * MS, 1280)
+    sim.every(5 * MS, sim.now + 15 * SECOND, lambda: [sim.inner(sim.client, udp4(1400, flow=20 + f)) for f in range(4)] and None)
+    sim.run(2 * SECOND)
+    assert all(p.max_udp_payload == 1452 for p in sim.client.paths(conn).values() if p.validated)
+    sim.shape(1, mtu=1400)
+    sim.run(3 * SECOND)
+    paths = sim.client.paths(conn)
+    assert 1356 <= paths[1].max_udp_payload <= 1372 and paths[0].max_udp_payload == 1452
+    assert sim.client.counters()["mtu_black_hole"] == 1
+    sim.shape(1, mtu=1280)
+    sim.run(2 * SECOND)
+    since = sim.now
+    sim.run(SECOND)
+    assert sum(t >= since for t, _ in probe.came[UP]) >= 0.99 * 1600  # the other path carries all of it
+    assert sim.client.counters()["path_too_narrow"] == 1
+    sim.run(8 * SECOND)
+    (left,) = sim.client.of_type(lib.EVENT_PATH_ABANDONED)
+    assert (left.path, left.a) == (1, 0x3E76)
+    assert [(e.a, e.b) for e in sim.client.of_type(lib.EVENT_PATH_STATE) if e.path == 1][-1] == (
+        lib.PATH_ABANDONED, lib.REASON_VALIDATION_FAILED)
+    assert sim.client.paths(conn)[0].max_udp_payload == 1452
+
+
+def test_a_path_that_lost_full_packets_by_chance_stays(sim: Simulator) -> None:
+    """Half a second in which small packets alone get through: it is asked again, answers, and carries."""
+    for link in range(2):
+        sim.shape(link, delay=10 * MS)
+    conn, peer = two_paths(sim, EVEN)
+    probe = Probe(sim, flows=8)
+    probe.start(6 * SECOND, interval=5 * MS, size=1280)
+    sim.run(SECOND)
+    sim.shape(1, mtu=1280)
+    sim.run(500 * MS)
+    sim.shape(1, mtu=0)
+    sim.run(2 * SECOND)
+    assert sim.client.counters()["path_too_narrow"] >= 1  # canary
+    for node, c in ((sim.client, conn), (sim.server, peer)):
+        assert node.paths(c)[1].state == lib.PATH_ACTIVE
+    before = sim.client.paths(conn)[1].datagrams_sent
+    sim.run(SECOND)
+    assert sim.client.paths(conn)[1].datagrams_sent - before > 500
+    assert not sim.client.of_type(lib.EVENT_PATH_ABANDONED)
+
+
 # ---- ECN
 
 
