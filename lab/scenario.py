@@ -111,7 +111,10 @@ class Scenario:
         return next((a for a in self.accesses if a.name == name), None)
 
     def wire_sum_mbps(self, direction: str) -> float | None:
-        rates = [mean_rate_mbps(a.up if direction == "up" else a.down) for a in self.accesses]
+        """A line that wires share counts once."""
+        shapes = [a.up if direction == "up" else a.down for a in self.accesses]
+        shapes = [s for i, s in enumerate(shapes) if s.shares is None or s.shares not in [t.shares for t in shapes[:i]]]
+        rates = [mean_rate_mbps(s) for s in shapes]
         return None if None in rates else sum(r for r in rates if r is not None)
 
 
@@ -329,6 +332,8 @@ def check_wire(change: dict[str, Any]) -> dict[str, Any]:
     for error in Draft202012Validator(rules).iter_errors(change):
         where, text = _words(error)
         raise Misuse(f"{'.'.join(map(str, where)) or 'wire'}: {text}")
+    if "shares" in change:
+        raise Misuse("shares: a wire is laid when the lab comes up: it changes its line no more")
     return _Builder("/wire", {}).traces(change, ())
 
 
@@ -380,6 +385,7 @@ class _Builder:
             raise self.fail(("accesses", 1, "name"), "another access has this name")
         if sorted(a.type for a in accesses) != ["3gpp", "non-3gpp"]:
             raise self.fail(("accesses", 1, "type"), "there must be one access of each type: 3gpp, non-3gpp")
+        self.lines_agree(accesses)
         psk = d.get("psk", {})
         result = Scenario(
             name=d.get("name", name),
@@ -414,6 +420,18 @@ class _Builder:
                 raise self.fail(("steps", i, "phase"), "another phase has this name")
             seen.add(phase.id)
         return result
+
+    def lines_agree(self, accesses: tuple[Access, ...]) -> None:
+        """Wires that share a line say the same of it, in each direction. A trace has delay and loss, which are each wire's own."""
+        for i, access in enumerate(accesses):
+            if access.up.shares is not None and (access.up.trace is not None or access.down.trace is not None):
+                raise self.fail(("accesses", i, "wire", "shares"), "a line that wires share follows no trace")
+            for before in accesses[:i]:
+                if access.up.shares is None or access.up.shares != before.up.shares:
+                    continue
+                if access.up.line() != before.up.line() or access.down.line() != before.down.line():
+                    raise self.fail(("accesses", i, "wire", "shares"),
+                                    f"{before.name} says another rate or queue of the line {access.up.shares}")
 
     def access(self, d: dict[str, Any], where: Where) -> Access:
         wire = self.traces(d.get("wire", {}), (*where, "wire"))
@@ -473,8 +491,8 @@ class _Builder:
 
     def phase(self, d: dict[str, Any], where: Where, accesses: tuple[Access, ...]) -> Phase:
         values = {k: v for k, v in d.items() if k not in ("phase", "actions")}
-        if "omit_s" in d and (d["traffic"] != "tcp" or d["omit_s"] >= d.get("seconds", 5.0) - 1):
-            raise self.fail((*where, "omit_s"), "only with traffic: tcp, and less than its seconds")
+        if "omit_s" in d and (d["traffic"] not in ("tcp", "udp") or d["omit_s"] >= d.get("seconds", 5.0) - 1):
+            raise self.fail((*where, "omit_s"), "only with traffic: tcp and udp, and less than its seconds")
         if "megabytes" in d and d["traffic"] != "http":
             raise self.fail((*where, "megabytes"), "only with traffic: http")
         if "objects" in d and d["traffic"] != "web":
@@ -528,4 +546,6 @@ class _Builder:
         if kind not in ("rekey", "key_update", "attack") and d[kind] not in [a.name for a in accesses]:
             raise self.fail((*where, kind), f"no access {d[kind]!r}; there are {', '.join(a.name for a in accesses)}")
         wire = self.traces(d.get("wire", {}), (*where, "wire"))
+        if "shares" in wire:
+            raise self.fail((*where, "wire", "shares"), "a wire is laid when the lab comes up: it changes its line no more")
         return Action(float(d["at"]), kind, d[kind], wire, d.get("canary", False))

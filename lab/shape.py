@@ -23,7 +23,7 @@ class BurstLoss:
 @dataclass(frozen=True, slots=True)
 class Shape:
     """One direction of a wire. `rate_mbps` None: as fast as the machine. `trace`: a file that rate, delay
-    and loss follow (lab.wire_trace)."""
+    and loss follow (lab.wire_trace). `shares`: the line (rate and queue) is one that all wires with this name have in common."""
 
     rate_mbps: float | None = None
     delay_ms: float = 0.0
@@ -38,6 +38,15 @@ class Shape:
     queue_ms: float = DEFAULT_QUEUE_MS
     queue_bytes: int | None = None
     trace: str | None = None
+    shares: str | None = None
+
+    def line(self) -> tuple[object, ...]:
+        """What is the line's and not the wire's: equal for all that share it."""
+        return self.rate_mbps, self.queue_ms, self.queue_bytes, self.trace
+
+    def on_line_of(self, other: Shape) -> Shape:
+        """With the other one's line."""
+        return replace(self, rate_mbps=other.rate_mbps, queue_ms=other.queue_ms, queue_bytes=other.queue_bytes, trace=other.trace)
 
     def changed(self, values: dict[str, Any]) -> Shape:
         values = dict(values)

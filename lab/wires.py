@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ class Wires:
         if self._wires == ffi.NULL:
             raise LabError("the wires' thread cannot be made: no memory")
         self._by_name: dict[str, Wire] = {}
+        self._lines: list[str] = []  # that wires share, by number
         self._started = False
 
     @property
@@ -99,6 +100,10 @@ class Wires:
         wire = old or Wire(number, [up, down])
         wire.number = number
         self._by_name[name] = wire
+        if (line := wire.shapes[UP].shares) is not None:
+            self._lines += [] if line in self._lines else [line]
+            if lib.wire_share(self._wires, number, self._lines.index(line)) < 0:
+                raise LabError(f"the wire of access {name} cannot share the line {line}")
         if wire.nat is not None:
             self.rebind(name, *wire.nat)
         for direction in (UP, DOWN):
@@ -125,14 +130,20 @@ class Wires:
         wire.nat = (server, outside)
 
     def change(self, name: str, change: dict[str, Any]) -> None:
-        """`change`: as `wire:` in a scenario, over what holds now. A trace in it begins now, also the one that was followed."""
+        """`change`: as `wire:` in a scenario, over what holds now. A trace in it begins now, also the one that was followed. Of a
+        line that wires share it is a change for all of them."""
         wire = self._named(name)
-        shapes = both_ways(change, *wire.shapes)
+        shapes = [replace(s, shares=wire.shapes[UP].shares) for s in both_ways(change, *wire.shapes)]  # a preset has none
+        if any(s.shares is not None and s.trace is not None for s in shapes):
+            raise LabError("a line that wires share follows no trace: its delay and loss would be those of all")
         for direction, shape in zip((UP, DOWN), shapes, strict=True):
             values = {**change, **change.get(("up", "down")[direction], {})}
             self._set(wire, direction, shape, wire.cut[direction])
             if "trace" in values or "preset" in values:
                 self._follow(wire, direction, shape)
+            for other in self._by_name.values():
+                if shape.shares is not None and other.shapes[direction].shares == shape.shares:
+                    other.shapes[direction] = other.shapes[direction].on_line_of(shape)
 
     def shape_of(self, name: str, direction: int) -> Shape:
         return self._named(name).shapes[direction]

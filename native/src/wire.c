@@ -2,6 +2,7 @@
  * the entry, so that rate, loss and delay see what a line would carry. */
 #include "offload.h"
 #include "packet_socket.h"
+#include "rules.h"
 #include "wire_direction.h"
 #include "wire_nat.h"
 #include <errno.h>
@@ -21,6 +22,7 @@
 #include <unistd.h>
 
 #define MAX_WIRES 64
+#define MAX_SHARED 16
 #define RECEIVE_BATCH 16
 #define RECEIVE_ROUNDS 4                /* per socket and turn */
 #define SEND_BATCH 64
@@ -38,6 +40,7 @@ struct wires {
     uint64_t seed;
     struct wire wire[MAX_WIRES];
     int count;
+    struct bottleneck shared[MAX_SHARED][2];    /* lines that wires have in common, by direction */
     struct wire_pool pool;
     uint8_t *buffers;                   /* RECEIVE_BATCH of OFFLOAD_BUFFER */
     struct wire_frame *batch[SEND_BATCH];
@@ -129,7 +132,7 @@ static void wire_close(struct wires *w, struct wire *x)
     for (int i = 0; i < 2; i++) {
         close(x->fd[i]);
         direction_clear(x->way + i, &w->pool);
-        wire_line_clear(&x->way[i].line);
+        wire_line_clear(&x->way[i].own.line);
         free(x->way[i].heap);
     }
     memset(x, 0, sizeof *x);
@@ -174,6 +177,19 @@ int wire_shape_set(wires *w, int number, int direction, const struct wire_shape 
     return d ? ENGINE_OK : -ENGINE_E_HANDLE;
 }
 
+int wire_share(wires *w, int number, int line)
+{
+    if (line < -1 || line >= MAX_SHARED)
+        return -ENGINE_E_ARGUMENT;
+    pthread_mutex_lock(&w->lock);
+    struct wire *x = wire_get(w, number);
+    for (int i = 0; x && i < 2; i++)
+        direction_share(x->way + i, &w->pool, line < 0 ? NULL : &w->shared[line][i], monotonic_ns());
+    pthread_mutex_unlock(&w->lock);
+    kick(w);
+    return x ? ENGINE_OK : -ENGINE_E_HANDLE;
+}
+
 int wire_trace_set(wires *w, int number, int direction, const struct wire_point *points, uint32_t n, uint64_t length_ns)
 {
     pthread_mutex_lock(&w->lock);
@@ -211,7 +227,7 @@ int wire_stats(wires *w, int number, int direction, struct wire_stats *out)
     pthread_mutex_lock(&w->lock);
     struct direction *d = direction_get(w, number, direction);
     if (d) {
-        d->stats.kernel_drops += packet_socket_drops(w->wire[number].fd[direction]);
+        d->stats.kernel_drops += RULE(R_72, packet_socket_drops(w->wire[number].fd[direction]));
         *out = d->stats;
     }
     pthread_mutex_unlock(&w->lock);
@@ -393,6 +409,8 @@ void wires_free(wires *w)
     for (int i = 0; i < w->count; i++)
         if (w->wire[i].used)
             wire_close(w, w->wire + i);
+    for (int i = 0; i < 2 * MAX_SHARED; i++)
+        wire_line_clear(&w->shared[i / 2][i % 2].line);
     wire_pool_free(&w->pool);
     if (w->epoll >= 0)
         close(w->epoll);

@@ -1,3 +1,4 @@
+#include "rules.h"
 #include "wire_direction.h"
 #include <stdlib.h>
 #include <string.h>
@@ -80,10 +81,15 @@ static struct wire_frame *heap_pop(struct direction *d)
     return top;
 }
 
+static struct bottleneck *bottleneck_of(struct direction *d)
+{
+    return d->shared ? d->shared : &d->own;
+}
+
 /* It has left the line: delay and jitter, then it is there. */
 static void propagate(struct direction *d, struct wire_pool *pool, struct wire_frame *f, uint64_t left)
 {
-    const struct wire_point *point = wire_line_point(&d->line, left);
+    const struct wire_point *point = wire_line_point(&bottleneck_of(d)->line, left);
     uint64_t delay = point ? point->delay_ns : d->shape.delay_ns;
     f->release = left + delay + wire_noise_jitter(&d->noise, &d->shape, left);
     f->order = d->order++;
@@ -101,61 +107,66 @@ static void propagate(struct direction *d, struct wire_pool *pool, struct wire_f
     }
 }
 
-static uint64_t turn(const struct direction *d)         /* when the first of the queue goes on the line */
+static uint64_t turn(const struct bottleneck *b)        /* when the first of the queue goes on the line */
 {
-    return d->line_free > d->first->release ? d->line_free : d->first->release;
+    return b->line_free > b->first->release ? b->line_free : b->first->release;
 }
 
 /* Gives the line what it begins to send until `now` and a little later: the thread need not wake up for every frame. */
-static void line_run(struct direction *d, struct wire_pool *pool, uint64_t now)
+static void line_run(struct bottleneck *b, struct wire_pool *pool, uint64_t now)
 {
-    while (d->first && turn(d) <= now + LINE_AHEAD) {
-        struct wire_frame *f = d->first;
-        d->line_free = wire_line_send(&d->line, &d->shape, turn(d), f->length);
-        d->first = f->next;
-        d->last = d->first ? d->last : NULL;
-        d->queued--;
-        d->stats.queued_bytes -= f->length;
-        propagate(d, pool, f, d->line_free);
+    while (b->first && turn(b) <= now + LINE_AHEAD) {
+        struct wire_frame *f = b->first;
+        b->line_free = wire_line_send(&b->line, &b->shape, turn(b), f->length);
+        b->first = f->next;
+        b->last = b->first ? b->last : NULL;
+        b->queued--;
+        b->queued_bytes -= f->length;
+        f->of->stats.queued_bytes -= f->length;
+        propagate(f->of, pool, f, b->line_free);
     }
 }
 
-static bool queue_full(const struct direction *d, uint32_t length)
+static bool queue_full(struct direction *d, uint32_t length)
 {
-    const struct wire_shape *s = &d->shape;
-    double limit = (double)wire_line_rate(&d->line, s) * (double)s->queue_ns / 8e9;
-    double after = (double)(d->stats.queued_bytes + length);
-    if (d->queued + d->count >= WIRE_MAX_FRAMES)
+    const struct bottleneck *b = bottleneck_of(d);
+    const struct wire_shape *s = &b->shape;
+    double limit = (double)wire_line_rate(&b->line, s) * (double)s->queue_ns / 8e9;
+    double after = (double)(b->queued_bytes + length);
+    if (b->queued + d->count >= WIRE_MAX_FRAMES)
         return true;
-    return d->first && ((s->queue_ns && after > limit) || (s->queue_bytes && after > (double)s->queue_bytes));
+    return b->first && ((s->queue_ns && after > limit) || (s->queue_bytes && after > (double)s->queue_bytes));
 }
 
 static void enqueue(struct direction *d, struct wire_pool *pool, struct wire_frame *f, uint64_t now)
 {
-    line_run(d, pool, now);
-    if (!wire_line_limited(&d->line, &d->shape) && !d->first) {
+    struct bottleneck *b = bottleneck_of(d);
+    line_run(b, pool, now);
+    if (!wire_line_limited(&b->line, &b->shape) && !b->first) {
         propagate(d, pool, f, now);
         return;
     }
     if (queue_full(d, f->length)) {
-        d->stats.dropped_queue++;
+        d->stats.dropped_queue += RULE(R_72, 1);
         wire_frame_put(pool, f);
         return;
     }
     f->release = now;
+    f->of = d;
     f->next = NULL;
-    *(d->last ? &d->last->next : &d->first) = f;
-    d->last = f;
-    d->queued++;
+    *(b->last ? &b->last->next : &b->first) = f;
+    b->last = f;
+    b->queued++;
+    b->queued_bytes += f->length;
     d->stats.queued_bytes += f->length;
     if (d->stats.queued_bytes > d->stats.queued_max_bytes)
         d->stats.queued_max_bytes = d->stats.queued_bytes;
-    line_run(d, pool, now);
+    line_run(b, pool, now);
 }
 
 void direction_accept(struct direction *d, struct wire_pool *pool, struct wire_frame *f, uint64_t now)
 {
-    const struct wire_point *point = wire_line_point(&d->line, now);
+    const struct wire_point *point = wire_line_point(&bottleneck_of(d)->line, now);
     if (d->shape.cut || wire_noise_lost(&d->noise, &d->shape, point ? point->loss_ppm : d->shape.loss_ppm)) {
         *(d->shape.cut ? &d->stats.dropped_cut : &d->stats.dropped_loss) += 1;
         wire_frame_put(pool, f);
@@ -178,7 +189,8 @@ void direction_accept(struct direction *d, struct wire_pool *pool, struct wire_f
 
 uint64_t direction_due(const struct direction *d)
 {
-    uint64_t release = d->count ? d->heap[0]->release : UINT64_MAX, line = d->first ? turn(d) : UINT64_MAX;
+    const struct bottleneck *b = d->shared ? d->shared : &d->own;
+    uint64_t release = d->count ? d->heap[0]->release : UINT64_MAX, line = b->first ? turn(b) : UINT64_MAX;
     return release < line ? release : line;
 }
 
@@ -193,7 +205,7 @@ static void late_count(struct wire_stats *stats, uint64_t late_ns)
 
 struct wire_frame *direction_take(struct direction *d, struct wire_pool *pool, uint64_t now)
 {
-    line_run(d, pool, now);
+    line_run(bottleneck_of(d), pool, now);
     if (!d->count || d->heap[0]->release > now)
         return NULL;
     struct wire_frame *f = heap_pop(d);
@@ -202,20 +214,53 @@ struct wire_frame *direction_take(struct direction *d, struct wire_pool *pool, u
 }
 
 /* The rate changes: what is on the line arrives as it would have, the queue goes on at the new one. */
-static void line_changed(struct direction *d, uint64_t now)
+static void line_changed(struct bottleneck *b, uint64_t now)
 {
-    if (d->line_free > now)
-        d->line_free = now;
+    if (b->line_free > now)
+        b->line_free = now;
+}
+
+/* Takes what of d waits before its line. */
+static uint32_t queue_leave(struct direction *d, struct wire_pool *pool)
+{
+    struct bottleneck *b = bottleneck_of(d);
+    struct wire_frame *f, **at = &b->first;
+    uint32_t n = 0;
+    b->last = NULL;
+    while ((f = *at) != NULL) {
+        if (f->of != d) {
+            b->last = f;
+            at = &f->next;
+            continue;
+        }
+        *at = f->next;
+        b->queued--;
+        b->queued_bytes -= f->length;
+        wire_frame_put(pool, f);
+        n++;
+    }
+    d->stats.queued_bytes = 0;
+    return n;
+}
+
+void direction_share(struct direction *d, struct wire_pool *pool, struct bottleneck *line, uint64_t now)
+{
+    line_run(bottleneck_of(d), pool, now);
+    if (line != d->shared)
+        d->stats.dropped_cut += queue_leave(d, pool);
+    d->shared = line;
 }
 
 void direction_shape(struct direction *d, struct wire_pool *pool, const struct wire_shape *shape, uint64_t now)
 {
-    line_run(d, pool, now);             /* what was to begin until now */
-    if (shape->rate_bps != d->shape.rate_bps)
-        line_changed(d, now);
-    d->shape = *shape;
+    struct bottleneck *b = bottleneck_of(d);
+    line_run(b, pool, now);             /* what was to begin until now */
+    if (shape->rate_bps != b->shape.rate_bps)
+        line_changed(b, now);
+    d->shape = b->shape = *shape;
     if (shape->cut) {                   /* nothing of what is under way arrives */
-        d->stats.dropped_cut += d->count + d->queued;
+        d->stats.dropped_cut += d->count;
+        d->stats.dropped_cut += queue_leave(d, pool);
         direction_clear(d, pool);
     }
 }
@@ -223,33 +268,31 @@ void direction_shape(struct direction *d, struct wire_pool *pool, const struct w
 int direction_trace(struct direction *d, struct wire_pool *pool, const struct wire_point *points, uint32_t n, uint64_t length_ns,
                     uint64_t now)
 {
-    line_run(d, pool, now);             /* no frame of the queue begins before the new origin */
-    int result = wire_line_trace(&d->line, points, n, length_ns, now);
+    struct bottleneck *b = bottleneck_of(d);
+    line_run(b, pool, now);             /* no frame of the queue begins before the new origin */
+    int result = wire_line_trace(&b->line, points, n, length_ns, now);
     if (result == ENGINE_OK)
-        line_changed(d, now);
+        line_changed(b, now);
     return result;
 }
 
 int direction_deliveries(struct direction *d, struct wire_pool *pool, const uint32_t *at_ms, uint32_t n, uint64_t now)
 {
-    line_run(d, pool, now);
-    int result = wire_line_deliveries(&d->line, at_ms, n, now);
+    struct bottleneck *b = bottleneck_of(d);
+    line_run(b, pool, now);
+    int result = wire_line_deliveries(&b->line, at_ms, n, now);
     if (result == ENGINE_OK)
-        line_changed(d, now);
+        line_changed(b, now);
     return result;
 }
 
 void direction_clear(struct direction *d, struct wire_pool *pool)
 {
+    queue_leave(d, pool);
     for (uint32_t i = 0; i < d->count; i++)
         wire_frame_put(pool, d->heap[i]);
-    while (d->first) {
-        struct wire_frame *f = d->first;
-        d->first = f->next;
-        wire_frame_put(pool, f);
-    }
-    d->last = NULL;
-    d->count = d->queued = 0;
-    d->stats.queued_bytes = 0;
-    d->line_free = d->last_release = 0;
+    d->count = 0;
+    d->last_release = 0;
+    if (!d->shared)
+        d->own.line_free = 0;
 }

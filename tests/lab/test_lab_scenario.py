@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.configs import write_configs
-from lab.errors import ScenarioError
-from lab.scenario import SIZE_LIMIT, find, load, parse, shipped
+from lab.errors import Misuse, ScenarioError
+from lab.scenario import SIZE_LIMIT, check_wire, find, load, parse, shipped
 from mpquic.endpoint import CongestionControl
 from mpquic.engine import CONGESTION_CONTROLLERS
 from node import config as node_config
@@ -231,7 +231,29 @@ def test_transport_and_omitted_seconds():
     for text, why in (
         (accesses + rule % "STREAM", "transport: must be one of DATAGRAM_1, DATAGRAM_2"),
         (accesses + phase % ("tcp", 9), "omit_s"),
-        (accesses + phase % ("udp", 5), "omit_s"),
+        (accesses + phase % ("http", 5), "omit_s"),
     ):
         with pytest.raises(ScenarioError, match=why):
             parse(text.encode(), "f.yaml", "f")
+
+
+def test_wires_that_share_a_line_agree_on_it() -> None:
+    """One rate and one queue in each direction; delays are each wire's own. The line counts once."""
+    text = "accesses: [{name: a, type: 3gpp, wire: {%s}}, {name: b, type: non-3gpp, wire: {%s}}]\n"
+    line = "shares: home, rate_mbps: 20, up: {rate_mbps: 5}, delay_ms: "
+    made = parse((text % (line + "20", line + "5")).encode(), "f.yaml", "f")
+    assert [a.down.shares for a in made.accesses] == ["home", "home"] and [a.down.delay_ms for a in made.accesses] == [20, 5]
+    assert (made.wire_sum_mbps("down"), made.wire_sum_mbps("up")) == (20, 5)
+    assert parse((text % (line + "20", "rate_mbps: 20")).encode(), "f.yaml", "f").wire_sum_mbps("down") == 40
+    for other, why in (
+        ("shares: home, rate_mbps: 20", "another rate or queue of the line home"),
+        (line + "5, queue_ms: 10", "another rate or queue of the line home"),
+        ("shares: work, trace: drive-lte", "follows no trace"),
+    ):
+        with pytest.raises(ScenarioError, match=why):
+            parse((text % (line + "20", other)).encode(), "f.yaml", "f")
+    step = "steps: [{phase: p, traffic: none, seconds: 2, actions: [{at: 1, shape: a, wire: {shares: home}}]}]\n"
+    with pytest.raises(ScenarioError, match="changes its line no more"):
+        parse((text % (line + "20", line + "5") + step).encode(), "f.yaml", "f")
+    with pytest.raises(Misuse, match="changes its line no more"):
+        check_wire({"shares": "home"})

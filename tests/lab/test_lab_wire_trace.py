@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lab.errors import ScenarioError
+from lab.errors import LabError, ScenarioError
 from lab.scenario import check_wire, parse
 from lab.shape import PRESETS, BurstLoss, Shape, both_ways
 from lab.wire_trace import SHIPPED, SIZE_LIMIT, find_trace, load_trace, parse_trace, shipped_traces
@@ -149,6 +149,26 @@ def test_a_running_wire_takes_presets_traces_and_their_end(tmp_path: Path) -> No
         wires.change("wifi", {"trace": "none", "delay_ms": 1})
         assert wires.shape_of("wifi", DOWN).trace is None
         assert wires.stats()["wifi"]["down"]["corrupted"] == 0
+    finally:
+        wires.close()
+
+
+def test_a_change_of_a_shared_line_is_a_change_for_all_of_it(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(CSV)
+    wires = Wires(1)
+    try:
+        for name in ("3gpp", "wifi"):
+            wires.add(name, (-1, 1), (-1, 1), Shape(5, 10, shares="home"), Shape(20, 30, shares="home"))
+        wires.add("other", (-1, 1), (-1, 1), Shape(5), Shape(20))
+        wires.change("wifi", {"rate_mbps": 7, "delay_ms": 1})
+        wires.change("wifi", {"preset": "lte", "down": {"rate_mbps": 9}})
+        for direction, rate in ((UP, PRESETS["lte"][0].rate_mbps), (DOWN, 9)):
+            assert wires.shape_of("3gpp", direction).rate_mbps == rate and wires.shape_of("3gpp", direction).shares == "home"
+            assert wires.shape_of("wifi", direction).shares == "home"
+        assert [wires.shape_of("3gpp", d).delay_ms for d in (UP, DOWN)] == [10, 30]
+        assert [wires.shape_of("other", d).rate_mbps for d in (UP, DOWN)] == [5, 20]
+        with pytest.raises(LabError, match="follows no trace"):
+            wires.change("3gpp", check_wire({"trace": str(tmp_path / "t.csv")}))
     finally:
         wires.close()
 

@@ -240,3 +240,59 @@ def test_a_trace_that_cannot_be_is_refused(points: list[Point], length: int) -> 
 def test_deliveries_that_cannot_be_are_refused(deliveries: list[int]) -> None:
     with pytest.raises(ValueError, match=str(lib.ENGINE_E_ARGUMENT)):
         preview([0], deliveries=deliveries)
+
+
+def shared(arrivals: Sequence[tuple[int, int]], *shapes: dict[str, int], octets: int = 1500) -> tuple[list[list[int]], list[Any]]:
+    """Of (time, way): when the frames of each way are there, and the stats of each."""
+    n, ways = len(arrivals), len(shapes)
+    release, stats = ffi.new("uint64_t[]", n), ffi.new("struct wire_stats[]", ways)
+    result = lib.wire_preview_shared(
+        1, ffi.new("struct wire_shape[]", list(shapes)), ways, ffi.new("uint32_t[]", [way for _, way in arrivals]),
+        ffi.new("uint64_t[]", [at for at, _ in arrivals]), ffi.new("uint32_t[]", [octets] * n), n, release, stats)
+    if result < 0:
+        raise ValueError(-result)
+    return [[release[i] for i in range(n) if arrivals[i][1] == way] for way in range(ways)], [stats[i] for i in range(ways)]
+
+
+def test_a_shared_line_is_one_rate_and_one_queue_and_each_delay_its_own() -> None:
+    line = {"rate_bps": 12_000_000, "queue_ns": 20 * MS}  # 1500 octets take 1 ms
+    (near, far), _ = shared([(0, 0), (0, 1), (0, 0), (40 * MS, 1)], line | {"delay_ns": 5 * MS}, line | {"delay_ns": 30 * MS})
+    assert near == [6 * MS, 8 * MS] and far == [32 * MS, 71 * MS]  # the second frame waited for the first, the third for both
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_two_full_wires_get_one_rate_together_or_two(share: bool) -> None:
+    n, rate = 4000, 20_000_000
+    arrivals = [(i * 400_000, i % 2) for i in range(n)]  # 15 Mbit/s each
+    line = {"rate_bps": rate, "queue_ns": 50 * MS}
+    if share:
+        came, stats = shared(arrivals, line, line)
+        assert all(s.dropped_queue > 0 == s.queued_bytes for s in stats)
+    else:
+        came = [preview([at for at, way in arrivals if way == w], **line).release for w in range(2)]
+    arrived = [[r for r in way if r != LOST] for way in came]
+    total = sum(map(len, arrived)) * 1500 * 8 * S / max(max(way) for way in arrived)
+    assert total == pytest.approx(rate if share else 30_000_000, rel=0.01)
+    assert 0.4 <= len(arrived[0]) / sum(map(len, arrived)) <= 0.6  # neither is shut out
+
+
+def test_a_cut_of_one_wire_leaves_what_the_other_has_in_the_queue() -> None:
+    """And the chance of one is not the other's."""
+    line = {"rate_bps": 1_200_000, "queue_ns": S}
+    (cut, other), stats = shared([(0, 0), (0, 1), (0, 0), (0, 1)], line | {"cut": 1}, line)
+    assert cut == [LOST, LOST] and other == [10 * MS, 20 * MS]
+    assert [s.dropped_cut for s in stats] == [2, 0]
+    (lossy, clean), stats = shared([(i * 20 * MS, i % 2) for i in range(400)], line | {"loss_ppm": 500_000}, line)
+    assert LOST not in clean and 60 < lossy.count(LOST) == stats[0].dropped_loss < 140 and stats[1].dropped_loss == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 3 * MS), st.integers(0, 2)), max_size=60), st.integers(100, 1500))
+@settings(deadline=None, max_examples=60)
+def test_frames_of_a_shared_line_are_accounted_for(steps: list[tuple[int, int]], octets: int) -> None:
+    arrivals = list(zip(itertools.accumulate(step for step, _ in steps), (way for _, way in steps), strict=True))
+    line = {"rate_bps": 5_000_000, "queue_ns": 4 * MS}
+    came, stats = shared(arrivals, line, line | {"loss_ppm": 200_000}, line | {"delay_ns": MS}, octets=octets)
+    for way, s in zip(came, stats, strict=True):
+        assert len(way) == s.packets + s.dropped_queue + s.dropped_loss and s.queued_bytes == 0
+        assert s.packets == len(way) - way.count(LOST)
+        assert [r for r in way if r != LOST] == sorted(r for r in way if r != LOST)
