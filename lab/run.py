@@ -31,7 +31,7 @@ from node.errors import NodeError
 SETTLE_S = 0.3
 BACK_S, POLL_S = 10.0, 0.1  # for a path to come back
 IN_USE = ("active", "standby")
-BY_RULE = "standby by rule"
+SET_ASIDE = ("standby by rule", "backup by the peer")
 FOUND_OUT_MBPS, FOUND_OUT_TRIES = 50.0, 5  # that an access is cut
 WINDOW_PHASE_S = 0.1  # of full packets (some 1,000) at the start of a phase, and
 WINDOW_STEP_S = 0.5  # before and after each step
@@ -374,9 +374,9 @@ class Runner:
 
 
 def trusted(paths: list[dict[str, Any]]) -> set[str]:
-    """The accesses that data may be put on. One that stands by, by its rule, is given none while the other one is there, and so no
-    traffic can find it dead; one that stands by for another reason (the other path is shorter) is tried as things change."""
-    return {str(p.get("access")) for p in paths if p["state"] in IN_USE and p.get("reason") != BY_RULE}
+    """The accesses that data may be put on. One that stands by, by its rule or as the peer asks, is given none while the other one
+    is there, and so no traffic can find it dead; one that does for another reason (the other path is shorter) is tried in time."""
+    return {str(p.get("access")) for p in paths if p["state"] in IN_USE and p.get("reason") not in SET_ASIDE}
 
 
 def reorder_of(tunnel: dict[str, Any]) -> dict[str, float]:

@@ -56,5 +56,6 @@ def test_an_access_that_stands_by_for_its_rule_need_not_be_found_dead() -> None:
         return {"access": access, "state": state, "reason": reason}
 
     assert trusted([path("wifi", "active"), path("3gpp", "standby", "standby by rule")]) == {"wifi"}
+    assert trusted([path("wifi", "active"), path("3gpp", "standby", "backup by the peer")]) == {"wifi"}
     assert trusted([path("wifi", "active", "no flow"), path("3gpp", "standby", "the other path is shorter")]) == {"wifi", "3gpp"}
     assert trusted([path("wifi", "failed", "no answer"), path("3gpp", "suspect", "no answer")]) == set()
