@@ -15,9 +15,11 @@ from native._engine import ffi, lib
 from node.netns import Netns
 
 TUN_MTU = 1400
-PAYLOAD = 1472  # UDP payload in the veth's 1500 octets
+PAYLOAD, PAYLOAD6 = 1472, 1452  # UDP payload in the veth's 1500 octets
 CLIENT, SERVER = 0, 1
+IFA_F_NODAD = 0x02
 OUTER = (("192.0.2.1", "192.0.2.2"), ("198.51.100.1", "198.51.100.2"))  # by link, by side
+OUTER6 = (("fd0a::1", "fd0a::2"), ("fd0b::1", "fd0b::2"))
 INNER = ("10.99.0.1", "10.99.0.2")
 INNER6 = ("fd99::1", "fd99:1::2")
 SESSIONS_NETWORK = "10.98.0.0/16"  # inner addresses of further sessions
@@ -40,8 +42,9 @@ def check(result: int, what: str) -> int:
 class Line:
     """Two namespaces with a veth pair for each link and a TUN on each side; `with Line() as line`."""
 
-    def __init__(self, links: int = 1) -> None:
-        self.links = links
+    def __init__(self, links: int = 1, ipv6: Sequence[int] = ()) -> None:
+        """`ipv6`: the links whose outer packets are IPv6."""
+        self.links, self.ipv6 = links, frozenset(ipv6)
         self.spaces: list[Netns] = []
         self.tuns: list[int] = []
         self.sockets: list[list[socket.socket]] = []  # by side, by link
@@ -86,6 +89,8 @@ class Line:
         for link in range(self.links):
             index = ipr.link_lookup(ifname=f"line{link}")[0]
             ipr.addr("add", index=index, address=OUTER[link][side], prefixlen=24)
+            if link in self.ipv6:
+                ipr.addr("add", index=index, address=OUTER6[link][side], prefixlen=64, flags=IFA_F_NODAD)
             ipr.link("set", index=index, state="up")
 
     def _tun(self, side: int) -> int:
@@ -115,10 +120,13 @@ class Line:
         return wanted
 
     def _socket(self, side: int, link: int) -> socket.socket:
-        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s = socket.socket(socket.AF_INET6 if link in self.ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
         s.setblocking(False)
-        s.bind((OUTER[link][side], PORT))
+        s.bind((self.outer(side, link), PORT))
         return s
+
+    def outer(self, side: int, link: int) -> str:
+        return (OUTER6 if link in self.ipv6 else OUTER)[link][side]
 
     def connected(self, side: int) -> socket.socket:
         """A UDP socket to the other side's, for the forwarder; the caller closes it."""
@@ -141,6 +149,7 @@ class EngineSide:
     """One endpoint with its I/O thread."""
 
     def __init__(self, role: int, sockets: Sequence[socket.socket], tun: int) -> None:
+        payload = PAYLOAD6 if any(s.family == socket.AF_INET6 for s in sockets) else PAYLOAD
         config = ffi.new(
             "struct endpoint_config *",
             {
@@ -154,8 +163,8 @@ class EngineSide:
                 "active_connection_id_limit": 4,
                 "initial_max_path_id": 4,
                 "max_datagram_frame_size": 65535,
-                "max_udp_payload": PAYLOAD,
-                "validation_size": PAYLOAD,
+                "max_udp_payload": payload,
+                "validation_size": payload,
             },
         )
         self.role = role
@@ -282,6 +291,12 @@ class EngineSide:
         return int(self.stats().cpu_ns)
 
 
+def _address(text: str) -> Any:
+    family = 6 if ":" in text else 4
+    octets = socket.inet_pton(socket.AF_INET6 if family == 6 else socket.AF_INET, text)
+    return ffi.new("struct address *", {"family": family, "ip": octets, "port": PORT})
+
+
 def only(link: int) -> dict[str, Any]:
     """A steering rule: everything over this link."""
     return {"mode": lib.STEER_ACTIVE_STANDBY, "active_access": ACCESSES[link]}
@@ -306,6 +321,7 @@ class EnginePair:
             for role in (CLIENT, SERVER):
                 self.sides.append(EngineSide(role, line.sockets[role], line.tuns[role]))
             self.links = line.links
+            self.remotes = [_address(line.outer(SERVER, link)) for link in range(line.links)]
             for side in self.sides:
                 if before_start is not None:
                     before_start(side)
@@ -318,12 +334,8 @@ class EnginePair:
 
     def _connect(self, suite: int, session: int) -> None:
         client, server = self.sides
-        remotes = [
-            ffi.new("struct address *", {"family": 4, "ip": socket.inet_aton(OUTER[link][SERVER]), "port": PORT})
-            for link in range(self.links)
-        ]
         client.conn = check(
-            lib.conn_connect(client.endpoint, 0, remotes[0], time.clock_gettime_ns(time.CLOCK_MONOTONIC)), "conn_connect"
+            lib.conn_connect(client.endpoint, 0, self.remotes[0], time.clock_gettime_ns(time.CLOCK_MONOTONIC)), "conn_connect"
         )
         client.crypto(lib.LEVEL_INITIAL, b"client")
 
@@ -349,7 +361,7 @@ class EnginePair:
             check(lib.conn_handshake_complete(side.endpoint, side.conn), "conn_handshake_complete")
         client.wait("HANDSHAKE_DONE", lambda event, _: bool(event.type == lib.EVENT_HANDSHAKE_DONE))
         for link in range(1, self.links):
-            client.open(link, remotes[link])
+            client.open(link, self.remotes[link])
         for side in self.sides:
             side.carry(session, self.rule)
 

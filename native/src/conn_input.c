@@ -64,7 +64,7 @@ uint8_t *long_open(struct aead_key *key, uint64_t largest, const struct long_hea
     struct aead_packet k = { .data = packet, .header_length = (uint16_t)(h->pn_offset + (size_t)n), .pn_length = (uint8_t)n,
                              .payload_length = (uint32_t)(h->length - h->pn_offset - (size_t)n), .packet_number = *pn };
     aead_open(key, &k, 1);
-    if (RULE(R_15, k.status))
+    if (RULE(R_15, RULE(R_54, k.status)))
         return NULL;
     *payload_length = k.payload_length;
     return packet + k.header_length;
@@ -175,7 +175,7 @@ static int short_try(struct aead_key *key, struct aead_packet *k)
     if (!key)
         return -1;
     aead_open(key, k, 1);
-    return RULE(R_15, k->status) ? -1 : (int)k->payload_length;
+    return RULE(R_15, RULE(R_54, k->status)) ? -1 : (int)k->payload_length;
 }
 
 /* The payload length, or -1. A failed trial changes nothing. While old keys are kept, a packet that does not open is tried twice,

@@ -100,7 +100,7 @@ static int disagreement(const struct ecn *e, const struct frame_in *f, uint64_t 
         return ECN_REMARKED;
     if (RULE(Q_101, now[0] > e->sent || now[2] > e->sent - now[0]))
         return ECN_EXCESS;
-    if (RULE(Q_101, now[0] - before[0] + now[2] - before[2] < marked))
+    if (RULE(Q_101, RULE(R_67, now[0] - before[0] + now[2] - before[2] < marked)))
         return ECN_BLEACHED;
     return ECN_NO_FAILURE;
 }
@@ -127,5 +127,5 @@ bool ecn_acked(struct path *p, const struct frame_in *f, uint64_t marked)
     memcpy(e->seen, f->ecn, sizeof e->seen);
     if (marked)
         happens(p, ECN_AGREES, 0);
-    return congested && e->state == ECN_CAPABLE;
+    return RULE(R_67, congested && e->state == ECN_CAPABLE);
 }

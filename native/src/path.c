@@ -367,7 +367,7 @@ void path_answered(struct path *p)
     ecn_answered(p);
     if (p->state == PATH_FAILED)
         congestion_restart(&p->cc);
-    if (p->state == PATH_SUSPECT || p->state == PATH_FAILED)
+    if (RULE(R_50, p->state == PATH_SUSPECT || p->state == PATH_FAILED))
         path_state_set(p, PATH_ACTIVE, REASON_NONE);
     if (p->told_failed && p->state == PATH_ACTIVE) {
         p->told_failed = false;
@@ -381,12 +381,14 @@ void path_pto(struct path *p, uint64_t now)
     p->probes = 1;
     ecn_pto(p);
     bool was_active = p->state == PATH_ACTIVE;
-    if (p->rec.pto_count >= 3)
+    if (RULE(R_50, p->rec.pto_count >= 3))
         path_state_set(p, PATH_FAILED, REASON_NO_ANSWER);
-    else if (was_active)
+    else if (RULE(R_50, was_active))
         path_state_set(p, PATH_SUSPECT, REASON_NO_ANSWER);
     if (RULE(MP_51, p->state == PATH_FAILED))
         failure_tell(p);
+    if (!RULE(R_52, true) && p->state == PATH_FAILED)
+        path_drop(p, ABANDON_UNSTABLE_OR_POOR, false, REASON_NO_ANSWER, now);  /* never: it may come back */
     const struct path *best = conn_best_path(c);
     if (RULE(MP_88, true)) {                                            /* RFC 10069 §5.7 */
         if (p->state == PATH_FAILED && best && path_usable(best))
@@ -444,7 +446,8 @@ void path_drop(struct path *p, uint64_t code, bool by_peer, int reason, uint64_t
         path_resteer(p, now);
     }
     frames_forsake(c, p->id);
-    c->raises_owed++;
+    if (RULE(R_70, true))
+        c->raises_owed++;
     conn_path_limit_raise(c);
 }
 

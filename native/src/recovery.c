@@ -340,7 +340,7 @@ void recovery_detect(struct conn *c, struct path *p, struct space *s, uint64_t n
     }
     base_advance(s);
     if (RULE(Q_140, newest)) {
-        congestion_event(&p->cc, newest, lost, &p->delivery, now);
+        congestion_event(&(RULE(R_55, true) ? p : c->paths[0])->cc, newest, lost, &p->delivery, now);    /* its own: RFC 10069 §5.3 */
         /* RFC 9002 §7.6: two that ask for an ACK, nothing between them acknowledged, both sent after the first RTT sample */
         if (RULE(Q_142, run > 0 && run > persistent_duration(c, p))) {
             congestion_persistent(&p->cc);
@@ -380,12 +380,13 @@ static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64
     if (lost) {                         /* it was only late: be more patient (RFC 9002 §6.1.1) */
         uint64_t distance = s->largest_acked != NONE && s->largest_acked > pn ? s->largest_acked - pn : 0;
         p->stats.packets_spurious++;
-        if (distance >= p->rec.threshold)
+        if (RULE(R_65, distance >= p->rec.threshold))
             p->rec.threshold = distance < 127 ? (uint32_t)distance + 1 : 128;
-        p->rec.patience -= p->rec.patience > 0;
+        p->rec.patience -= RULE(R_65, p->rec.patience > 0);
         if (r->flags & SENT_IN_FLIGHT && pn >= p->rec.since)
             p->delivery.delivered += r->bytes;
-        congestion_spurious(&p->cc, r->time);
+        if (RULE(R_65, true))
+            congestion_spurious(&p->cc, r->time);
         return;
     }
     p->stats.packets_acked++;
@@ -564,7 +565,7 @@ void recovery_timeout(struct conn *c, struct path *p, struct space *s, int level
     TRACE_PACKETS(c->e, trace_recovery(p, s));
     if (level == LEVEL_1RTT) {
         path_pto(p, now);
-    } else {
+    } else if (RULE(R_53, true)) {
         early_repeat(c, level, now);
     }
     conn_ready(c);

@@ -265,7 +265,7 @@ static bool in_window(uint32_t next, uint32_t n)
 static bool hold(endpoint *e, struct reorder_flow *f, uint32_t n, const uint8_t *data, size_t length, uint64_t now)
 {
     struct reorder *r = &f->tunnel->reorder;
-    if (r->held >= LIMIT_REORDER_TUNNEL || e->reorder.held >= LIMIT_REORDER_ALL || length > PACKET_CAPACITY ||
+    if (!RULE(R_60, true) || r->held >= LIMIT_REORDER_TUNNEL || e->reorder.held >= LIMIT_REORDER_ALL || length > PACKET_CAPACITY ||
         !(f->window || window_take(e, f)))
         return false;
     struct packet *k = packet_get(e);

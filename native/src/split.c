@@ -69,7 +69,7 @@ uint64_t split_leaves(const struct path *p)
         queued += (double)q->queue.bytes;
         soonest = there < soonest ? there : soonest;
     }
-    double octets = rate * (double)(here - soonest) / 1e9 - queued;
+    double octets = RULE(R_56, true) ? rate * (double)(here - soonest) / 1e9 - queued : 0;
     return octets > 0 ? (uint64_t)octets : 0;
 }
 
@@ -101,7 +101,7 @@ bool split_takes(const struct conn *c, const struct tunnel *t, const struct pack
     const struct steering_state *st = &t->steering[f->rule];
     if (k->serial != f->serial)
         return false;                   /* it only follows the flow, and has no number */
-    if (!f->sequenced || r->mode != STEER_LOAD_BALANCING || (!r->autonomous && (!r->weight[0] || !r->weight[1])))
+    if (!RULE(R_59, f->sequenced) || r->mode != STEER_LOAD_BALANCING || (!r->autonomous && (!r->weight[0] || !r->weight[1])))
         return false;
     if (st->over[0].on != st->over[1].on)
         return false;                   /* one is above a threshold of the rule: all goes over the other */

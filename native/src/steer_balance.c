@@ -103,7 +103,7 @@ static void rebalance(struct steering *s)
         return;
     double excess = fabs(off) / 100 * all;
     struct flow *f = steering_flow_near(s, heavy, excess, excess * 1.75);
-    if (f)
+    if (RULE(R_61, f))
         steering_flow_move(s, f);
     st->moved = s->now;                 /* all flows are looked at no more often, either */
 }

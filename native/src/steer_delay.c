@@ -35,7 +35,7 @@ static void judge(struct steering *s)
         st->since = 0;
     else if (!st->since)
         st->since = s->now;
-    else if (s->now - st->since >= STEER_HOLD_NS && s->now - st->moved >= st->dwell)
+    else if (RULE(R_66, s->now - st->since >= STEER_HOLD_NS && s->now - st->moved >= st->dwell))
         change(s);
 }
 

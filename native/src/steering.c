@@ -75,7 +75,7 @@ static struct path *path_over(struct conn *c, int access, size_t length, enum gr
         enum grade g = grade_of(p, length);
         if (g == GRADE_NONE || g > *grade)
             continue;
-        if (!best || g < *grade || p->queue.bytes < best->queue.bytes) {
+        if (!best || g < *grade || RULE(R_71, p->queue.bytes < best->queue.bytes)) {
             best = p;
             *grade = g;
         }

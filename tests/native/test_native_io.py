@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 from needs import needs_tun
 
-from lab.bench.pair import CLIENT, INNER, INNER6, SERVER, EnginePair, Line
+from lab.bench.pair import CLIENT, INNER, INNER6, SERVER, EnginePair, Line, only
 from native._engine import ffi, lib
 
 UDP_SEGMENT = 103
@@ -246,3 +246,21 @@ def test_packets_that_waited_for_others_come_out_unchanged(line: Line, pair: Eng
         put(number)
     assert [b.recv(4096) for _ in range(20)] == texts[200:240:2]
     b.close()
+
+
+@pytest.mark.parametrize("ipv6", [(0, 1), (1,)], ids=["both", "second"])
+def test_accesses_of_either_family_carry_both(ipv6: tuple[int, ...]) -> None:
+    """R-69: outer IPv6, and accesses of which one has IPv4 only and the other IPv6 only; inner IPv4 and IPv6 over each."""
+    with Line(2, ipv6) as line:
+        for link in range(2):
+            made = EnginePair(line, lib.SUITE_AES_128_GCM_SHA256, rule=only(link))
+            try:
+                for v6 in (False, True):
+                    data = os.urandom(1 << 18)
+                    assert transfer(line, CLIENT, v6, data) == hashlib.sha256(data).digest()
+                for side in made.sides:
+                    stats = ffi.new("struct tunnel_stats *")
+                    assert lib.tunnel_stats(side.endpoint, side.tunnel, stats) == 0
+                    assert stats.access_packets_out[link] > 0 == stats.access_packets_out[1 - link]
+            finally:
+                made.close()

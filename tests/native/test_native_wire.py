@@ -15,6 +15,8 @@ from native._engine import ffi, lib
 
 pytestmark = pytest.mark.skipif(not privileged(), reason="makes network namespaces: needs root or unshare --map-root-user")
 UDP_SEGMENT = 103
+NUD_PERMANENT = 0x80
+RECEIVE_BUFFER = 32 << 20  # native/src/packet_socket.c
 
 
 def burst(sender: socket.socket, receiver: socket.socket, n: int) -> list[int]:
@@ -267,4 +269,24 @@ def test_a_nat_leaves_other_servers_alone() -> None:
         b.settimeout(5)
         a.sendto(b"x", (ADDRESS[1], 5000))
         assert b.recvfrom(10) == (b"x", (ADDRESS[0], 5000))
+        a.close(), b.close()
+
+
+def test_what_comes_while_nobody_takes_it_is_the_wires_loss() -> None:
+    """R-72: the wire's process stands still; what its sockets' buffers do not hold the kernel drops, and it stands in its books."""
+    with wire(start=False) as w:
+        a, b = w.sockets()
+        mac = w.right.call_sync(lambda: w.right.ipr.get_links(ifname="port0")[0].get_attr("IFLA_ADDRESS"))
+        w.left.call_sync(lambda: w.left.ipr.neigh(
+            "replace", dst=ADDRESS[1], lladdr=mac, ifindex=w.left.ipr.link_lookup(ifname="port0")[0], state=NUD_PERMANENT))
+        sent, octets = 0, 0
+        while octets < 1.5 * RECEIVE_BUFFER:  # which counts twice, as the kernel has it, and overhead of two thirds
+            octets += a.sendto(bytes(1400), (ADDRESS[1], 5000))
+            sent += 1
+        assert lib.wires_start(w.wires) == 0
+        end = time.monotonic() + 20
+        while (stats := w.stats(0)).packets + stats.kernel_drops < sent and time.monotonic() < end:
+            time.sleep(0.01)
+        assert stats.packets + stats.kernel_drops == sent and stats.packets > 0 < stats.kernel_drops
+        assert stats.dropped_queue == 0
         a.close(), b.close()

@@ -192,6 +192,23 @@ def r_126() -> None:
 
 
 @removes
+def r_51() -> None:
+    """The first access is asked, and no other."""
+    from mpquic.endpoint import Endpoint
+
+    race = Endpoint._race
+    Endpoint._race = lambda self, psk, ways: race(self, psk, ways[:1])
+
+
+@removes
+def r_52() -> None:
+    """Python's share: what ended by itself is not replaced. That a path which fails is not given up is in C."""
+    from ue.mpquic_client import MpquicClient
+
+    MpquicClient._ask_for_key = lambda self, lasted: None
+
+
+@removes
 def r_172() -> None:
     """A connection ID that nobody announced stays unknown, the other byte order is not read, and no reason is told."""
     from lab.decrypt import Decryptor

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,14 @@ class Mpq:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+
+
+def wait_until(holds: Callable[[], bool]) -> bool:
+    """Whether it holds before patience ends."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (held := holds()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return held
 
 
 @dataclass(frozen=True, slots=True)

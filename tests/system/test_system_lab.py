@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from mpq_kit import DN, DN6, Host, Mpq
+from mpq_kit import DN, DN6, Host, Mpq, wait_until
 
 pytestmark = pytest.mark.system
 
@@ -131,6 +131,35 @@ def test_a_second_lab_of_this_name_is_refused_and_the_first_lives_on(lab: Mpq) -
     done = lab("up")
     assert done.code == 1 and "up already" in done.err
     assert lab.round_trip().code == 0
+
+
+def state_of(lab: Mpq, access: str) -> str:
+    return next((p["state"] for p in lab("status", "--json").document["paths"] if p["access"] == access), "none")
+
+
+def test_an_address_that_goes_an_interface_that_is_renamed_and_one_that_is_deleted(lab: Mpq) -> None:
+    """R-68: the session goes on over the other access each time; what comes back is used again."""
+
+    def ip(*arguments: str) -> None:
+        done = lab("exec", "ue", "ip", *arguments)
+        assert done.code == 0, done.err
+
+    ip("address", "del", "10.2.0.2/24", "dev", "acc2")
+    assert lab.round_trip().code == 0
+    ip("address", "add", "10.2.0.2/24", "dev", "acc2")
+    ip("route", "replace", "default", "via", "10.2.0.1", "dev", "acc2", "table", "102")
+    ip("link", "set", "acc2", "down")
+    ip("link", "set", "acc2", "name", "wlan9", "up")
+    ip("route", "replace", "default", "via", "10.2.0.1", "dev", "wlan9", "table", "102")
+    assert wait_until(lambda: state_of(lab, "wifi") in ("active", "standby"))
+    assert lab("path", "cut", "3gpp").code == 0
+    assert lab.round_trip().code == 0  # over the renamed one alone
+    assert lab("path", "restore", "3gpp").code == 0
+    assert wait_until(lambda: state_of(lab, "3gpp") in ("active", "standby"))
+    ip("link", "del", "wlan9")
+    assert lab.round_trip().code == 0
+    assert wait_until(lambda: state_of(lab, "wifi") not in ("active", "standby"))
+    assert lab("exec", "upf", "true").code == 0 and lab.round_trip(address=DN6).code == 0
 
 
 def test_down_leaves_nothing(lab: Mpq) -> None:
