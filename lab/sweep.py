@@ -70,8 +70,8 @@ class SweepRun:
                 file.write("\n")
 
     def _digest(self) -> str:
-        """Of everything that the runs are made from."""
-        whole = [[cell.key, self.sweep.scenario_of(cell)] for cell in self.sweep.cells()]
+        """Of everything that the runs are made from; more repetitions of the same go into the same directory."""
+        whole = [[cell.key, self.sweep.scenario_of(cell)] for cell in self.sweep.cells() if cell.attempt == 0]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
     def _read(self) -> list[tuple[str, Outcome]]:

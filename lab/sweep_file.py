@@ -4,6 +4,7 @@
 about: what is asked
 scenario: unequal_one_flow              # a shipped one, or FILE.yaml beside this file
 figure: multi.down.aggregation_benefit  # the one that is plotted (docs/figures.md)
+title: aggregation benefit              # over the plot; default: the figure's name
 repeat: 1                               # how often, for a median with spread
 with: {steps/multi.down/seconds: 8}     # what is set for all
 grid:                                   # the first is x, the second y
@@ -64,6 +65,7 @@ class Sweep:
     figure: str
     axes: tuple[Axis, ...]
     repeat: int
+    title: str = ""
 
     def cells(self) -> list[Cell]:
         """Every combination once, then all again for the next repetition: what others do to the machine spreads over all."""
@@ -119,8 +121,8 @@ def shipped() -> list[str]:
     return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
-def load(name: str) -> Sweep:
-    """A shipped sweep by its name, or a file. ScenarioError for what it, or any scenario that it would make, gets wrong."""
+def load(name: str, repeat: int | None = None) -> Sweep:
+    """A shipped sweep by its name, or a file; `repeat` in place of what it says. ScenarioError for what it, or any scenario that it would make, gets wrong."""
     path = SHIPPED / f"{name}.yaml"
     if "/" in name or name.endswith((".yaml", ".yml")):
         path = Path(name)
@@ -137,7 +139,14 @@ def load(name: str) -> Sweep:
             raise refuse(str(path), lines, ("with", where), f"{scenario} has no {error.args[0]!r} there") from None
     axes = tuple(Axis(a["set"], tuple(a["to"]), a.get("label", a["set"])) for a in document["grid"])
     sweep = Sweep(
-        path.stem, document.get("about", ""), scenario, base, document["figure"], axes, document.get("repeat", 1)
+        name=path.stem,
+        about=document.get("about", ""),
+        scenario=scenario,
+        document=base,
+        figure=document["figure"],
+        axes=axes,
+        repeat=repeat or document.get("repeat", 1),
+        title=document.get("title", ""),
     )
     if len(sweep.cells()) > CELLS_MOST:
         raise refuse(str(path), lines, ("grid",), f"makes {len(sweep.cells())} runs, {CELLS_MOST} are allowed")

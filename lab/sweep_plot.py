@@ -3,7 +3,7 @@ outside."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from html import escape
 from typing import Any
 
@@ -65,7 +65,7 @@ def _map(sweep: Sweep, x: Axis, y: Axis, found: Mapping[tuple[Any, Any], Spread]
     low, high = min(values), max(values)
     right = LEFT + CELL_W * len(x.to)
     bottom = TOP + CELL_H * len(y.to)
-    title = sweep.figure
+    title, digits = sweep.title or sweep.figure, digits_of(values)
     parts = [_text(LEFT, 22, title, "start"), _text(LEFT, 40, _better(sweep.figure), "start", "soft small")]
     for row, across in enumerate(reversed(y.to)):
         top = TOP + CELL_H * row
@@ -81,15 +81,21 @@ def _map(sweep: Sweep, x: Axis, y: Axis, found: Mapping[tuple[Any, Any], Spread]
             middle = left + CELL_W / 2
             parts.append(f'<rect {box} fill="{fill}"/>')
             level = top + CELL_H / 2 + (5 if spread.runs == 1 else 0)
-            parts.append(_on(middle, level, f"{spread.median:.3g}", ink))
+            parts.append(_on(middle, level, f"{spread.median:.{digits}f}", ink))
             if spread.runs > 1:
-                parts.append(_on(middle, level + 14, f"{spread.least:.3g} - {spread.most:.3g}", ink, "small"))
+                parts.append(_on(middle, level + 14, f"{spread.least:.{digits}f} – {spread.most:.{digits}f}", ink, "small"))
     parts += [_text(LEFT + CELL_W * (i + 0.5), bottom + 18, str(value)) for i, value in enumerate(x.to)]
     parts.append(_text((LEFT + right) / 2, bottom + 42, x.label, style="soft"))
     parts.append(_text(0, 0, y.label, style="soft", more=f' transform="translate(18 {(TOP + bottom) / 2:.1f}) rotate(-90)"'))
     # a label longer than its axis still has room
     width = max(right + 20, LEFT + 7 * len(x.label), 7 * len(title) + LEFT)
     return _page(width, max(bottom + BELOW, 7.2 * len(y.label) + TOP), title, parts)
+
+
+def digits_of(values: Collection[float]) -> int:
+    """Behind the point, the same for all of them."""
+    most = max(map(abs, values))
+    return 0 if most >= 100 or all(v == int(v) for v in values) else 1 if most >= 10 else 2
 
 
 def _lines(sweep: Sweep, x: Axis, found: Mapping[Any, Spread]) -> str:
@@ -101,7 +107,7 @@ def _lines(sweep: Sweep, x: Axis, found: Mapping[Any, Spread]) -> str:
     def level(value: float) -> float:
         return bottom - (bottom - TOP) * (value - low) / ((high - low) or 1.0)
 
-    parts = [_text(LEFT, 22, sweep.figure, "start"), _text(LEFT, 40, _better(sweep.figure), "start", "soft small")]
+    parts = [_text(LEFT, 22, sweep.title or sweep.figure, "start"), _text(LEFT, 40, _better(sweep.figure), "start", "soft small")]
     for i in range(5):
         value = low + (high - low) * i / 4
         parts.append(f'<path d="M{LEFT} {level(value):.1f}H{WIDTH - 20}" class="rule" stroke-opacity=".35"/>')
@@ -114,7 +120,7 @@ def _lines(sweep: Sweep, x: Axis, found: Mapping[Any, Spread]) -> str:
         parts.append(f'<circle cx="{at:.1f}" cy="{level(spread.median):.1f}" r="3.5" class="dot"/>')
     parts += [_text(at, bottom + 20, str(value)) for value, at in places.items()]
     parts.append(_text((LEFT + WIDTH) / 2, bottom + 44, x.label, style="soft"))
-    return _page(WIDTH, bottom + BELOW, sweep.figure, parts)
+    return _page(WIDTH, bottom + BELOW, sweep.title or sweep.figure, parts)
 
 
 def _better(figure: str) -> str:

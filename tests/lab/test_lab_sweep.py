@@ -120,6 +120,15 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, program: Path) -> None:
     assert (tmp_path / "out" / "table.csv").is_file()
 
 
+def test_more_repetitions_go_into_the_same_directory(tmp_path: Path, program: Path) -> None:
+    sweep_run(tmp_path, program, []).run()
+    more = SweepRun(load(sweep_file(tmp_path), 3), tmp_path / "out", print, (sys.executable, str(program)))
+    more.open()
+    assert len(more.done) == 12
+    document = more.run()
+    assert document["of"] == 18 and document["rows"][0]["figures"]["multi.down.goodput_mbps"]["runs"] == 3
+
+
 def test_another_sweep_does_not_go_into_the_directory_of_this_one(tmp_path: Path, program: Path) -> None:
     sweep_run(tmp_path, program, []).run()
     changed = load(sweep_file(tmp_path, FILE.replace("[10, 20]", "[10, 21]")))
@@ -135,7 +144,7 @@ def test_the_plot_is_svg_with_every_value(tmp_path: Path, program: Path) -> None
     run.run()
     drawn = ET.fromstring((tmp_path / "out" / "plot.svg").read_text())
     texts = ["".join(t.itertext()) for t in drawn.iter(f"{SVG}text")]
-    assert {"15", "25", "30.5", "40.5"} <= set(texts) and "delay <of wifi> & more" in texts
+    assert {"15.0", "25.0", "30.5", "40.5"} <= set(texts) and "delay <of wifi> & more" in texts
     assert len(list(drawn.iter(f"{SVG}rect"))) == 6  # those without a value, too
     line = load(sweep_file(tmp_path, FILE.replace("[10, 20]", "[10]")))
     by_delay = {values: spread for values, spread in run.spreads("multi.down.goodput_mbps").items() if values[1] == 10}
