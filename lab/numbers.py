@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+HUGE = 1e18
+
 
 def is_number(value: Any) -> bool:
-    """True and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """That figures are made of: true and false are none, nor what JSON allows besides: infinite, not a number, of any length."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -HUGE < value < HUGE
 
 
 def percentile(ordered: list[float], percent: int) -> float:

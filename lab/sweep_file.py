@@ -122,7 +122,8 @@ def shipped() -> list[str]:
 
 
 def load(name: str, repeat: int | None = None) -> Sweep:
-    """A shipped sweep by its name, or a file; `repeat` in place of what it says. ScenarioError for what it, or any scenario that it would make, gets wrong."""
+    """A shipped sweep by its name, or a file; `repeat` in place of what it says. ScenarioError for what it, or any scenario that it
+    would make, gets wrong."""
     path = SHIPPED / f"{name}.yaml"
     if "/" in name or name.endswith((".yaml", ".yml")):
         path = Path(name)

@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from lab.numbers import is_number
+
 BLANK = "\N{NARROW NO-BREAK SPACE}"
 SHOWN = {"\n": " ", "\t": " ", "\xa0": " "}
-HUGE = 1e18
-"""Numbers of files may be anything, also infinite and none."""
 VOID = frozenset({"meta", "br", "hr"})
 
 
@@ -74,7 +74,7 @@ def told(value: Any, digits: int | None = None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        if not -HUGE < value < HUGE:
+        if not is_number(value):
             return "out of range"
         fixed = None if digits is None else f"{value:,.{digits}f}".replace(",", BLANK)
         return number(value) if fixed is None or (value and not fixed.strip("0.,-")) else fixed
@@ -83,8 +83,8 @@ def told(value: Any, digits: int | None = None) -> str:
 
 def digits_of(values: Iterable[Any]) -> int:
     """Behind the point, the same for a column of such values."""
-    known = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool) and -HUGE < v < HUGE]
+    known = [v for v in values if is_number(v)]
     if all(v == int(v) for v in known):
         return 0
     most = max(map(abs, known))
-    return 3 if most < 1 else 2 if most < 10 else 1
+    return 3 if most < 1 else 2 if most < 10 else 1 if most < 10_000 else 0

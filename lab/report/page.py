@@ -44,15 +44,20 @@ def page(run: RunFiles) -> str:
         el("nav", *(join(el("a", name, href=f"#{key}"), " ") for key, name, _ in sections)),
         *(el("section", el("h2", name), content, id=key) for key, name, content in sections),
     ]
-    head = [
+    return "<!DOCTYPE html>\n" + el("html", head(title), "\n", el("body", *body), lang="en") + "\n"
+
+
+def head(title: str) -> Markup:
+    """Of a page that stands alone."""
+    return el(
+        "head",
         el("meta", charset="utf-8"),
         el("meta", http_equiv="Content-Security-Policy", content=POLICY),
         el("meta", name_="viewport", content="width=device-width, initial-scale=1"),
         el("meta", name_="color-scheme", content="light dark"),
         el("title", title),
         el("style", Markup(STYLE)),
-    ]
-    return "<!DOCTYPE html>\n" + el("html", el("head", *head), "\n", el("body", *body), lang="en") + "\n"
+    )
 
 
 def empty(words: str) -> Markup:

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise, zip_longest
 from typing import Any
 
-from lab.numbers import is_number
-from lab.report.markup import HUGE
+from lab.numbers import HUGE, is_number
 
 POINTS_MOST = 600
 STATES_MOST = 4000
@@ -27,13 +26,7 @@ HOLE, HOLE_S = 4.0, 1.0
 
 def finite(value: Any) -> float | None:
     """A number as plots can have it."""
-    if not is_number(value):
-        return None
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) and abs(found) < HUGE else None
+    return float(value) if is_number(value) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ nav { margin: .8rem 0 0; font-size: .9rem; } nav a { margin-right: .9rem; white-
 figure { margin: .6rem 0 1.2rem; } figcaption { font-size: .85rem; margin-bottom: .2rem; } figcaption b { color: var(--ink); }
 .plot { overflow-x: auto; } .plot > svg { display: block; width: 100%; min-width: 660px; height: auto; }
 .small { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: .6rem 1.2rem; }
+td.dots { min-width: 15rem; } td.dots svg { width: 15rem; height: auto; display: block; }
 .small svg { width: 100%; max-width: 32rem; height: auto; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .18rem .75rem .18rem 0; text-align: right; vertical-align: top; border-bottom: 1px solid var(--grid);
@@ -66,6 +67,7 @@ svg .line.a1 { stroke-dasharray: 7 2.5; } svg .line.a2 { stroke-dasharray: 2 2; 
 svg .area { fill: var(--of); fill-opacity: .85; stroke: none; }
 svg .area + .line { stroke: var(--ground); stroke-width: .7; stroke-dasharray: none; }
 svg text.a0, svg text.a1, svg text.a2, svg text.a3 { fill: var(--of); font-weight: 600; }
+svg .range { stroke: var(--of); stroke-width: 1.5; }
 svg .bar, svg .pill { fill: var(--of); } svg .wires { fill: var(--raised); stroke: var(--rule); }
 svg .goodput { fill: var(--ink); }
 svg .way-up { stroke: var(--a2); } svg .way-down { stroke: var(--a3); stroke-dasharray: 7 2.5; }

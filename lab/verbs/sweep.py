@@ -18,8 +18,10 @@ MOST_REPEATS = 20  # as lab/sweep.schema.json
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="SWEEP", help=f"one of {', '.join(shipped())}, or FILE.yaml (docs/sweeps.md)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where it goes, and goes on (default: sweep-NAME among the runs)")
-    parser.add_argument("--repeat", metavar="N", type=repeats,
-                        help="every run N times, whatever the file says: medians with their spread; those that are there already count")
+    parser.add_argument(
+        "--repeat", metavar="N", type=repeats,
+        help="every run N times, whatever the file says: medians with their spread; those that are there already count",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 from lab.cli import main
 from lab.errors import LabError, Misuse
 from lab.figures import figures_of, read_result
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def result(goodput: float, scenario: str = "demo", **more: Any) -> dict[str, Any]:
@@ -52,6 +55,30 @@ def test_runs_of_one_name_are_repetitions(tmp_path: Path, capsys: pytest.Capture
     first = document["figures"][0]
     assert first["columns"][0] == {"median": 44, "least": 40, "most": 50, "runs": 3, "ratio": None}
     assert first["columns"][1]["ratio"] == pytest.approx(90 / 44)
+
+
+HOSTILE = "</td><script>x</script>"
+
+
+def test_the_page_has_every_figure_with_its_spread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slow = [run_directory(tmp_path, f"slow{i}", result(g)) for i, g in enumerate((40, 50, 44))]
+    fast = run_directory(tmp_path, "fast", result(88, HOSTILE, outages=[{"cause": HOSTILE, "longest_gap_ms": 5}]))
+    odd = run_directory(tmp_path, "odd", {**result(1e400), "paths": {"wifi": {"lost": 10**400}}})
+    page = tmp_path / "page.html"
+    assert main(["compare", *slow, fast, f"odd={odd}", "--json", "-o", str(page)]) == 0
+    document = json.loads(capsys.readouterr().out)
+    root = ET.fromstring(page.read_text().removeprefix("<!DOCTYPE html>"))
+    assert not list(root.iter("script")) and HOSTILE in "".join(root.itertext())
+    values = {str(e.get("data-of")): float(str(e.get("value"))) for e in root.iter("data")}
+    names = [column["name"] for column in document["columns"]]
+    told = {f"{name}/{f['id']}": c["median"] for f in document["figures"] for name, c in zip(names, f["columns"], strict=True) if c}
+    assert values == told and values["demo/tcp.down.goodput_mbps"] == 44 and "odd/tcp.down.goodput_mbps" not in values
+    plots = {str(s.get("data-plot")): s for s in root.iter(f"{SVG}svg")}
+    assert list(plots) == [figure["id"] for figure in document["figures"]]
+    for figure in document["figures"]:
+        assert len(list(plots[figure["id"]].iter(f"{SVG}circle"))) == sum(c is not None for c in figure["columns"])
+    assert main(["compare", *slow, "-o", str(tmp_path / "nowhere" / "page.html")]) == 1
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_a_figure_that_one_has_not_is_a_dash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
