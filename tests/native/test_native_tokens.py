@@ -12,6 +12,7 @@ from native.sim import MS, SECOND, Event, Node, Simulator, address, check
 
 NEW_TOKEN = 0x07
 INVALID_TOKEN = 0x0B
+RETRY_CID = bytes(range(8))
 RETRY_ALWAYS = {"retry_half_open": 1}
 
 
@@ -142,6 +143,51 @@ def test_a_second_retry_is_ignored(sim: Simulator) -> None:
     sim.run(100 * MS)
     assert seen and count(sim.client, "retry_accepted") == 1 and count(sim.client, "retry_ignored") == len(seen)
     assert confirmed(sim, conn)
+
+
+def retry_for(initial: bytes, token: bytes = b"made by somebody on the way") -> bytes:
+    """An authentic Retry to this Initial: its key is public, so who sees the Initial can make it (RFC 9001 §5.8)."""
+    key, nonce = bytes.fromhex("be0c690b9f66575a1d766b54e368c84e"), bytes.fromhex("461599d35d632bf2239825bb")
+    odcid, scid = initial[5:14], initial[14:23]  # each behind its length, 8
+    packet = b"\xf0" + initial[1:5] + scid + b"\x08" + RETRY_CID + token
+    return packet + AESGCM(key).encrypt(nonce, b"", odcid + packet)
+
+
+def initial_alone(datagram: bytes) -> bytes:
+    """The first packet of a server's datagram; its token is empty."""
+    at = 23 + 1
+    return datagram[: at + 2 + (int.from_bytes(datagram[at : at + 2]) & 0x3FFF)]
+
+
+@pytest.mark.parametrize("processed", ["nothing", "Initial", "everything"])
+def test_a_retry_after_a_processed_packet_is_ignored(processed: str) -> None:
+    """RFC 9000 §17.2.5.2. Canary: before any packet of the server the same Retry is followed, by the client alone."""
+    sent: list[bytes] = []
+    limited = processed != "everything"
+
+    def tap(direction: int, _link: int, data: bytes) -> bytes | None:
+        if direction == 0:
+            sent.append(data)
+        if direction == 0 or not limited:
+            return data
+        return initial_alone(data) if processed == "Initial" else None
+
+    with Simulator(7) as sim:
+        sim.tap = tap
+        conn = start(sim)
+        sim.run(100 * MS if processed == "everything" else 11 * MS)
+        assert confirmed(sim, conn) == (processed == "everything")
+        assert bool(sim.client.stats(conn).packets_received) == (processed != "nothing")
+        retry, first = retry_for(sent[0]), len(sent)
+        sim.deliver(sim.client, 0, sim.server_address, retry)
+        sim.deliver(sim.server, 0, sim.client_address[0], retry)
+        followed = processed == "nothing"
+        assert (count(sim.client, "retry_accepted"), count(sim.client, "retry_ignored")) == (followed, not followed)
+        assert (info(sim.client, conn).retry_cid_length == 8) == followed and count(sim.server, "retry_ignored") == 1
+        limited = False
+        sim.run(SECOND)
+        assert any(RETRY_CID in data[:14] for data in sent[first:]) == followed
+        assert followed or (confirmed(sim, conn) and closed(sim.client, conn) is None)
 
 
 def test_a_retry_token_from_another_address_is_refused_at_once(sim: Simulator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import canary_node
 from rule_sabotage import removes
 from sabotage_mp_psk import psk_11
 
@@ -52,7 +53,7 @@ def r_34() -> None:
 
 @removes
 def r_41() -> None:
-    """A spent key makes connections on, each may ask for the address again, and two sessions may have one."""
+    """A spent key makes connections on, of any session, each may ask for the address again, and two sessions may have one."""
     from upf.key_slots import KeySlots
     from upf.pfcp_agent import PfcpAgent
     from upf.proxy import Proxy
@@ -72,7 +73,9 @@ def r_41() -> None:
         return last[-1]
 
     KeySlots.spend = any_slot
+    KeySlots.is_known = lambda self, identity: False
     PfcpAgent._address_check = lambda self, rules, own: None
+    canary_node.replace_spawn()
 
 
 @removes
