@@ -367,19 +367,6 @@ int path_cid_rotate(endpoint *e, uint32_t conn, uint32_t path)
     LEAVE(-ENGINE_E_LIMIT);
 }
 
-int path_status_set(endpoint *e, uint32_t conn, uint32_t path, int available)
-{
-    ENTER(conn)
-    struct path *p = path_find(c, path);
-    if (!p)
-        LEAVE(-ENGINE_E_HANDLE);
-    if (c->state != CONN_OPEN || !c->multipath || !c->handshake_complete || p->state == PATH_ABANDONED)
-        LEAVE(-ENGINE_E_STATE);
-    p->own_backup = !available;
-    path_status_tell(p, available);
-    LEAVE(0);
-}
-
 int path_info(endpoint *e, uint32_t conn, uint32_t path, struct path_info *out)
 {
     if (!out)

@@ -97,6 +97,8 @@ static uint64_t on_status(struct context *x, const struct frame_in *f)
     p->status_received = f->sequence + 1;
     p->peer_backup = f->type == F_PATH_STATUS_BACKUP;
     event_simple(x->c, EVENT_PATH_STATUS, p->id, !p->peer_backup, f->sequence);
+    if (p->peer_backup)
+        path_backup_told(p);
     conn_ready(x->c);                   /* what waits may have to go elsewhere */
     return 0;
 }

@@ -262,8 +262,8 @@ static bool datagram_done(struct path *p, struct packet *k, uint8_t *end, struct
                           const struct address *remote, uint8_t ecn)
 {
     k->length = (uint16_t)(end - (k->buffer + k->offset));
-    if (!p->address_validated)
-        p->amp_sent += k->length;
+    if (!p->address_validated && link == p->link && address_equal(remote, &p->remote))
+        p->amp_sent += k->length;       /* what goes to the address that the peer left has a limit of its own */
     batch_one(out, k, link, remote);
     out->ecn = ecn;
     return true;

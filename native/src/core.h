@@ -124,6 +124,7 @@ struct path {
     bool peer_opened;
     bool peer_backup, own_backup;       /* status that the peer told us; that the application told the peer */
     bool told_failed;                   /* we told the peer to avoid it because it does not answer */
+    uint64_t told_at, told_dwell;       /* when; how long at least until we may the next time: path_status.c */
     bool abandon_sent, abandon_received;
     uint64_t free_at;                   /* abandoned: when its state goes */
     uint64_t status_sent, status_received;  /* next to send; highest received + 1 */
@@ -439,7 +440,6 @@ void path_validate_start(struct path *p, uint64_t now);
 void path_validate_again(struct path *p, uint64_t now);
 void path_validated(struct path *p, uint64_t now);
 void path_challenge_answered(struct path *p, uint32_t number, uint64_t now);
-void path_status_tell(struct path *p, bool available);  /* sends PATH_STATUS_* */
 void path_answered(struct path *p);                     /* the peer acknowledged something on it */
 void path_pto(struct path *p, uint64_t now);
 /* PATH_ABANDON is sent (reason: why) or was received. */
@@ -458,6 +458,12 @@ void acks_postpone(struct conn *c, uint64_t now);       /* ACKs that are due and
 void path_info_fill(struct path *p, struct path_info *out);
 void path_congestion_reset(struct path *p);
 uint64_t path_rate(const struct path *p);               /* pacing, bytes per second */
+
+/* path_status.c */
+void path_status_tell(struct path *p, bool available);  /* sends PATH_STATUS_* */
+void path_failure_tell(struct path *p, uint64_t now);   /* it does not answer */
+void path_failure_over(struct path *p);                 /* it does */
+void path_backup_told(struct path *p);                  /* by the peer */
 
 /* endpoint.c */
 /* Room for an answer that belongs to no connection; NULL when too many wait. */

@@ -93,5 +93,7 @@
 #define PROBE_INTERVAL_NS 500000000ull  /* of suspect and failed paths, at most */
 #define VALIDATION_INTERVAL_NS 200000000ull
 #define VALIDATION_TRIES 5
+#define STATUS_DWELL_NS 1000000000ull   /* between two times that the peer is told of a path without answers; doubled, up to the most, while */
+#define STATUS_DWELL_MOST_NS 32000000000ull     /* it comes and goes */
 #define KEEPALIVE_LEAST_NS 1000000000ull
 #endif

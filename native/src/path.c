@@ -344,24 +344,6 @@ void path_resteer(struct path *p, uint64_t now)
     }
 }
 
-void path_status_tell(struct path *p, bool available)
-{
-    uint8_t b[24], *q = put_varint(b, available ? F_PATH_STATUS_AVAILABLE : F_PATH_STATUS_BACKUP);
-    q = put_varint(q, p->id);
-    q = put_varint(q, RULE(MP_71, p->status_sent++));       /* one sequence for both frames: RFC 10069 §4.3 */
-    conn_queue(p->conn, LEVEL_1RTT, ENGINE_PATH_ANY, b, (size_t)(q - b), FRAME_ENGINE);
-}
-
-/* The path is broken and a backup carries its traffic: the peer should avoid it too (RFC 10069 §3.3). Taken back when it answers. */
-static void failure_tell(struct path *p)
-{
-    const struct path *best = conn_best_path(p->conn);
-    if (p->conn->multipath && !p->told_failed && !p->own_backup && !p->peer_backup && best && path_usable(best) && best->peer_backup) {
-        p->told_failed = true;
-        path_status_tell(p, false);
-    }
-}
-
 void path_answered(struct path *p)
 {
     ecn_answered(p);
@@ -369,10 +351,8 @@ void path_answered(struct path *p)
         congestion_restart(&p->cc);
     if (RULE(R_50, p->state == PATH_SUSPECT || p->state == PATH_FAILED))
         path_state_set(p, PATH_ACTIVE, REASON_NONE);
-    if (p->told_failed && p->state == PATH_ACTIVE) {
-        p->told_failed = false;
-        path_status_tell(p, true);
-    }
+    if (p->state == PATH_ACTIVE)
+        path_failure_over(p);
 }
 
 void path_pto(struct path *p, uint64_t now)
@@ -385,8 +365,8 @@ void path_pto(struct path *p, uint64_t now)
         path_state_set(p, PATH_FAILED, REASON_NO_ANSWER);
     else if (RULE(R_50, was_active))
         path_state_set(p, PATH_SUSPECT, REASON_NO_ANSWER);
-    if (RULE(MP_51, p->state == PATH_FAILED))
-        failure_tell(p);
+    if (p->state == PATH_SUSPECT || p->state == PATH_FAILED)
+        path_failure_tell(p, now);
     if (!RULE(R_52, true) && p->state == PATH_FAILED)
         path_drop(p, ABANDON_UNSTABLE_OR_POOR, false, REASON_NO_ANSWER, now);  /* never: it may come back */
     const struct path *best = conn_best_path(c);
