@@ -15,6 +15,10 @@ GAP_OF_RTTS, GAP_BESIDE_MS = 3, 50.0
 IDLE_KBPS = 1.0
 LOSS_COST = 0.10
 PAGE_S = 3.0
+BLOAT_MS = 50.0
+RIVAL_SHARE = 1.2
+"""Of one flow of the kernel at the same bottleneck: RFC 6356 §2 asks for no more than that, and two runs of the same differ."""
+RIVAL_LEAST = 0.25
 GAME_MS = 100.0
 
 
@@ -96,6 +100,27 @@ def game_delay(run: Run) -> Check:
                    "no phase with probe: game, or nothing came")
 
 
+def bloat(run: Run) -> Check:
+    """What a bulk flow adds to the delay of small packets: phases `idle.down` and `bulk.down`, both with the probe."""
+    idle_phase, bulk = run.phase("idle.down"), run.phase("bulk.down")
+    before = (idle_phase or {}).get("delay_ms") or {}
+    beside = (bulk or {}).get("delay_ms") or {}
+    known = before.get("down") and beside.get("down")
+    added = beside["down"]["p95"] - before["down"]["p50"] if known else None
+    why = "needs the phases idle.down and bulk.down with a probe"
+    return at_most("bloat.delay", added, BLOAT_MS, "ms (p95, beside a bulk flow)", why)
+
+
+def coupled(run: Run) -> Check:
+    """The session over both paths, beside one TCP flow of the kernel at the bottleneck that they share."""
+    name, aim, unit = "coupled.share", f"{RIVAL_LEAST:g} .. {RIVAL_SHARE:g}", "of the rival's goodput"
+    found = next((p for p in run.phases() if p["rival_mbps"] is not None), None)
+    if found is None or found["goodput_mbps"] is None or not found["rival_mbps"]:
+        return Check(name, False, NO_VALUE, unit, aim, "needs a phase with rival, and its goodput")
+    share = round(found["goodput_mbps"] / found["rival_mbps"], 3)
+    return Check(name, RIVAL_LEAST <= share <= RIVAL_SHARE, share, unit, aim)
+
+
 def _probed(run: Run, kind: str) -> list[dict[str, Any]]:
     names = [p.id for p in run.scenario.steps if p.probe == kind]
     return [found for name in names if (found := run.phase(name)) is not None]
@@ -110,4 +135,6 @@ AIMS: dict[str, Callable[[Run], Check]] = {
     "page.load": page_load,
     "video.stalls": stalls,
     "game.delay": game_delay,
+    "bloat.delay": bloat,
+    "coupled.share": coupled,
 }

@@ -68,6 +68,7 @@ class Figures:
             "to_s": round(record.end, 3),
             "goodput_mbps": None if goodput is None else round(goodput, 2),
             "per_path_mbps": self._per_path(record, seconds),
+            "rival_mbps": None if traffic.rival_mbps is None else round(traffic.rival_mbps, 2),
             "wire_sum_mbps": wires,
             "share_of_wires": None if goodput is None or not wires else round(goodput / wires, 3),
             "aggregation_benefit": None,

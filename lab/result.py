@@ -24,6 +24,7 @@ GAP_WINDOW_S = 3.0
 LONGEST_GAP_MS = 1000.0
 LEAST_SHARE = 0.75
 LEAST_BENEFIT = 0.85
+LEAST_BENEFIT_EQUAL = 0.93  # over paths that are alike
 
 
 def versions() -> dict[str, str]:
@@ -168,13 +169,13 @@ class Judge:
         why = "" if share >= aim or found is None else f"per path {found['per_path_mbps']} Mbit/s"
         return Check(f"{phase}.share", share >= aim, share, "of the wires' sum", text, why)
 
-    def _benefit(self, direction: str) -> Check:
-        name, text = f"aggregation.{direction}", f">= {LEAST_BENEFIT:g}"
+    def _benefit(self, direction: str, least: float = LEAST_BENEFIT, of: str = "") -> Check:
+        name, text = f"aggregation.{of}{direction}", f">= {least:g}"
         value = self.benefit(f"multi.{direction}")
         if value is None:
             why = f"needs the phases multi.{direction} and alone.<access>.{direction} of each access"
             return Check(name, False, NO_VALUE, "", text, why)
-        return Check(name, value >= LEAST_BENEFIT, value, "of what the other path can add", text)
+        return Check(name, value >= least, value, "of what the other path can add", text)
 
     def _hash(self) -> Check:
         found = [r.traffic for r in self._turns().get("http.down", [])]
@@ -294,6 +295,8 @@ CHECKS: dict[str, Callable[[Judge], Check]] = {
     "tcp8.down.share": lambda j: j._share("tcp8.down"),
     "aggregation.up": lambda j: j._benefit("up"),
     "aggregation.down": lambda j: j._benefit("down"),
+    "aggregation.equal.up": lambda j: j._benefit("up", LEAST_BENEFIT_EQUAL, "equal."),
+    "aggregation.equal.down": lambda j: j._benefit("down", LEAST_BENEFIT_EQUAL, "equal."),
     "http.sha256": Judge._hash,
     "cut.longest_gap": Judge._cut_gap,
     "cut.path_back": Judge._cut_back,

@@ -24,6 +24,7 @@ from lab.probe import DELAYS_NAME
 from lab.progress import Progress
 from lab.sampler import Sample, Sampler, sample
 from lab.scenario import Action, Phase, Scenario
+from lab.topology import AccessAddresses
 from lab.traffic import TrafficResult, run_traffic
 from native import ffi, lib
 from node.errors import NodeError
@@ -276,7 +277,8 @@ class Runner:
     async def _carry(self, phase: Phase, started: asyncio.Event) -> TrafficResult:
         lab = self.lab
         if phase.carrier == "tunnel":
-            return await run_traffic(lab.topology, phase, self._ue_address(), started)
+            number = next((k for k, a in enumerate(lab.scenario.accesses, 1) if a.name == phase.rival), 0)
+            return await run_traffic(lab.topology, phase, self._ue_address(), started, AccessAddresses(number).ue)
         started.set()
         return await run_baseline(lab.topology, phase, {a.name: k for k, a in enumerate(lab.scenario.accesses, 1)})
 

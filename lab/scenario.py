@@ -69,6 +69,7 @@ class Phase:
     objects: int = 60  # of a web page
     probe: bool | str = False  # or what is sent in its place: game, video (lab/traffic.py)
     ipv6: bool = False
+    rival: str | None = None  # over which access a TCP flow of the kernel, outside of the tunnel, runs at the same time
     omit_s: int | None = None  # goodput does not count the first seconds (None: as the traffic module has it)
     only: str | None = None  # the access that carries it alone: the others are cut from before it until after it
     actions: tuple[Action, ...] = ()
@@ -500,6 +501,7 @@ class _Builder:
         if d["traffic"] in ("http", "web") and d.get("direction") == "up":
             raise self.fail((*where, "direction"), f"{d['traffic']} downloads only")
         self.baseline(d, where)
+        self.rival(d, where, accesses)
         phase = Phase(id=d["phase"], **values)
         if phase.only is not None and phase.only not in [a.name for a in accesses]:
             known = ", ".join(a.name for a in accesses)
@@ -533,6 +535,14 @@ class _Builder:
             raise self.fail((*where, "only"), "is missing: the forwarder has one path")
         if carrier == "mptcp" and "only" in d:
             raise self.fail((*where, "only"), "mptcp is there to use both paths")
+
+    def rival(self, d: dict[str, Any], where: Where, accesses: tuple[Access, ...]) -> None:
+        if "rival" not in d:
+            return
+        if d["traffic"] != "tcp" or d.get("carrier", "tunnel") != "tunnel" or "only" in d:
+            raise self.fail((*where, "rival"), "only with traffic: tcp through the tunnel over all accesses")
+        if d["rival"] not in (known := [a.name for a in accesses]):
+            raise self.fail((*where, "rival"), f"no access {d['rival']!r}; there are {', '.join(known)}")
 
     def action(self, d: dict[str, Any], where: Where, accesses: tuple[Access, ...]) -> Action:
         kinds = [k for k in KINDS_OF_ACTION if k in d]

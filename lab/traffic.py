@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lab.errors import LabError
 from lab.process import Process
 from lab.scenario import Phase
-from lab.topology import DN, Topology
+from lab.topology import AMF, DN, Topology
 
-IPERF_PORT, HTTP_PORT, PROBE_PORT = 5201, 8000, 7000
+IPERF_PORT, RIVAL_PORT, HTTP_PORT, PROBE_PORT = 5201, 5203, 8000, 7000
 UDP_OCTETS = 1200
 PROBES: dict[bool | str, tuple[int, float, int]] = {True: (3, 2.0, 64), "game": (1, 15.625, 100), "video": (1, 2.4, 1200)}
 """Flows, ms between packets, octets: the probe; a game's 64 updates a second; a video's 4 Mbit/s."""
@@ -28,6 +28,7 @@ class TrafficResult:
 
     goodput_mbps: float | None = None
     octets: int = 0
+    rival_mbps: float | None = None
     lost: int = 0
     reordered: int = 0
     sha256_sent: str = ""
@@ -44,14 +45,18 @@ class TrafficResult:
         ]
 
 
-async def iperf(topology: Topology, phase: Phase, server_at: str = DN) -> TrafficResult:
+async def iperf(
+    topology: Topology, phase: Phase, server_at: str = DN, *, server_in: str = "dn", port: int = IPERF_PORT,
+    source: str | None = None,
+) -> TrafficResult:
+    """`source`: the client's address, if not the one that its routes give it."""
     server = await Process.start(
-        ["iperf3", "--server", "--one-off", "--bind", server_at, "--port", str(IPERF_PORT), "--json", "--forceflush"],
-        topology.netns["dn"],
+        ["iperf3", "--server", "--one-off", "--bind", server_at, "--port", str(port), "--json", "--forceflush"],
+        topology.netns[server_in],
     )
     omit = 0 if phase.actions or phase.traffic == "udp" or phase.seconds < 3 else OMIT_S
     omit = omit if phase.omit_s is None else phase.omit_s
-    command = ["iperf3", "--client", server_at, "--port", str(IPERF_PORT), "--json", "--parallel", str(phase.flows),
+    command = ["iperf3", "--client", server_at, "--port", str(port), "--json", "--parallel", str(phase.flows),
                "--time", str(max(1, math.ceil(phase.seconds - omit))), "--connect-timeout", "5000"]
     if omit:
         command += ["--omit", str(omit)]
@@ -61,6 +66,8 @@ async def iperf(topology: Topology, phase: Phase, server_at: str = DN) -> Traffi
         command += ["--congestion", "cubic"]
     if phase.direction == "down":
         command.append("--reverse")
+    if source is not None:
+        command += ["--bind", source]
     try:
         for _attempt in range(5):  # the server may not listen yet
             client = await Process.start(command, topology.netns["ue"])
@@ -169,10 +176,19 @@ async def probe(topology: Topology, ue_address: str, duration: float, kind: bool
     return result
 
 
-async def run_traffic(topology: Topology, phase: Phase, ue_address: str, started: asyncio.Event | None = None) -> TrafficResult:
-    """The phase's traffic, with the probe beside it when the phase wants one. `started`: set when the probe runs."""
+async def run_traffic(
+    topology: Topology, phase: Phase, ue_address: str, started: asyncio.Event | None = None, access_address: str = ""
+) -> TrafficResult:
+    """The phase's traffic, with the probe and the rival beside it when the phase wants them. `started`: set when the probe runs.
+    `access_address`: the UE's on the rival's access; it goes past the tunnel, to `core`, which lies behind every access."""
     async with asyncio.TaskGroup() as group:
         main: asyncio.Task[TrafficResult] | None = None
+        rival: asyncio.Task[TrafficResult] | None = None
+        if phase.rival is not None:
+            one = replace(phase, flows=1)
+            rival = group.create_task(
+                iperf(topology, one, AMF, server_in="core", port=RIVAL_PORT, source=access_address), name="rival"
+            )
         beside: asyncio.Task[dict[str, dict[str, Any]]] | None = None
         if phase.traffic in ("tcp", "udp"):
             main = group.create_task(iperf(topology, phase))
@@ -189,4 +205,7 @@ async def run_traffic(topology: Topology, phase: Phase, ue_address: str, started
     result = TrafficResult() if main is None else main.result()
     if beside is not None:
         result.probe = beside.result()
+    if rival is not None:
+        result.rival_mbps = rival.result().goodput_mbps
+        result.error = result.error or (rival.result().error and f"rival: {rival.result().error}")
     return result

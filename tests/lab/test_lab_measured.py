@@ -38,8 +38,8 @@ def test_page_schema_and_code_have_the_same_figures() -> None:
         made = set(document[key][0])
         assert made - NOT_FIGURES == names(section), section
         assert made == set(SCHEMA["properties"][key]["items"]["properties"]), section
-    assert {n for n in CHECKS if n.startswith(("better", "idle", "loss", "page", "video", "game", "cut.", "aggregation"))} == names(
-        "Checks and aims")
+    own = ("better", "idle", "loss", "page", "video", "game", "cut.", "aggregation", "bloat", "coupled")
+    assert {n for n in CHECKS if n.startswith(own)} == names("Checks and aims")
 
 
 def test_delays_are_from_when_a_packet_was_due() -> None:
@@ -149,6 +149,12 @@ AIMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "page.load": ({"web": {"loads": [1.0, 2.0, 9.0]}}, {"web": {"loads": [1.0, 3.5, 4.0]}}),
     "video.stalls": ({"v": {"probe": "video", "gap": 0.19}}, {"v": {"probe": "video", "gap": 0.21}}),
     "game.delay": ({"g": {"probe": "game", "delay": 90.0}}, {"g": {"probe": "game", "delay": 101.0}}),
+    "bloat.delay": ({"idle.down": {"probe": True, "delay": 3.0}, "bulk.down": {"probe": True, "delay": 60.0, "p95": 51.0}},
+                    {"idle.down": {"probe": True, "delay": 3.0}, "bulk.down": {"probe": True, "delay": 60.0, "p95": 51.1}}),
+    "coupled.share": ({"beside.down": {"goodput": 12, "rival": 10.0}}, {"beside.down": {"goodput": 15, "rival": 10.0}}),
+    "aggregation.equal.down": (
+        {"multi.down": {"goodput": 193}, "alone.3gpp.down": {"goodput": 100}, "alone.wifi.down": {"goodput": 100}},
+        {"multi.down": {"goodput": 192}, "alone.3gpp.down": {"goodput": 100}, "alone.wifi.down": {"goodput": 100}}),
     "cut.gap_of_rtt": ({"cut": {"cut": 0.079}}, {"cut": {"cut": 0.081}}),
     "better.down": ({"multi.down": {"goodput": 96}, "alone.3gpp.down": {"goodput": 40}, "alone.wifi.down": {"goodput": 100}},
                     {"multi.down": {"goodput": 94}, "alone.3gpp.down": {"goodput": 40}, "alone.wifi.down": {"goodput": 100}}),
@@ -162,7 +168,7 @@ def aimed(name: str, figures: dict[str, Any]) -> dict[str, Any]:
     for number, (title, of) in enumerate(figures.items()):
         only = title.split(".")[1] if title.startswith("alone.") else None
         plan = replace(template.phase, id=title, probe=of.get("probe", False), only=only)
-        traffic = TrafficResult(goodput_mbps=of.get("goodput", 1.0), page_loads_s=of.get("loads", []))
+        traffic = TrafficResult(goodput_mbps=of.get("goodput", 1.0), page_loads_s=of.get("loads", []), rival_mbps=of.get("rival"))
         start = 100.0 * number
         one = replace(template, phase=plan, traffic=traffic, start=start, end=start + 1.0, steps=[])
         if "wire" in of:
@@ -171,7 +177,7 @@ def aimed(name: str, figures: dict[str, Any]) -> dict[str, Any]:
             silence = of.get("gap", of.get("cut", 0.0))
             traffic.probe = probe((start + 0.5, start + 0.5 + silence)) if silence else probe()
             for direction in traffic.probe.values():
-                direction["delay_ms"] = {"p50": 1.0, "p95": 2.0, "p99": of.get("delay", 3.0), "max": 999.0}
+                direction["delay_ms"] = {"p50": 1.0, "p95": of.get("p95", 2.0), "p99": of.get("delay", 3.0), "max": 999.0}
         if "cut" in of:
             one.steps = [(Action(0.5, "cut", "wifi"), start + 0.5, "")]
         record.phases.append(one)

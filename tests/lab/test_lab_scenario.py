@@ -257,3 +257,16 @@ def test_wires_that_share_a_line_agree_on_it() -> None:
         parse((text % (line + "20", line + "5") + step).encode(), "f.yaml", "f")
     with pytest.raises(Misuse, match="changes its line no more"):
         check_wire({"shares": "home"})
+
+
+@pytest.mark.parametrize(("phase", "why"), [
+    ("traffic: udp, rival: a", "only with traffic: tcp"),
+    ("traffic: tcp, rival: a, only: b", "over all accesses"),
+    ("traffic: tcp, carrier: mptcp, rival: a", "through the tunnel"),
+    ("traffic: tcp, rival: c", "no access 'c'; there are a, b"),
+])
+def test_a_rival_runs_beside_tcp_over_all_accesses(phase: str, why: str) -> None:
+    text = "accesses: [{name: a, type: 3gpp}, {name: b, type: non-3gpp}]\nsteps: [{phase: p, %s}]\n"
+    assert parse((text % "traffic: tcp, rival: a").encode(), "f.yaml", "f").steps[0].rival == "a"
+    with pytest.raises(ScenarioError, match=why):
+        parse((text % phase).encode(), "f.yaml", "f")
