@@ -18,6 +18,8 @@ from lab.capturing import RAW_NAME, RING_STEM, Capture, Port, of_a_run, ports
 from lab.configs import KEYLOG_NAME, SUPI, NodeConfigs, write_configs
 from lab.errors import LabError, Misuse
 from lab.live_capture import WATCH_S, Captures, KeyTail, Request
+from lab.netem import NetemWires
+from lab.netem import require as netem_required
 from lab.process import Process
 from lab.scenario import Scenario
 from lab.state import MARK, start_time
@@ -54,7 +56,7 @@ class Lab:
         self.events: list[dict[str, Any]] = []
         self.nodes: dict[str, NodeHandle] = {}
         self.topology = Topology(named_prefix=name if named else None)
-        self.wires = Wires(scenario.seed)
+        self.wires: Wires | NetemWires = self._wires(scenario)
         self.capture: Capture | None = None
         self.capture_stats: dict[str, Any] = {}
         self.captures = Captures(run_dir, run_dir / KEYLOG_NAME, keys or scenario.capture, self.now)
@@ -76,12 +78,17 @@ class Lab:
         self.trouble = ""
         """why the run directory is not whole: the disk is full, and the like"""
 
+    def _wires(self, scenario: Scenario) -> Wires | NetemWires:
+        return NetemWires(lambda: self.topology.netns["wires"]) if scenario.wire == "netem" else Wires(scenario.seed)
+
     def now(self) -> float:
         return time.monotonic() - self.start
 
     # ---- up and down
 
     async def up(self) -> None:
+        if self.scenario.wire == "netem":
+            await asyncio.to_thread(netem_required)
         await self._networks()
         for name, number in self._numbers.items():
             self._ue_ends[name] = await asyncio.to_thread(self.topology.ue_access_plug, number)

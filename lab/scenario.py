@@ -91,6 +91,7 @@ class Scenario:
     accesses: tuple[Access, ...]
     about: str = ""
     seed: int = 1
+    wire: str = "own"  # or netem: lab.netem
     capture: bool = False
     ring: Ring | None = None
     session: Session = Session()
@@ -393,6 +394,7 @@ class _Builder:
             about=d.get("about", ""),
             accesses=accesses,
             seed=d.get("seed", 1),
+            wire=d.get("wire", "own"),
             capture=d.get("capture", False) is not False,
             ring=Ring(capture["ring"], capture["file_mb"]) if isinstance(capture := d.get("capture"), dict) else None,
             session=Session(**d.get("session", {})),
@@ -410,6 +412,8 @@ class _Builder:
             tamper=tuple(d.get("tamper", [])),
             document=d,
         )
+        if result.wire == "netem":
+            self.netem(result)
         for i, name in enumerate(result.aims):
             if name in result.checks:
                 raise self.fail(("aims", i), "is one of the checks: an aim fails no run, a check does")
@@ -433,6 +437,25 @@ class _Builder:
                 if access.up.line() != before.up.line() or access.down.line() != before.down.line():
                     raise self.fail(("accesses", i, "wire", "shares"),
                                     f"{before.name} says another rate or queue of the line {access.up.shares}")
+
+    def netem(self, scenario: Scenario) -> None:
+        """What netem cannot do is said now, by name. Each change of a wire is tried on what the scenario has said of it before."""
+        from lab.netem import refusal
+
+        shapes = {a.name: (a.up, a.down) for a in scenario.accesses}
+        for i, access in enumerate(scenario.accesses):
+            if why := refusal(access.up) or refusal(access.down):
+                raise self.fail(("accesses", i, "wire"), f"wire: netem: {why}")
+        for i, phase in enumerate(scenario.steps):
+            for k, action in enumerate(phase.actions):
+                where: Where = ("steps", i, "actions", k)
+                if action.kind == "rebind":
+                    raise self.fail(where, "wire: netem: rebind: netem has no NAT")
+                if action.kind != "shape":
+                    continue
+                up, down = shapes[action.target] = both_ways(action.wire, *shapes[action.target])
+                if why := refusal(up) or refusal(down):
+                    raise self.fail((*where, "wire"), f"wire: netem: {why}")
 
     def access(self, d: dict[str, Any], where: Where) -> Access:
         wire = self.traces(d.get("wire", {}), (*where, "wire"))
