@@ -549,12 +549,13 @@ void path_info_fill(struct path *p, struct path_info *o)
     for (uint32_t i = 0; i < c->binding_count && why; i++) {
         struct tunnel *t = tunnel_find(c->e, c->bindings[i].tunnel);
         if (t && t->conn == c->handle && o->access >= 0)
-            why = steering_reason(t, o->access, &rule);
+            why = steering_reason(c, t, o->access, &rule);
     }
-    if (p->peer_backup || why) {
+    bool backup = p->peer_backup && !(o->access >= 0 && steering_stands_in(c, o->access));
+    if (backup || why) {
         o->state = PATH_STANDBY;
-        o->reason = p->peer_backup ? REASON_PEER_BACKUP : why;
-        o->rule = p->peer_backup ? 0 : rule;
+        o->reason = backup ? REASON_PEER_BACKUP : why;
+        o->rule = backup ? 0 : rule;
     } else if (c->e->now - p->last_data > 2000000000ull) {
         o->reason = REASON_NO_FLOW;
     }

@@ -232,6 +232,9 @@ static struct flow *flow_start(struct steering *s, const struct steering_mode_op
     return f;
 }
 
+/* While its access has no good path */
+static bool may_leave_home(const struct steering_rule *r) { return r->mode != STEER_ACTIVE_STANDBY || r->has_standby; }
+
 struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *packet, size_t length, uint64_t now,
                            uint32_t *flow, int *drop)
 {
@@ -255,7 +258,7 @@ struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *pack
     if (!inner_is_plain(packet))
         flow_settled(c->e, t, f, packet, length, now);
     int home = mode->access(r, s.state, f);
-    bool other = r->mode != STEER_ACTIVE_STANDBY || r->has_standby;
+    bool other = may_leave_home(r);
     enum grade at_home, away = GRADE_NONE;
     struct path *here = path_over(c, home, length, &at_home);
     if (at_home == GRADE_GOOD)
@@ -265,20 +268,30 @@ struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *pack
     return away < at_home ? elsewhere : here;
 }
 
+bool steering_stands_in(struct conn *c, int access)
+{
+    enum grade here, elsewhere;
+    return path_over(c, access, 0, &here) && (path_over(c, !access, 0, &elsewhere), here < elsewhere);
+}
+
 /* Of several rules the first one's answer, unless another one uses the access. */
-int steering_reason(const struct tunnel *t, int access, uint32_t *rule)
+int steering_reason(struct conn *c, const struct tunnel *t, int access, uint32_t *rule)
 {
     int why = REASON_STANDBY_BY_RULE;
+    bool stands_in = steering_stands_in(c, access);
     *rule = 0;
     for (int i = 0; i < t->rule_count; i++) {
-        int own = mode_of(t->rules[i].mode)->reason(&t->rules[i], &t->steering[i], access);
+        const struct steering_rule *r = &t->rules[i];
+        int own = mode_of(r->mode)->reason(r, &t->steering[i], access);
+        if (stands_in && may_leave_home(r))
+            own = REASON_NONE;
         if (own == REASON_NONE) {
             *rule = 0;
             return REASON_NONE;
         }
         if (i == 0) {
             why = own;
-            *rule = t->rules[i].rule_id;
+            *rule = r->rule_id;
         }
     }
     return why;

@@ -79,6 +79,8 @@ struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *pack
                            uint32_t *flow, int *drop);
 void steering_sent(struct tunnel *t, const struct packet *k, int access, size_t bytes, uint64_t now);
 bool steering_valid(const struct steering_rule *r);
-/* REASON_NONE: a rule puts traffic there while all is well. Else the first rule says why not: *rule. */
-int steering_reason(const struct tunnel *t, int access, uint32_t *rule);
+/* Its best path is better than any over the other access: what has its home there comes here, where its rule allows that */
+bool steering_stands_in(struct conn *c, int access);
+/* REASON_NONE: a rule puts traffic there now. Else the first rule says why not: *rule. */
+int steering_reason(struct conn *c, const struct tunnel *t, int access, uint32_t *rule);
 #endif

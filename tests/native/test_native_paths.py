@@ -113,6 +113,24 @@ def test_standby_path_says_why_it_is_silent(sim: Simulator) -> None:
     assert (paths[0].rule, paths[1].rule) == (1, 0)
 
 
+@pytest.mark.parametrize("standby", [True, False])
+def test_a_path_that_stands_in_is_no_standby(sim: Simulator, standby: bool) -> None:
+    """While the other access is silent it carries, and says so at both ends; where the rule has no standby nothing may carry."""
+    conn, peer = two_paths(sim, [{**ACTIVE_NON_3GPP, "has_standby": int(standby)}])
+    sim.shape(1, cut=True)
+    stream(sim, 4 * SECOND)
+    sim.run(4 * SECOND)
+    info = sim.client.paths(conn)
+    assert info[1].state in (lib.PATH_SUSPECT, lib.PATH_FAILED)
+    carries, waits = (lib.PATH_ACTIVE, lib.REASON_NONE, 0), (lib.PATH_STANDBY, lib.REASON_STANDBY_BY_RULE, 1)
+    assert (info[0].state, info[0].reason, info[0].rule) == (carries if standby else waits)
+    assert (sim.server.paths(peer)[0].state == lib.PATH_ACTIVE) is standby
+    sim.shape(1, cut=False)
+    stream(sim, 4 * SECOND)
+    sim.run(6 * SECOND)
+    assert (sim.client.paths(conn)[0].state, sim.client.paths(conn)[0].rule) == (lib.PATH_STANDBY, 1)
+
+
 def test_the_first_of_several_rules_is_the_reason(sim: Simulator) -> None:
     dns = {**ACTIVE_NON_3GPP, "match_protocol": 1, "protocol": 17, "match_port": 1, "port_low": 53, "port_high": 53}
     conn, peer = two_paths(sim, [dns, ACTIVE_NON_3GPP])
