@@ -24,6 +24,8 @@ class Sample:
     up: tuple[int, int]
     down: tuple[int, int]
     packets: dict[str, int] = field(default_factory=dict)
+    counted: dict[str, float] = field(default_factory=dict)
+    """when `up` and `down` were counted, each at its end: the lab itself may have been late to ask and to hear"""
 
     def since(self, earlier: Sample, direction: str) -> tuple[int, int]:
         now, then = (self.up, earlier.up) if direction == "up" else (self.down, earlier.down)
@@ -50,7 +52,8 @@ def shared(ue: list[dict[str, Any]], upf: list[dict[str, Any]]) -> dict[str, int
 async def sample(lab: Lab) -> Sample:
     ue, upf = await asyncio.gather(lab.ask("ue", "tunnel", limit=5.0), lab.ask("upf", "tunnel", limit=5.0))
     packets = {node: int(s.get("packets_in", 0)) + int(s.get("packets_out", 0)) for node, s in (("ue", ue), ("upf", upf))}
-    return Sample(lab.now(), received(upf), received(ue), packets)
+    counted = {way: float(stats["t"]) - lab.start for way, stats in (("up", upf), ("down", ue)) if "t" in stats}
+    return Sample(lab.now(), received(upf), received(ue), packets, counted)
 
 
 class Sampler:
@@ -92,7 +95,8 @@ class Sampler:
                             self.rtt_ms.setdefault(str(path.get("access")), []).append(path["rtt_smoothed"] / 1e6)
                     for node, found in (("ue", paths), ("upf", upf_paths)):
                         self.windows += [(one.t, node, str(p.get("access")), int(p["cwnd"])) for p in found if p.get("cwnd")]
-                    told = {"t": round(one.t, 3), "up": one.up, "down": one.down, "paths": paths, "upf_paths": upf_paths}
+                    told = {"t": round(one.t, 3), "counted": {way: round(t, 4) for way, t in one.counted.items()}, "up": one.up,
+                            "down": one.down, "paths": paths, "upf_paths": upf_paths}
                     file.write(json.dumps({**told, "shared_queue": shared(paths, upf_paths), **self._wires()}) + "\n")
                 await asyncio.sleep(INTERVAL_S)
 

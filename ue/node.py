@@ -249,7 +249,8 @@ class Ue:
         return self._ready_client().paths()
 
     async def _tunnel(self, args: dict[str, Any]) -> dict[str, Any]:
-        return self._ready_client().tunnel()
+        """With the time that it is of: the asker may be late."""
+        return {"t": time.monotonic(), **self._ready_client().tunnel()}
 
     async def _probe_spent_key(self, args: dict[str, Any]) -> dict[str, Any]:
         """One handshake with the last spent key: the proxy must not take it."""

@@ -112,7 +112,8 @@ class Upf:
         return self._proxy.paths()
 
     async def _tunnel(self, args: dict[str, Any]) -> dict[str, Any]:
-        return self._proxy.tunnels()
+        """With the time that it is of: the asker may be late."""
+        return {"t": time.monotonic(), **self._proxy.tunnels()}
 
     def status(self) -> dict[str, Any]:
         ready = [name for name, path in self._accesses.items() if path.sockets]

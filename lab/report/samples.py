@@ -31,11 +31,13 @@ def finite(value: Any) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """`octets`: by way and access, what came out of the tunnel so far. `gauges`: by (name, end or way, access)."""
+    """`octets`: by way and access, what came out of the tunnel so far; `counted`: when, by way. `gauges`: by (name, end or way,
+    access)."""
 
     t: float
     octets: dict[tuple[str, str], float]
     gauges: dict[tuple[str, str, str], float]
+    counted: dict[str, float] = field(default_factory=dict)
 
     def after(self, earlier: Sample) -> Sample:
         """Both as one."""
@@ -43,7 +45,7 @@ class Sample:
             key: max(earlier.gauges.get(key, -math.inf), self.gauges.get(key, -math.inf))
             for key in earlier.gauges.keys() | self.gauges.keys()
         }
-        return Sample(self.t, self.octets, gauges)
+        return Sample(self.t, self.octets, gauges, self.counted)
 
 
 @dataclass(slots=True)
@@ -95,7 +97,9 @@ class Samples:
         if not octets or (last is not None and t <= last.t):
             return
         self.count += 1
-        one = Sample(t, octets, self._gauges(document))
+        times = document.get("counted")
+        counted = {way: at for way in WAYS if isinstance(times, dict) and (at := finite(times.get(way))) is not None}
+        one = Sample(t, octets, self._gauges(document), counted)
         self._states(document, t)
         self._open = one if self._open is None else one.after(self._open)
         self._in_open += 1
@@ -187,7 +191,8 @@ class Samples:
         hole, points = self.hole(), list[tuple[float, float]]()
         for a, b in pairwise(self.kept):
             grown = b.octets.get((way, access), 0.0) - a.octets.get((way, access), 0.0)
-            rate = max(0.0, grown) * 8 / (b.t - a.t) / 1e6
+            seconds = b.counted.get(way, b.t) - a.counted.get(way, a.t)
+            rate = max(0.0, grown) * 8 / (seconds if seconds > 0 else b.t - a.t) / 1e6
             points += [(a.t, rate)] * (b.t - a.t > hole) + [(b.t, rate)]
         return points
 

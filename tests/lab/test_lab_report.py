@@ -217,6 +217,15 @@ def test_a_hole_in_the_samples_is_a_hole_in_the_line() -> None:
     assert len([t for t, _ in rates if t == 10.0]) == 2
 
 
+def test_a_lab_that_was_late_makes_no_burst() -> None:
+    """Both ends say when they counted: that their answers were read one right behind the other is no rate."""
+    times = ((2.0, 2.0), (3.0, 3.99), (4.0, 4.0))
+    late = [sample(t) | {"t": heard, "counted": {"up": t, "down": t}} for t, heard in times]
+    assert {round(v, 6) for _, v in Samples.of(late, ("3gpp", "wifi")).rates("down", "wifi")} == {16.0}
+    without = [{key: value for key, value in one.items() if key != "counted"} for one in late]
+    assert max(v for _, v in Samples.of(without, ("3gpp", "wifi")).rates("down", "wifi")) > 1000  # the canary
+
+
 def test_a_rekey_shows_the_new_connection_and_no_negative_rate() -> None:
     both = [path("wifi", 1, 1.0, cwnd=900_000), path("wifi", 0, 1.0, generation=2, cwnd=13_000)]
     samples = [sample(1.0), sample(1.1) | {"upf_paths": both}, sample(1.2) | {"up": [0, 0]}]
