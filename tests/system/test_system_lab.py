@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import select
@@ -131,6 +132,63 @@ def test_a_second_lab_of_this_name_is_refused_and_the_first_lives_on(lab: Mpq) -
     done = lab("up")
     assert done.code == 1 and "up already" in done.err
     assert lab.round_trip().code == 0
+
+
+SERVE = """
+import socket
+server = socket.create_server(("10.99.0.2", 9001))
+print("ready", flush=True)
+client, _ = server.accept()
+client.sendall(bytes(200_000))
+client.recv(1)
+print("segments of at most", client.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG))
+"""
+WATCH = """
+import json, socket
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0x0008)  # ETH_P_IP
+raw.bind(("mpq0", 0))
+raw.settimeout(20)
+tcp = socket.create_connection(("10.99.0.2", 9001), 20)
+got = 0
+while got < 200_000:
+    got += len(tcp.recv(1 << 16))
+tcp.sendall(b"x")
+mss, ect, data = None, 0, 0
+raw.setblocking(False)
+try:
+    while True:
+        p = raw.recv(1 << 16)
+        segment = p[(p[0] & 15) * 4:]
+        if p[9] != 6 or segment[:2] != (9001).to_bytes(2, "big"):
+            continue
+        if segment[13] & 0x12 == 0x12:
+            accepts, options = segment[13] & 0x40 != 0, segment[20:(segment[12] >> 4) * 4]
+            at = options.index(bytes([2, 4]))
+        mss = int.from_bytes(options[at + 2:at + 4], "big")
+        elif len(segment) > (segment[12] >> 4) * 4:
+            data += 1
+            ect += p[1] & 3 == 2
+except BlockingIOError:
+    pass
+print(json.dumps({"mss": mss, "accepts_ecn": accepts, "data": data, "ect": ect}))
+"""
+
+
+def test_a_syn_is_clamped_and_ecn_goes_through(lab: Mpq) -> None:
+    """The answer of a host whose link has an MTU of 1500 asks the UE for no more than a datagram carries; a flow that does ECN
+    keeps its codepoint through the tunnel (RFC 6040)."""
+    assert lab("exec", "ue", "sh", "-c", "echo 1 > /proc/sys/net/ipv4/tcp_ecn").code == 0
+    serving = lab.start("exec", "dn", sys.executable, "-c", SERVE)
+    try:
+        assert wait_until(lambda: lab("exec", "dn", "sh", "-c", "grep -q :2329 /proc/net/tcp").code == 0)  # 9001
+        done = lab("exec", "ue", sys.executable, "-c", WATCH)
+    finally:
+        served = lab.finish(serving, 60)
+    assert done.code == 0, done.err
+    seen = json.loads(done.out)
+    assert 1200 <= seen["mss"] <= 1452 - 32 - 40 < 1460  # what the other end asked for
+    assert seen["accepts_ecn"] and seen["data"] > 3 and seen["ect"] == seen["data"]
+    assert 1200 <= int(served.out.split()[-1]) <= 1380, served.out
 
 
 def state_of(lab: Mpq, access: str) -> str:

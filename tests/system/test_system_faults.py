@@ -1,0 +1,41 @@
+"""A flow over both paths loses one of them silently; and in the same lab, what the same wires carry without the tunnel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mpq_kit import Mpq
+
+pytestmark = pytest.mark.system
+
+SCENARIO = """\
+accesses:
+  - {name: 3gpp, type: 3gpp, wire: {rate_mbps: 20, delay_ms: 15}}
+  - {name: wifi, type: non-3gpp, wire: {rate_mbps: 20, delay_ms: 15}}
+rules:
+  - {id: 1, precedence: 10, transport: DATAGRAM_1, mode: {steerModeValue: LOAD_BALANCING, 3gLoad: 50}}
+steps:
+  - {phase: split, traffic: tcp, direction: down, seconds: 4, probe: true, actions: [{at: 1, cut: wifi}, {at: 2.2, restore: wifi}]}
+  - {phase: mptcp, traffic: tcp, carrier: mptcp, direction: down, flows: 4, seconds: 1}
+  - {phase: forwarder, traffic: tcp, carrier: forwarder, only: wifi, direction: down, flows: 2, seconds: 1}
+checks: [cut.longest_gap, cut.path_back]
+"""
+
+
+def test_a_silent_cut_under_a_split_flow_and_the_baselines(mpq: Mpq, tmp_path: Path) -> None:
+    file = tmp_path / "faults.yaml"
+    file.write_text(SCENARIO)
+    done = mpq("run", str(file), "--json", "--quiet")
+    assert done.code == 0, (done.err, done.out[-2000:])
+    phases: dict[str, Any] = {p["id"]: p for p in done.document["phases"]}
+    split = phases["split"]
+    assert split["goodput_mbps"] > 5 and min(split["per_path_mbps"].values()) > 1
+    (outage,) = done.document["outages"]
+    assert outage["back_in_use_ms"] < 2000 and outage["longest_gap_ms"] < 1000
+    assert done.document["wires"]["wifi"]["down"]["dropped_cut"] > 0  # canary: something was cut
+    if not phases["mptcp"]["skipped"]:
+        assert min(phases["mptcp"]["per_path_mbps"].values()) > 2
+    forwarder = phases["forwarder"]
+    assert forwarder["skipped"] or (forwarder["per_path_mbps"]["wifi"] > 5 > 1 > forwarder["per_path_mbps"]["3gpp"])
