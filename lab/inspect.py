@@ -33,8 +33,9 @@ __all__ = ["inspect_stats", "main", "verify_capture"]
 PROGRESS_FROM = 64 << 20        # octets of a capture from which progress is told
 
 EPILOG = """Without a target the newest run is shown; of a qlog (FILE.sqlog) its records. Numbers of packets are those of
-Wireshark. The filters --path, --frame, --inner and --between go together, and with --export and --follow; --between also with
---flow-graph and --dropped. The qlogs beside a capture are read by --dropped, --packet and --follow, and by the table with --qlog.
+Wireshark. The filters --path, --frame, --inner and --between go together, and with --export and --follow; --path and --between also
+with --dropped, --between with --flow-graph. The qlogs beside a capture are read by --dropped, --packet and --follow, and by the
+table with --qlog.
 
 FILTER is of tcpdump's language: ip, ip6, tcp, udp, icmp, icmp6; [src|dst] host ADDRESS; [src|dst] net ADDRESS/LENGTH;
 [tcp|udp] [src|dst] port NUMBER; portrange FIRST-LAST; less N, greater N; joined by and, or, not and brackets.
@@ -82,6 +83,7 @@ def main(argv: list[str]) -> int:
             raise Misuse("--port takes a number from 1 to 65535")
         if arguments.svg is not None and not arguments.flow_graph:
             raise Misuse("--svg goes with --flow-graph")
+        _check_filters(arguments)
         return _run(arguments)
     except SystemExit as end:                       # --help
         return int(end.code or 0)
@@ -94,6 +96,24 @@ def main(argv: list[str]) -> int:
         if "--json" in argv:
             print(json.dumps({"error": str(error), "exit": code}))
         return code
+
+
+# View -> the filters and limits that it knows; without a view, the table knows them all.
+KNOWN: dict[str, tuple[str, ...]] = {
+    "stats": (), "packet": (), "dropped": ("path", "between"), "flow_graph": ("between",),
+    "export": ("path", "frame", "inner", "between"), "follow": ("path", "frame", "inner", "between", "limit"),
+}
+FILTERS = ("path", "frame", "inner", "between", "limit", "qlog")
+
+
+def _check_filters(arguments: argparse.Namespace) -> None:
+    """Misuse, where a filter would silently change nothing."""
+    given = {name for name in (*KNOWN, *FILTERS) if (value := getattr(arguments, name)) is not None and value is not False}
+    for view in KNOWN.keys() & given:
+        for name in FILTERS:
+            if name in given and name not in KNOWN[view]:
+                goes = ", ".join(f"--{one}" for one in KNOWN[view]) or "no filter"
+                raise Misuse(f"--{name} does not go with --{view.replace('_', '-')}, which takes {goes}")
 
 
 def filter_of(arguments: argparse.Namespace, run: RunRecord) -> Filter:
@@ -342,7 +362,8 @@ def _print_graph(inspection: Inspection, wanted: Filter, arguments: argparse.Nam
     messages, left_out = graph_messages(inspection.path, inspection.keylog, inspection.run, wanted, arguments.port)
     start_ns = inspection.start_ns or (messages[0].time_ns if messages else 0)
     if arguments.svg is not None:
-        Path(arguments.svg).write_text(graph_svg(messages, start_ns, f"mpq inspect --flow-graph {inspection.path.parent.name}"))
+        title = f"mpq inspect --flow-graph {inspection.path.resolve().parent.name}"
+        Path(arguments.svg).write_text(graph_svg(messages, start_ns, title))
     if arguments.json:
         print(json.dumps({"messages": [
             {"t": round((m.time_ns - start_ns) / 1e9, 6), "from": m.source, "to": m.target, "channel": m.channel or None,

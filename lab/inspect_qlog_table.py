@@ -97,9 +97,11 @@ def record_document(record: Record, t: float) -> dict[str, Any]:
 
 def rows(file: QlogFile, wanted: QlogFilter) -> Iterator[tuple[Record, float]]:
     """Seconds count from the first record."""
-    first: int | None = None
-    for record in file:
-        first = record.time_ns if first is None else first
+    opening = next(iter(file), None)
+    if opening is None:
+        return
+    first = opening.time_ns
+    for record in file if wanted.frame is None else file.with_mark(wanted.frame.lower().encode()):
         t = (record.time_ns - first) / 1e9
         if wanted.record(record, t):
             yield record, t
@@ -134,9 +136,10 @@ def records_of_packet(capture: Path, packet: ClearPacket, connections: list[Conn
         except (QlogError, OSError):
             continue
         sender = (file.role == "client") == packet.up
-        mark = str(packet.number).encode()
-        for record in file:
-            if mark in record.raw and _is_of(record, packet, group, sender) and len(found) < RECORDS_MAX:
+        number = str(packet.number).encode()
+        marks = [b'"packet_number":' + number, b'"packet_number": ' + number] + [b"quic:packets_acked"] * sender
+        for record in file.about(*marks):
+            if _is_of(record, packet, group, sender) and len(found) < RECORDS_MAX:
                 found.append((end, record))
     return found
 

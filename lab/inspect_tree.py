@@ -26,6 +26,7 @@ from lab.packets.tls import CryptoStream, read_hello, write_transport_parameters
 from lab.pcapng import Record
 
 LINE_MAX = 200
+OCTETS_IN_LINE = 16
 
 
 def packet_trees(path: Path, keylog: KeyLog, number: int, port: int = SERVER_PORT) -> list[str]:
@@ -106,12 +107,22 @@ def _clear(packet: ClearPacket) -> list[str]:
         return [told, _show(QuicWire(packet.header))] if packet.header else [told]
     title += f"path {packet.path} packet number {packet.number} key updates {packet.generation}"
     out = [title + (f" ({packet.reason})" if packet.reason else ""), _show(clear_layer(
-        packet.kind, packet.header, packet.payload))]
+        packet.kind, packet.header, packet.payload)), _octets("header in clear", packet.header), _octets("frames", packet.payload)]
     for frame in packet.frames:
         inside = _inside(packet, frame)
         if inside is not None:
             out.append(f"inside {frame.words()}:\n{_show(inside)}")
     return out
+
+
+def _octets(what: str, data: bytes) -> str:
+    """As Wireshark's packet bytes: 16 in a line, behind the place of the first."""
+    lines = [f"octets of the {what}: {len(data)}"]
+    for at in range(0, len(data), OCTETS_IN_LINE):
+        part = data[at:at + OCTETS_IN_LINE]
+        text = "".join(chr(c) if 0x20 <= c < 0x7F else "." for c in part)
+        lines.append(f"  {at:04x}  {part.hex(' '):<{3 * OCTETS_IN_LINE - 1}}  {text}")
+    return "\n".join(lines)
 
 
 def _inside(packet: ClearPacket, frame: f.Frame) -> Layer | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from native import lib
+from native import ffi, lib
 
 CHUNK = 1 << 20
 RECORD_MAX: int = lib.QLOG_RECORD_MAX       # octets of one record; a longer one is malformed
@@ -137,6 +137,30 @@ class QlogFile:
                 first = False
                 if record is not None:
                     self._note(record)
+                    yield record
+
+    def with_mark(self, mark: bytes) -> Iterator[Record]:
+        """As iteration, but events in which these octets do not stand are passed over by the engine where it can."""
+
+        def passed(octets: bytes, at: int) -> int:
+            return at + int(lib.qlog_pass(ffi.from_buffer("char[]", octets) + at, len(octets) - at, mark, len(mark)))
+
+        return self.left_by(passed)
+
+    def about(self, *marks: bytes) -> Iterator[Record]:
+        """Events in which one of these octets stands; no other is read, and none is counted."""
+        for whole in self._wholes(marks):
+            places = set[int]()         # where their records begin
+            for mark in marks:
+                at = whole.find(mark)
+                while at >= 0:
+                    places.add(whole.rfind(SEPARATOR, 0, at) + 1)
+                    end = whole.find(SEPARATOR, at)
+                    at = whole.find(mark, end) if end >= 0 else -1
+            for start in sorted(places):
+                end = whole.find(SEPARATOR, start)
+                record = self._record(whole[start:end] if end >= 0 else whole[start:])
+                if record is not None:
                     yield record
 
     def _record(self, text: bytes) -> Record | None:

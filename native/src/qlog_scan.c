@@ -202,3 +202,35 @@ size_t qlog_scan(fates *f, const char *in, size_t length, int client)
         done = t.p + 1;
     }
 }
+
+/* A record of an event, whatever it tells of. */
+static bool pass_record(struct text *t)
+{
+    uint64_t ms;
+    if (!TAKE(t, "{\"time\":") || !take_integer(t, &ms, TIME_DIGITS_MAX))
+        return false;
+    if (TAKE(t, ".")) {
+        if (!digit(t))
+            return false;
+        while (digit(t))
+            t->p++;
+    }
+    if (!TAKE(t, ",\"group_id\":\"") || !pass_string(t))
+        return false;
+    if (TAKE(t, ",\"tuple\":\"") && !pass_string(t))
+        return false;
+    return TAKE(t, ",\"name\":\"") && pass_string(t) && TAKE(t, ",\"data\":") && t->p < t->end && *t->p == '{' &&
+           pass_value(t, DEPTH_MAX) && TAKE(t, "}\n") && t->p < t->end && *t->p == SEPARATOR;
+}
+
+size_t qlog_pass(const char *in, size_t length, const char *mark, size_t mark_length)
+{
+    const char *done = in, *end = in + length;
+    for (;;) {
+        size_t left = (size_t)(end - done);
+        struct text t = {done, left > QLOG_RECORD_MAX ? done + QLOG_RECORD_MAX + 1 : end};
+        if (!pass_record(&t) || memmem(done, (size_t)(t.p - done), mark, mark_length))
+            return (size_t)(done - in);
+        done = t.p + 1;
+    }
+}

@@ -38,6 +38,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
     size_t left = size - 1;
     char *p = memcpy(text, data + 1, left);
+    size_t passed = qlog_pass(p, left, "\"ping\"", 6);
+    if (passed > left || (passed && p[passed - 1] != '\x1e') || memmem(p, passed, "\"ping\"", 6))
+        abort();
     while (left) {
         size_t done = qlog_scan(f, p, left, data[0] & 1);
         if (done > left || (done && p[done - 1] != '\x1e'))

@@ -179,6 +179,8 @@ def test_packet_tree(run, capsys):
     assert code == 0
     for part in ("QUIC short header, protected", "QUIC short header ]", "DATAGRAM", "HTTP datagram", "10.99.0.2"):
         assert part in out
+    dump = "".join(line[8:56] for line in out.partition("octets of the frames")[2].splitlines() if line.startswith("  0"))
+    assert b"\x45" in bytes.fromhex(dump) and len(bytes.fromhex(dump)) == int(out.partition("octets of the frames: ")[2].split()[0])
     code, out, _ = output(capsys, run, "--packet", number, "--json")
     assert json.loads(out)["record"] == number
     code, out, err = output(capsys, run, "--packet", 99999)

@@ -171,6 +171,28 @@ def test_between_needs_a_run_that_tells_its_clock(run: Path, capsys: pytest.Capt
     assert inspect.main([str(run), "--between", "0", "1"]) == 2 and "events.jsonl" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("view", "filters", "taken"), [
+    (["--stats"], ["--path", "1"], "no filter"), (["--stats"], ["--between", "0", "1"], "no filter"),
+    (["--packet", "3"], ["--limit", "2"], "no filter"), (["--dropped"], ["--inner", "tcp"], "--path, --between"),
+    (["--dropped"], ["--limit", "1"], "--path, --between"), (["--flow-graph"], ["--path", "0"], "--between"),
+    (["--follow", "tcp"], ["--qlog"], "--path, --frame"),
+])
+def test_a_filter_that_a_view_does_not_know_is_refused(
+        run: Path, capsys: pytest.CaptureFixture[str], view: list[str], filters: list[str], taken: str) -> None:
+    """It was passed over in silence, and what was shown was taken for the answer."""
+    assert inspect.main([str(run), *view, *filters]) == 2
+    said = capsys.readouterr().err
+    assert f"{filters[0]} does not go with {view[0]}, which takes {taken}" in said
+
+
+def test_filters_that_a_view_knows_are_taken(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Canary."""
+    for arguments in (["--dropped", "--path", "1"], ["--dropped", "--between", "0", "9"], ["--flow-graph", "--between", "0", "9"],
+                      ["--stats"], ["--limit", "3", "--path", "0"]):
+        assert inspect.main([str(run), *arguments]) == 0
+    capsys.readouterr()
+
+
 def test_inner_and_frame_filters(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tcp = rows(capsys, str(run), "--inner", "tcp port 5201")
     assert len(tcp) == 1 and "TCP" in str(tcp[0]["inner"])

@@ -279,3 +279,17 @@ def test_what_is_kept_of_a_log_is_bounded(
     scene, _ = scene_of(tmp_path)
     monkeypatch.setattr("lab.inspect_fates.FATES_MAX", 5)
     assert document(capsys, scene.write(), "--dropped")["by"] == "capture"
+
+
+def test_records_of_a_packet_are_found_by_its_number_alone(tmp_path: Path) -> None:
+    """As a pass over all of them finds them; and those of other numbers are not even read, or a small number would take long."""
+    scene, _ = scene_of(tmp_path)
+    scene.write()
+    file = QlogFile(tmp_path / "ue.sqlog")
+    every = list(file)
+    for number in range(12):
+        found = list(file.about(b'"packet_number": %d' % number))
+        assert found == [one for one in every if b'"packet_number": %d' % number in one.raw]
+    assert [one.raw for one in file.about(b"quic:packets_acked", b"packets_acked")] == [
+        one.raw for one in every if one.name == "quic:packets_acked"] != []
+    assert list(file.about(b"nowhere")) == [] and len(list(file.about(b'"time"'))) == len(every)

@@ -52,6 +52,10 @@ def told(logs: Logs) -> list:
 def same(file: QlogFile) -> Logs:
     slow = slowly(file)
     of_itself = (file.malformed, file.lost, file.full_ns)
+    for mark in (b"ping", b"packets_acked", b"nowhere"):
+        wanted = [record for record in file if mark in record.raw]
+        assert [record for record in file.with_mark(mark) if mark in record.raw] == wanted
+        assert (file.malformed, file.lost, file.full_ns) == of_itself
     fast = Logs()
     fast.read(file)
     assert (file.malformed, file.lost, file.full_ns) == of_itself
@@ -167,6 +171,7 @@ def test_plain_records_are_taken_many_at_a_time(tmp_path: Path) -> None:
     last = RECORDS_LOST           # no record stands behind the last one, so it is left, too
     file = write(tmp_path / "ue.sqlog", [*plain * 1000, last])
     assert left(file) == [plain[0], plain[12], FRAMES, last]
+    assert [one.raw for one in file.with_mark(b"path_ack")] == [FRAMES] * 1000 + [last]
     assert left(write(tmp_path / "ue.sqlog", [line(1, group="AB"), line(2, group="AB"), line(3, ms="1.5"), last])) != [last]
 
 
