@@ -20,6 +20,13 @@ def udp4(size: int, *, up: bool = True, flow: int = 0, serial: int = 0, ue: str 
     return header + body + bytes(size - len(header) - len(body))
 
 
+def tcp4(flags: int, data: bytes = b"", *, ue: str = "10.45.0.2", dn: str = "10.99.0.2") -> bytes:
+    """An inner TCP segment from the UE: 0x10 ACK, 0x11 with FIN."""
+    ends = [bytes(int(x) for x in address.split(".")) for address in (ue, dn)]
+    header = bytes([0x45, 0]) + (40 + len(data)).to_bytes(2, "big") + bytes([0, 0, 0x40, 0, 64, 6, 0, 0]) + ends[0] + ends[1]
+    return header + (20000).to_bytes(2, "big") + (5201).to_bytes(2, "big") + bytes(8) + bytes([0x50, flags]) + bytes(6) + data
+
+
 def serial_of(packet: bytes) -> int:
     """The serial number that `udp4` put in."""
     return int.from_bytes(packet[28:36], "big")

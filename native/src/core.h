@@ -548,6 +548,7 @@ void split_sample(struct path *p, const struct rate_sample *s, uint64_t rtt, uin
 uint64_t split_leaves(const struct path *p);
 void split_tune(struct conn *c);
 bool split_takes(const struct conn *c, const struct tunnel *t, const struct packet *k);
+struct path *split_quickest(struct conn *c);
 uint64_t split_rate(const struct conn *c);              /* bytes per second of all good paths */
 void split_resteer(struct conn *c, uint64_t now);       /* its queue is steered anew */
 void split_check(struct conn *c, uint64_t now);

@@ -30,6 +30,14 @@ static inline bool inner_may_be_syn(const uint8_t *p, size_t n)
     size_t upper = v4 ? (size_t)(p[0] & 15) * 4 : 40;
     return protocol != 17 && (protocol == 6 ? upper + 20 <= n && p[upper + 13] & 2 : !v4);
 }
+/* TCP that carries nothing and only acknowledges: a later one says all that it says, so that its place among others does not matter. */
+static inline bool inner_only_acknowledges(const uint8_t *p, size_t n)
+{
+    bool v4 = p[0] >> 4 == 4;
+    size_t upper = v4 ? (size_t)(p[0] & 15) * 4 : 40;
+    return (v4 ? p[9] : p[6]) == 6 && inner_is_plain(p) && upper + 20 <= n && upper + (size_t)(p[upper + 12] >> 4) * 4 == n &&
+           p[upper + 13] == 0x10;
+}
 /* icmp.c: answers a packet above the MTU; length of the answer written to out (capacity >= 1280), or 0. */
 size_t icmp_too_big(const uint8_t *packet, size_t length, uint16_t mtu, uint8_t *out);
 #endif

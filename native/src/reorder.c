@@ -184,21 +184,38 @@ static void carrier_note(struct reorder_flow *f, uint32_t conn, uint32_t path, u
     c->highest[at] = n;
 }
 
-/* Every path that lately carried the flow has brought several numbers behind n: it is lost, since each keeps their order. */
-static bool is_passed(const struct reorder_flow *f, uint32_t n, uint64_t now)
+static const struct reorder_carrier *carrier_find(const struct reorder_flow *f, uint32_t conn, uint32_t path)
 {
-    for (const struct reorder_carrier *c = f->carriers; c < f->carriers + REORDER_CARRIERS; c++) {
-        if (!c->conn || now - c->last > REORDER_LATELY_NS)
+    for (const struct reorder_carrier *c = f->carriers; c < f->carriers + REORDER_CARRIERS; c++)
+        if (c->conn == conn && c->path == path)
+            return c;
+    return NULL;
+}
+
+/* The sender may use it at any time. */
+static bool may_bring(const struct path *p) { return path_usable(p) && !p->peer_backup && p->conn->e->access[p->link] >= 0; }
+
+/* Every path that may carry the flow has brought several numbers behind n: it is lost, since each keeps their order. One that has carried
+ * nothing of it lately may be the one that n is on: a slow path gets a packet now and then, and brings it long after the next ones. */
+static bool is_passed(endpoint *e, const struct reorder_flow *f, uint32_t conn, uint32_t n, uint64_t now)
+{
+    struct conn *c = conn_find(e, conn);
+    for (uint32_t i = 0; c && i < c->path_count; i++)
+        if (may_bring(c->paths[i]) && !carrier_find(f, conn, c->paths[i]->id))
+            return false;
+    for (const struct reorder_carrier *r = f->carriers; r < f->carriers + REORDER_CARRIERS; r++) {
+        const struct path *p = c && r->conn == conn ? path_find(c, r->path) : NULL;
+        if (!r->conn || (now - r->last > REORDER_LATELY_NS && !(p && may_bring(p))))
             continue;
-        if (c->count < REORDER_TOLERANCE || behind(n, c->highest[REORDER_TOLERANCE - 1]) <= 0)
+        if (r->count < REORDER_TOLERANCE || behind(n, r->highest[REORDER_TOLERANCE - 1]) <= 0)
             return false;
     }
     return true;
 }
 
-static void losses(endpoint *e, struct reorder_flow *f, uint64_t now)
+static void losses(endpoint *e, struct reorder_flow *f, uint32_t conn, uint64_t now)
 {
-    while (f->held && now >= f->tunnel->reorder.distrust && is_passed(f, f->first - 1, now)) {
+    while (f->held && now >= f->tunnel->reorder.distrust && is_passed(e, f, conn, f->first - 1, now)) {
         f->tunnel->stats.reorder_lost += (uint32_t)behind(f->next, f->first);
         give_up(e, f, true, now);
     }
@@ -350,7 +367,7 @@ bool reorder_packet(endpoint *e, struct tunnel *t, uint32_t conn, uint32_t path,
         advance(f, n + 1);
         run(e, f, now);
     }
-    losses(e, f, now);
+    losses(e, f, conn, now);
     return true;
 }
 

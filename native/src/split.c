@@ -117,6 +117,17 @@ bool split_takes(const struct conn *c, const struct tunnel *t, const struct pack
     return good;
 }
 
+/* For what has to be there soon rather than in order: the good path with the least round trip, there is one. Not the one with the least
+ * queue now: acknowledgements of what comes in say little of how much the way out carries, and their RTT has the queue of the way in. */
+struct path *split_quickest(struct conn *c)
+{
+    struct path *best = NULL;
+    for (uint32_t i = 0; i < c->path_count; i++)
+        if (is_good(c->paths[i]) && (!best || c->paths[i]->rec.min < best->rec.min))
+            best = c->paths[i];
+    return best;
+}
+
 uint64_t split_rate(const struct conn *c)
 {
     uint64_t rate = 0;

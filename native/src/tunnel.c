@@ -133,6 +133,11 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
     const struct flow *f = &t->flows[k->flow];
     k->serial = f->sequenced && !flow_is_own(k->buffer + k->offset, k->length) ? 0 : f->serial;     /* 0: it has no number of the flow's */
     bool shared = split_takes(c, t, k);
+    if (shared && inner_only_acknowledges(k->buffer + k->offset, k->length)) {
+        p = split_quickest(c);
+        k->serial = 0;
+        shared = false;
+    }
     if (!shared && k->length > path_inner_mtu(p)) {
         too_big(e, t, k, path_inner_mtu(p), COUNTER_inner_path_mtu);
         return;

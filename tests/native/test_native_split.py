@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from native import ffi, lib
-from native.sim import BALANCED, MS, SECOND, SPLIT, Simulator, check, serial_of, udp4
+from native.sim import BALANCED, MS, SECOND, SPLIT, Simulator, check, serial_of, tcp4, udp4
 
 
 @pytest.fixture
@@ -266,3 +266,40 @@ def test_r60_one_tcp_flow_over_two_equal_paths(sim: Simulator) -> None:
     flow.fill()
     sim.run(6 * SECOND)
     assert goodput(sim, flow, 3 * SECOND) >= 1.6 * 10 * 1200 / 1260
+
+
+def test_a_path_that_is_used_now_and_then_is_waited_for(sim: Simulator) -> None:
+    """What the slow path brings once a second came 60 ms after the faster one's next packets: they were taken as proof that it was lost, and
+    an inner TCP slowed down each time."""
+    sim.shape(0, rate=60e6, delay=10 * MS, queue=500 * MS)
+    sim.shape(1, rate=30e6, delay=60 * MS, queue=500 * MS)
+    _, peer, client, _ = pair(sim)
+    serial = 0
+    for _ in range(6):
+        for count in [*[10] * 60, 250]:  # as much as the faster path carries alone; then more than it brings before the slow one would
+            for _ in range(count):
+                sim.inner(sim.server, udp4(1200, up=False, serial=serial))
+                serial += 1
+            sim.run(15 * MS)
+    sim.run(SECOND)
+    assert carried(sim, peer)[1] > 50
+    assert serials(sim.client) == list(range(serial))
+    assert (stats(sim.client, client).reorder_late, stats(sim.client, client).reorder_lost) == (0, 0)
+
+
+def test_acknowledgements_go_the_shortest_way_without_numbers(sim: Simulator) -> None:
+    """With numbers those behind one that is lost, or goes the long way, would wait for it; a later one says all that an earlier one says."""
+    sim.shape(0, rate=1e6, delay=50 * MS)
+    sim.shape(1, rate=1e6, delay=10 * MS)
+    conn, _, client, server = pair(sim)
+    for _ in range(100):
+        for _ in range(20):
+            sim.inner(sim.client, tcp4(0x10))
+        sim.run(20 * MS)
+    sim.run(SECOND)
+    assert [sim.client.paths(conn)[p].datagrams_sent for p in range(2)] == [0, 2000]
+    assert stats(sim.server, server).reorder_waited == 0
+    sim.inner(sim.client, tcp4(0x10, b"data"))
+    sim.inner(sim.client, tcp4(0x11))
+    sim.run(SECOND)
+    assert len(sim.server.inner) == 2002
