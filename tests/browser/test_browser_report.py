@@ -15,6 +15,7 @@ from chromium import Chromium
 from report_kit import at, result, sample, write
 from test_lab_report import EMPTY, RESULT, TIMES
 
+from lab.cli import main
 from lab.report import write_report
 
 WIDTHS = (375, 1440)
@@ -134,6 +135,22 @@ def test_labels_overlap_nowhere_and_are_legible(seen: tuple[Chromium, Any, bool]
     assert browser.evaluate(OVERLAPS) == []
     heights = browser.evaluate("[...document.querySelectorAll('svg text')].map(t => t.getBoundingClientRect().height)")
     assert min(heights, default=9.0) >= 9.0
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_comparison_is_a_page_like_that(width: int, browser: Chromium, tmp_path: Path) -> None:
+    runs = []
+    for number in range(3):
+        (tmp_path / f"run{number}").mkdir()
+        (tmp_path / f"run{number}" / "result.json").write_text(json.dumps(crowded()))
+        runs.append(f"{'one' if number else 'another'}={tmp_path}/run{number}")
+    made = tmp_path / "comparison.html"
+    assert main(["compare", *runs, "-o", str(made)]) == 0
+    browser.open(made, width=width, dark=True)
+    assert browser.noise == [] and len(browser.asked) == 1
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    heights = browser.evaluate("[...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect().height)")
+    assert len(heights) > 50 and min(heights) > 20
 
 
 @pytest.mark.parametrize("name", PAGES)
