@@ -18,9 +18,15 @@ MEANINGS = {
 """By words; in docs/seeing.md as they stand here."""
 
 
+def without_rule(words: str) -> str:
+    """`standby by rule 2`: standby by rule."""
+    kind, _, rule = words.rpartition(" ")
+    return kind if rule.isdigit() and kind in MEANINGS else words
+
+
 def meaning(words: str) -> str:
     """Of a reason, also one with the number of its rule; empty of what is none."""
-    return MEANINGS.get(words) or MEANINGS.get(words.rpartition(" ")[0], "")
+    return MEANINGS.get(without_rule(words), "")
 
 
 def shown(paths: Iterable[dict[str, Any]]) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from lab.lab import Lab
 from lab.pcapng import PcapngError
 from lab.probe import DELAYS_NAME
 from lab.progress import Progress
+from lab.reasons import without_rule
 from lab.sampler import Sample, Sampler, sample
 from lab.scenario import Action, Phase, Scenario
 from lab.topology import AccessAddresses
@@ -292,6 +293,15 @@ class Runner:
             await asyncio.sleep(seconds)
             self.lab.capture.window(False, self.lab.now())
 
+    async def _window_around(self, over: asyncio.Event) -> None:
+        """Until half a second after a step is over: on a busy machine a re-key takes longer than that, and what its new connection
+        carries first would be in no window."""
+        if self.lab.capture is not None:
+            self.lab.capture.window(True, self.lab.now())
+            await over.wait()
+            await asyncio.sleep(WINDOW_STEP_S)
+            self.lab.capture.window(False, self.lab.now())
+
     async def _steps(self, phase: Phase, started: asyncio.Event, done: list[tuple[Action, float, str]]) -> None:
         """From when the probe runs: on a busy machine it takes a while to start, and would not see what happens before."""
         await started.wait()
@@ -299,13 +309,16 @@ class Runner:
         windows: list[asyncio.Task[None]] = []
         for step in phase.actions:
             await asyncio.sleep(max(0.0, start + step.at - WINDOW_STEP_S - self.lab.now()))
-            windows.append(asyncio.create_task(self._window(2 * WINDOW_STEP_S)))
+            over = asyncio.Event()
+            windows.append(asyncio.create_task(self._window_around(over)))
             await asyncio.sleep(max(0.0, start + step.at - self.lab.now()))
             at, error = self.lab.now(), ""
             try:
                 await self._step(step)
             except LabError as problem:
                 error = str(problem)
+            finally:
+                over.set()
             done.append((step, at, error))
             self.progress.say(f"  {step.kind} {step.target}" + (f": {error}" if error else ""))
         await asyncio.gather(*windows)
@@ -378,7 +391,7 @@ class Runner:
 def trusted(paths: list[dict[str, Any]]) -> set[str]:
     """The accesses that data may be put on. One that stands by, by its rule or as the peer asks, is given none while the other one
     is there, and so no traffic can find it dead; one that does for another reason (the other path is shorter) is tried in time."""
-    return {str(p.get("access")) for p in paths if p["state"] in IN_USE and p.get("reason") not in SET_ASIDE}
+    return {str(p.get("access")) for p in paths if p["state"] in IN_USE and without_rule(str(p.get("reason"))) not in SET_ASIDE}
 
 
 def reorder_of(tunnel: dict[str, Any]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import lab
-from lab.reasons import CUT, MEANINGS, NO_PATH, meaning
+from lab.reasons import CUT, MEANINGS, NO_PATH, meaning, without_rule
 from lab.top import drop_names, lines, view
 from mpquic.path_reasons import PATH_REASONS, path_reason
 from native import lib
@@ -133,6 +133,7 @@ def test_a_rule_is_named_by_its_number() -> None:
     assert path_reason(lib.REASON_STANDBY_BY_RULE, 2) == "standby by rule 2"
     assert meaning("standby by rule 2") == meaning("standby by rule") != ""
     assert path_reason(lib.REASON_STANDBY_BY_RULE) == "standby by rule" and path_reason(lib.REASON_NO_FLOW, 2) == "no flow"
+    assert [without_rule(w) for w in ("standby by rule 2", "no flow", "of my 2")] == ["standby by rule", "no flow", "of my 2"]
     assert path_reason(99) == "reason 99" and meaning("reason 99") == meaning("of my own") == ""
 
 
