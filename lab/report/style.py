@@ -46,7 +46,8 @@ td.left, th.left { text-align: left; white-space: nowrap; }
 td.words { text-align: left; min-width: 12rem; overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .15rem 1rem; font-size: .9rem; }
 dt { color: var(--soft); }
-dd { margin: 0; grid-column: 2; } details { margin: .6rem 0; } summary { cursor: pointer; } pre { overflow-x: auto; background: var(--raised);
+dd { margin: 0; grid-column: 2; }
+details { margin: .6rem 0; } summary { cursor: pointer; } pre { overflow-x: auto; background: var(--raised);
   padding: .7rem; border-radius: 6px; font-size: .8rem; line-height: 1.4; }
 .key { display: inline-block; width: .9em; height: .7em; border-radius: 2px; margin: 0 .3em 0 .8em; }
 .key.a0 { background: var(--a0); } .key.a1 { background: var(--a1); } .key.a2 { background: var(--a2); }
