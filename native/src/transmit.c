@@ -84,6 +84,7 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
     uint8_t ecn = ecn_codepoint(p, true);   /* one for the batch */
     size_t segment = 0;
     bool held = false;                      /* by the pacer: the application has more */
+    bool filled = false;                    /* nothing more fits the window: of one of few packets that is less than its part below */
     struct packet *k;
     while (s.n < TX_BATCH && queue->bytes > leave && (k = fq_peek(queue))) {
         __builtin_prefetch(k->next);    /* it was queued many packets ago */
@@ -104,8 +105,10 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
         }
         if (s.n && (length > segment || s.bytes + length > TX_BATCH_BYTES))
             break;                      /* segments of a batch are equal, but the last; it leaves in one call */
-        if (RULE(Q_137, p->rec.in_flight + length > p->cc.cwnd) || length > path_amplification_left(p))
+        if (RULE(Q_137, p->rec.in_flight + length > p->cc.cwnd) || length > path_amplification_left(p)) {
+            filled = true;
             break;
+        }
         if (RULE(Q_145, pacer_allowance(&p->pacer, rate, length, now) <= 0)) {
             held = p->paced = true;     /* its timer makes the connection ready again */
             conn_touch(c);
@@ -146,7 +149,7 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
     uint64_t used = p->cc.cwnd < p->cc.ssthresh ? p->cc.cwnd / 2 : p->cc.cwnd / 4 * 3;
     if (!path_waits(p) && p->rec.in_flight < p->cc.cwnd)
         delivery_app_limited(&p->delivery, p->rec.in_flight);
-    if (RULE(Q_146, !held && p->rec.in_flight < used))
+    if (RULE(Q_146, !held && !filled && p->rec.in_flight < used))
         for (uint32_t i = 0; i < s.n; i++)
             sent_get(&p->space, p->space.next_pn - 1 - i)->flags |= SENT_APP_LIMITED;
     aead_seal(c->keys[LEVEL_1RTT].send, s.sealed, s.n);

@@ -269,14 +269,14 @@ def test_r60_one_tcp_flow_over_two_equal_paths(sim: Simulator) -> None:
 
 
 def test_a_path_that_is_used_now_and_then_is_waited_for(sim: Simulator) -> None:
-    """What the slow path brings once a second came 60 ms after the faster one's next packets: they were taken as proof that it was lost, and
-    an inner TCP slowed down each time."""
+    """What the slow path brings once a second came 60 ms after the faster one's next packets: they were taken as proof that it was
+    lost, and an inner TCP slowed down each time."""
     sim.shape(0, rate=60e6, delay=10 * MS, queue=500 * MS)
     sim.shape(1, rate=30e6, delay=60 * MS, queue=500 * MS)
     _, peer, client, _ = pair(sim)
     serial = 0
     for _ in range(6):
-        for count in [*[10] * 60, 250]:  # as much as the faster path carries alone; then more than it brings before the slow one would
+        for count in [*[10] * 60, 250]:  # as the faster path carries alone; then more than it brings before the slow one would
             for _ in range(count):
                 sim.inner(sim.server, udp4(1200, up=False, serial=serial))
                 serial += 1
@@ -288,10 +288,10 @@ def test_a_path_that_is_used_now_and_then_is_waited_for(sim: Simulator) -> None:
 
 
 def test_acknowledgements_go_the_shortest_way_without_numbers(sim: Simulator) -> None:
-    """With numbers those behind one that is lost, or goes the long way, would wait for it; a later one says all that an earlier one says."""
+    """With numbers those behind one that is lost, or goes the long way, would wait for it; a later one says all that it says."""
     sim.shape(0, rate=1e6, delay=50 * MS)
     sim.shape(1, rate=1e6, delay=10 * MS)
-    conn, _, client, server = pair(sim)
+    conn, _, _, server = pair(sim)
     for _ in range(100):
         for _ in range(20):
             sim.inner(sim.client, tcp4(0x10))

@@ -205,7 +205,7 @@ def test_an_access_over_the_loss_is_left(sim: Simulator) -> None:
     sim.run(5 * SECOND)
     assert load.share(8) > 80  # it is tried again now and then
     sim.shape(1, loss=0)
-    sim.run(10 * SECOND)
+    sim.run(12 * SECOND)
     assert 45 <= load.share(2) <= 55
 
 
@@ -349,3 +349,23 @@ def test_an_idle_session_is_not_asked(sim: Simulator) -> None:
     sim.run(8 * SECOND)
     later = [p.packets_sent for p in sim.client.paths(load.conn).values()]
     assert [b - a for a, b in zip(sent, later, strict=True)] == [0, 0]
+
+
+@pytest.mark.parametrize("seed", range(4, 10))
+def test_a_window_that_is_almost_three_packets_grows_again(seed: int) -> None:
+    """It did not: two packets in flight were less than three quarters of it, and so the application was held to be what limited it;
+    the access was full for ever."""
+    with Simulator(seed) as sim:
+        for link in range(2):
+            sim.shape(link, rate=20e6, delay=10 * MS)
+        load = Load(sim, EVEN)
+        for flow in range(8):
+            load.flow(flow, MEGABIT / 2, 40)
+        sim.shape(1, loss=0.2)
+        sim.run(5 * SECOND)
+        before = sim.client.paths(load.conn)[1]
+        sim.shape(1, loss=0)
+        sim.run(10 * SECOND)
+        path = sim.client.paths(load.conn)[1]
+        assert before.cwnd <= 13310 and path.cwnd >= 4 * SIZE
+        assert path.bytes_in_flight + SIZE < path.cwnd and 45 <= load.share(5) <= 55
