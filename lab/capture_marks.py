@@ -1,7 +1,7 @@
 """Which packets of a capture a step of the scenario concerns: what a reader of a long capture looks for first.
 
-A mark is a phrase that begins the packet's comment: `mark: first packet after step cut-wifi (11.938 s) | 1rtt path 0 pn 943: …`,
-so that `frame.comment contains "mark:"` finds them all in Wireshark. Marked are
+A mark is a phrase that begins the packet's comment: `mark: first packet after step cut-wifi (11.938 s) | 1rtt connection 0
+path 0 pn 943: …`, so that `frame.comment contains "mark:"` finds them all in Wireshark. Marked are
 
 - the first packet after each step (cut, restore, rebind, shape, rekey, key_update, kill, attack), on its access where it has one,
 - N1's packet with the key container,

@@ -118,10 +118,11 @@ class ClearPacket:
         if self.reason:
             return f"{self.kind}: {self.reason}"
         frames = "; ".join(frame.words() for frame in self.frames) or "no frame"
+        whose = "" if self.connection is None else f" connection {self.connection}"
         if self.number is None:
-            return f"{self.kind}: {frames}"
+            return f"{self.kind}{whose}: {frames}"
         phase = f" key phase {self.generation}" if self.kind == "1rtt" and self.generation else ""
-        return f"{self.kind} path {self.path} pn {self.number}{phase}: {frames}"
+        return f"{self.kind}{whose} path {self.path} pn {self.number}{phase}: {frames}"
 
 
 @dataclass(slots=True, eq=False)

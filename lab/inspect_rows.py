@@ -155,7 +155,8 @@ def row_document(row: Row, start_ns: int) -> dict[str, Any]:
     return document
 
 
-HEADING = f"{'No.':>7} {'time/s':>11} {'interface':<12} {'dir':<4} {'packet':<10} {'path':>4} {'pn':>8} {'octets':>6}  content"
+HEADING = (f"{'No.':>7} {'time/s':>11} {'interface':<12} {'dir':<4} {'packet':<10} {'conn':>4} {'path':>4} {'pn':>8} {'octets':>6}"
+           "  content")
 
 
 def row_line(row: Row, start_ns: int) -> str:
@@ -169,6 +170,6 @@ def row_line(row: Row, start_ns: int) -> str:
         if len(row.frames) > FRAMES_SHOWN:
             content += f"; and {len(row.frames) - FRAMES_SHOWN} more"
         content += "".join(f"  ‹{inner}›" for inner in row.inner)
-    path, number = ("-" if v is None else str(v) for v in (row.path, row.number))
+    connection, path, number = ("-" if v is None else str(v) for v in (row.connection, row.path, row.number))
     return (f"{row.record:>7} {(row.time_ns - start_ns) / 1e9:>11.6f} {row.interface:<12} {arrow:<4} {row.kind:<10} "
-            f"{path:>4} {number:>8} {row.size:>6}  {content}")
+            f"{connection:>4} {path:>4} {number:>8} {row.size:>6}  {content}")

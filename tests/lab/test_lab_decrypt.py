@@ -136,7 +136,7 @@ def test_both_paths_are_decrypted_in_order():
     assert summary.datagrams == {0: 30, 1: 30}
     inner = [inner for p in packets for inner in p.inner_packets()]
     assert len(inner) == 60 and {packet[:1] for packet in inner} == {b"\x45"}
-    assert packets[0].words() == "initial path 0 pn 0: CRYPTO 0+223; PADDING 929"
+    assert packets[0].words() == "initial connection 0 path 0 pn 0: CRYPTO 0+223; PADDING 929"
 
 
 def test_the_independent_decryptor_agrees():

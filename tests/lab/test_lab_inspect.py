@@ -252,7 +252,7 @@ def test_composed_capture(run):
     assert {r.comment.split(" pn")[0] for r in inner} == {"path 0", "path 1"}
     assert [name for name, r in found if "carries the key container: generation" in r.comment] == ["ue/3gpp"]
     outer = [r for name, r in found if name.startswith("ue/") and "pn" in r.comment]
-    assert outer[0].comment == "initial path 0 pn 0: CRYPTO 0+223; PADDING 929" and outer[0].flags == 2
+    assert outer[0].comment == "initial connection 0 path 0 pn 0: CRYPTO 0+223; PADDING 929" and outer[0].flags == 2
     assert [r.time_ns for _, r in found] == sorted(r.time_ns for _, r in found)
     raw, _ = records(run / "capture.raw.pcapng")
     assert [r.data for _, r in raw] == [r.data for name, r in found if name.startswith("ue/")]
@@ -312,7 +312,7 @@ def test_tshark_reads_path_0_with_nothing_but_the_capture(run):
     fields = ("-T", "fields", "-e", "frame.interface_name", "-e", "quic.packet_number", "-e", "quic.dg.length",
               "-e", "frame.comment")
     path_0 = tshark(capture, "-Y", 'quic && frame.interface_name == "ue/3gpp"', *fields)
-    datagrams = [row for row in path_0 if "1rtt path 0" in row[3] and "DATAGRAM" in row[3]]
+    datagrams = [row for row in path_0 if "1rtt connection 0 path 0" in row[3] and "DATAGRAM" in row[3]]
     assert len(datagrams) == 10
     assert all(row[1] for row in datagrams)                             # the packet number is seen only when decrypted
     assert not tshark(capture, "-Y", 'quic.decryption_failed && frame.interface_name == "ue/3gpp"', *fields)

@@ -82,6 +82,20 @@ def test_path_0_of_a_run(recorded: Recorded) -> None:
     assert assert_flips_are_caught(pairs) > 20
 
 
+@needs_tun
+def test_the_comments_tell_the_connections_apart(recorded: Recorded) -> None:
+    """Also where tshark takes two of them for one: the filter of docs/debugging.md shows the packets of one, and no other."""
+    frames: dict[int, set[int]] = {}
+    for frame, packets in recorded.clear.items():
+        for packet in packets:
+            if packet.told.connection is not None and not packet.told.reason:
+                frames.setdefault(packet.told.connection, set()).add(frame)
+    assert len(frames) >= 2
+    old, new = (set(tshark(recorded.capture, f'frame.comment contains "connection {n} "', ())) for n in sorted(frames)[-2:])
+    assert [old, new] == [frames[n] for n in sorted(frames)[-2:]]
+    assert not old & new, "no packet is of two"
+
+
 # ---- generated -------------------------------------------------------------------------------------------------------------
 
 numbers = st.one_of(st.integers(0, 63), st.integers(0, 16383), st.integers(0, VARINT_MAX))
