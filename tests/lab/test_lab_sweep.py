@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -150,6 +151,18 @@ def test_the_plot_is_svg_with_every_value(tmp_path: Path, program: Path) -> None
     by_delay = {values: spread for values, spread in run.spreads("multi.down.goodput_mbps").items() if values[1] == 10}
     assert len(list(ET.fromstring(plot(line, by_delay)).iter(f"{SVG}circle"))) == 2
     assert plot(line, {}) == ""
+
+
+def test_the_plot_in_the_readme_is_that_of_the_shipped_sweep() -> None:
+    """Every combination of today's file has its value, and both schemes their colours."""
+    root = Path(__file__).parents[2]
+    sweep, text = load("unequal_paths"), (root / "docs" / "unequal_paths.svg").read_text()
+    drawn = ET.fromstring(text)
+    told = ["".join(t.itertext()) for t in drawn.iter(f"{SVG}text")]
+    values = [word for word in told if re.fullmatch(r"-?[0-9]+\.[0-9]{2}", word)]
+    assert len(values) == len(sweep.cells()) and "prefers-color-scheme: dark" in text
+    assert {sweep.title, *(axis.label for axis in sweep.axes), *(str(v) for axis in sweep.axes for v in axis.to)} <= set(told)
+    assert "docs/unequal_paths.svg" in (root / "README.md").read_text()
 
 
 BAD: dict[str, tuple[str, str]] = {
