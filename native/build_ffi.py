@@ -62,6 +62,7 @@ SECTIONS: dict[str, list[str]] = {
         "steer_balance.c",
         "steer_delay.c",
         "steer_priority.c",
+        "steer_redundant.c",
         "steering.c",
         "timer.c",
         "transmit.c",

@@ -8,7 +8,7 @@ datagram. A handshake with fixed secrets stands for TLS.
 from __future__ import annotations
 
 from native.sim.handshake import SUITE, FixedHandshake
-from native.sim.inner import ACTIVE_3GPP, ACTIVE_NON_3GPP, BALANCED, SPLIT, serial_of, tcp4, udp4
+from native.sim.inner import ACTIVE_3GPP, ACTIVE_NON_3GPP, BALANCED, REDUNDANT, SPLIT, serial_of, tcp4, udp4
 from native.sim.node import ANY, MS, NEVER, SECOND, Event, Node, address, check
 from native.sim.simulator import Simulator, SimulatorError
 
@@ -19,6 +19,7 @@ __all__ = [
     "BALANCED",
     "MS",
     "NEVER",
+    "REDUNDANT",
     "SECOND",
     "SPLIT",
     "SUITE",

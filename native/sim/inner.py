@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 BALANCED = {"mode": 2, "weight": [30, 70]}
+REDUNDANT = {"mode": 4, "active_access": -1, "transport": 1}
 SPLIT = {"mode": 2, "weight": [50, 50], "transport": 1}
 ACTIVE_3GPP = {"mode": 0, "active_access": 0, "has_standby": 1}
 ACTIVE_NON_3GPP = {"mode": 0, "active_access": 1, "has_standby": 1}

@@ -557,6 +557,7 @@ void split_free(struct conn *c);
 #define CONTEXT_SEQUENCED 2             /* a client's context: even (RFC 9484 §6) */
 #define SEQUENCE_LENGTH 4
 struct flow *sequence_flow(const struct tunnel *t, const struct binding *b, const struct packet *k);
+bool sequence_agreed(const struct conn *c, const struct tunnel *t);    /* with the peer, that packets may have numbers */
 void sequence_start(endpoint *e, struct tunnel *t, struct flow *f, const struct steering_rule *r);
 /* reorder.c. An inner packet with number n that came over this path: delivered now or later; false: it came before, the caller
  * counts the drop. */

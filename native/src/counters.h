@@ -46,6 +46,8 @@
     X(datagram_no_tunnel, 1, "HTTP datagram for no tunnel, and Python's queue is full") \
     X(datagram_context, 1, "HTTP datagram with an unknown context ID") \
     X(reorder_duplicate, 1, "inner packet whose sequence number came before") \
+    X(redundant_copies, 0, "second copies of inner packets, for the other access (redundant steering)") \
+    X(redundant_dropped, 1, "one of the two of an inner packet that goes over both accesses: its path was full or gone") \
     X(reorder_full, 0, "inner packets that passed in the order in which they came: no room to wait for those before") \
     X(tunnel_none, 1, "inner packet for which there is no tunnel") \
     X(tunnel_hold_full, 1, "inner packet while no connection carries the tunnel, and the hold queue is full") \

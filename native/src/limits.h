@@ -49,6 +49,7 @@
 #define REORDER_GAPS 16                 /* given up, of which we remember since when they were waited for */
 #define REORDER_LATELY_NS 500000000ull  /* a path that carried nothing of a flow for so long will bring nothing that is missing */
 #define REORDER_DISTRUST_NS 2000000000ull       /* paths that brought what they had passed are not believed to keep order for so long */
+#define REORDER_COPY_MOST 65536         /* numbers that a second copy may be behind */
 #define REORDER_HALF_LIFE_NS 5000000000ull      /* of the lateness measured, while nothing is late */
 #define REORDER_WAIT_FIRST_NS 60000000ull       /* for what is missing, while no lateness is known */
 #define REORDER_WAIT_LEAST_NS 5000000ull

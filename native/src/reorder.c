@@ -176,7 +176,7 @@ static void carrier_note(struct reorder_flow *f, uint32_t conn, uint32_t path, u
     uint32_t at = c->count;
     while (at && behind(c->highest[at - 1], n) > 0)
         at--;
-    if (at == REORDER_TOLERANCE)
+    if (at == REORDER_TOLERANCE || (at && c->highest[at - 1] == n))
         return;
     c->count += c->count < REORDER_TOLERANCE;
     for (uint32_t i = c->count - 1; i > at; i--)
@@ -278,6 +278,13 @@ static bool in_window(uint32_t next, uint32_t n)
     return ahead < LIMIT_REORDER_WINDOW && ahead >= -LIMIT_REORDER_WINDOW;
 }
 
+/* Of a flow of which packets come twice, so far behind that it is not known whether it came: so long a way only copies have. */
+static bool is_late_copy(const struct reorder_flow *f, uint32_t n, uint64_t now)
+{
+    int32_t late = behind(n, f->next);
+    return f->twice && now - f->twice < REORDER_DISTRUST_NS && late > LIMIT_REORDER_WINDOW && late < REORDER_COPY_MOST;
+}
+
 /* A copy waits behind the gap; false: there is no room for one. */
 static bool hold(endpoint *e, struct reorder_flow *f, uint32_t n, const uint8_t *data, size_t length, uint64_t now)
 {
@@ -321,6 +328,10 @@ bool reorder_packet(endpoint *e, struct tunnel *t, uint32_t conn, uint32_t path,
     uint8_t key[40];
     flow_key(data, length, false, key);
     struct reorder_flow *f = flow_get(e, t, key, n, now);
+    if (f && is_late_copy(f, n, now)) {
+        s->reorder_duplicates++;
+        return false;
+    }
     bool old = f && !in_window(f->next, n) && f->has_before && in_window(f->before, n);
     if (f && !old && !in_window(f->next, n))
         jump(e, f, n, now);
@@ -332,11 +343,12 @@ bool reorder_packet(endpoint *e, struct tunnel *t, uint32_t conn, uint32_t path,
         inner_deliver(e, t->config.tun, data, length);
         return true;
     }
+    carrier_note(f, conn, path, n, now);        /* also of what came before: this path still brings the flow, and may bring what is missing */
     if (came(f, n)) {
+        f->twice = now;
         s->reorder_duplicates++;
         return false;
     }
-    carrier_note(f, conn, path, n, now);
     if (behind(f->high, n) > 0)
         f->high = n;
     int32_t ahead = behind(f->next, n);

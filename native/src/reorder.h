@@ -31,6 +31,7 @@ struct reorder_flow {
     uint32_t next;                      /* the number that is waited for: all below are delivered, or given up */
     uint32_t first, high;               /* of those that are held: the lowest; the highest number that came */
     uint32_t held;
+    uint64_t twice;                     /* when a number came that had come before; 0: never */
     uint32_t before;                    /* next, as it was when the numbers jumped */
     bool has_before;
     uint64_t since;                     /* when a packet behind the gap at next came; while held */

@@ -11,6 +11,14 @@ struct flow *sequence_flow(const struct tunnel *t, const struct binding *b, cons
     return f->used && f->sequenced && f->serial == k->serial ? f : NULL;        /* else another flow has its place now */
 }
 
+bool sequence_agreed(const struct conn *c, const struct tunnel *t)
+{
+    bool agreed = false;
+    for (uint32_t i = 0; i < c->binding_count; i++)
+        agreed |= c->bindings[i].tunnel == t->handle && c->bindings[i].contexts & SEQUENCED_OUT;
+    return agreed;
+}
+
 /* A new flow under rule r. Its numbers start anywhere: they tell nothing of how long it lasts, and a receiver that knew another one
  * by this 5-tuple sees at once that it is not that one. */
 void sequence_start(endpoint *e, struct tunnel *t, struct flow *f, const struct steering_rule *r)

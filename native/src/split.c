@@ -105,9 +105,7 @@ bool split_takes(const struct conn *c, const struct tunnel *t, const struct pack
         return false;
     if (st->over[0].on != st->over[1].on)
         return false;                   /* one is above a threshold of the rule: all goes over the other */
-    bool agreed = false, good = false;
-    for (uint32_t i = 0; i < c->binding_count; i++)
-        agreed |= c->bindings[i].tunnel == t->handle && c->bindings[i].contexts & SEQUENCED_OUT;
+    bool agreed = sequence_agreed(c, t), good = false;
     for (uint32_t i = 0; agreed && i < c->path_count; i++)
         if (is_good(c->paths[i])) {
             good = true;

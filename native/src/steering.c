@@ -31,7 +31,7 @@ static const struct steering_mode_ops *mode_of(int mode)
 {
     static const struct steering_mode_ops *const modes[] = {
         [STEER_ACTIVE_STANDBY] = &steer_standby, [STEER_SMALLEST_DELAY] = &steer_delay,
-        [STEER_LOAD_BALANCING] = &steer_balance, [STEER_PRIORITY] = &steer_priority,
+        [STEER_LOAD_BALANCING] = &steer_balance, [STEER_PRIORITY] = &steer_priority, [STEER_REDUNDANT] = &steer_redundant,
     };
     return mode >= 0 && mode < (int)(sizeof modes / sizeof *modes) ? modes[mode] : NULL;
 }
@@ -44,8 +44,9 @@ bool steering_valid(const struct steering_rule *r)
     bool match = r->match_ip_version == 0 || (r->match_ip_version == 4 && r->remote_prefix <= 32) ||
                  (r->match_ip_version == 6 && r->remote_prefix <= 128);
     bool transport = r->transport == TRANSPORT_PLAIN || r->transport == TRANSPORT_SEQUENCED;
-    /* TS 23.501 §5.32.8: thresholds go with fixed weights and with priority */
-    bool threshold = !has_threshold(r) || (r->mode == STEER_LOAD_BALANCING && !r->autonomous) || r->mode == STEER_PRIORITY;
+    /* TS 23.501 §5.32.8: thresholds go with fixed weights, with priority and with redundant */
+    bool threshold = !has_threshold(r) || (r->mode == STEER_LOAD_BALANCING && !r->autonomous) || r->mode == STEER_PRIORITY ||
+                     r->mode == STEER_REDUNDANT;
     bool autonomous = !r->autonomous || r->mode == STEER_LOAD_BALANCING;
     return mode && mode->valid(r) && match && transport && threshold && autonomous && r->max_loss_percent <= 100 &&
            r->port_low <= r->port_high;
@@ -63,8 +64,7 @@ static enum grade grade_of(const struct path *p, size_t length)
     return p->state == PATH_SUSPECT && p->dcid ? GRADE_SUSPECT : GRADE_NONE;
 }
 
-/* The best path over this access for a packet of this length, and how good it is. */
-static struct path *path_over(struct conn *c, int access, size_t length, enum grade *grade)
+struct path *steering_path_over(struct conn *c, int access, size_t length, enum grade *grade)
 {
     struct path *best = NULL;
     *grade = GRADE_NONE;
@@ -127,8 +127,10 @@ void steering_sent(struct tunnel *t, const struct packet *k, int access, size_t 
 {
     if (access < 0)                     /* its link is gone meanwhile */
         return;
-    t->stats.packets_out++;
-    t->stats.bytes_out += bytes;
+    bool copy = k->twin == TWIN_COPY;
+    t->stats.copies_out += copy;
+    t->stats.packets_out += !copy;
+    t->stats.bytes_out += copy ? 0 : bytes;
     t->stats.access_packets_out[access]++;
     t->stats.access_bytes_out[access] += bytes;
     struct flow *f = t->flows ? &t->flows[k->flow] : NULL;
@@ -204,7 +206,7 @@ static void judge(struct steering *s, const struct steering_mode_ops *mode)
     bool thresholds = has_threshold(s->rule) || s->rule->mode == STEER_PRIORITY;
     st->judged = s->now;
     for (int a = 0; a < 2; a++) {
-        struct path *p = s->path[a] = path_over(s->c, a, 0, &s->grade[a]);
+        struct path *p = s->path[a] = steering_path_over(s->c, a, 0, &s->grade[a]);
         st->full[a] = p && gauge_full(p, st->full[a], s->now);
         if (p && (mode->measures || thresholds))
             gauge_probe(p, s->now);
@@ -220,7 +222,7 @@ static void judge(struct steering *s, const struct steering_mode_ops *mode)
 static struct flow *flow_start(struct steering *s, const struct steering_mode_ops *mode, struct flow *f)
 {
     for (int a = 0; a < 2; a++)
-        s->path[a] = path_over(s->c, a, 0, &s->grade[a]);
+        s->path[a] = steering_path_over(s->c, a, 0, &s->grade[a]);
     f->rule = (uint8_t)(s->rule - s->t->rules);
     f->home = (uint8_t)mode->place(s);
     f->settled_ms = f->load_ms = (uint32_t)(s->now / 1000000);
@@ -260,10 +262,10 @@ struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *pack
     int home = mode->access(r, s.state, f);
     bool other = may_leave_home(r);
     enum grade at_home, away = GRADE_NONE;
-    struct path *here = path_over(c, home, length, &at_home);
+    struct path *here = steering_path_over(c, home, length, &at_home);
     if (at_home == GRADE_GOOD)
         return here;
-    struct path *elsewhere = other ? path_over(c, !home, length, &away) : NULL;
+    struct path *elsewhere = other ? steering_path_over(c, !home, length, &away) : NULL;
     *drop = COUNTER_steering_no_path;
     return away < at_home ? elsewhere : here;
 }
@@ -271,7 +273,7 @@ struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *pack
 bool steering_stands_in(struct conn *c, int access)
 {
     enum grade here, elsewhere;
-    return path_over(c, access, 0, &here) && (path_over(c, !access, 0, &elsewhere), here < elsewhere);
+    return steering_path_over(c, access, 0, &here) && (steering_path_over(c, !access, 0, &elsewhere), here < elsewhere);
 }
 
 /* Of several rules the first one's answer, unless another one uses the access. */

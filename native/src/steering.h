@@ -65,8 +65,12 @@ struct steering_mode_ops {
     /* Why this access carries nothing while all paths are good (enum path_reason); REASON_NONE: it does */
     int (*reason)(const struct steering_rule *r, const struct steering_state *st, int access);
 };
-extern const struct steering_mode_ops steer_standby, steer_delay, steer_balance, steer_priority;
+extern const struct steering_mode_ops steer_standby, steer_delay, steer_balance, steer_priority, steer_redundant;
+/* steer_redundant.c: k is about to wait for path p: if its rule says so, a copy for the other access. Both have their number then. */
+void redundant_double(struct tunnel *t, struct packet *k, const struct path *p, uint64_t now);
 
+/* The best path over this access for a packet of this length, and how good it is; NULL. */
+struct path *steering_path_over(struct conn *c, int access, size_t length, enum grade *grade);
 bool steering_good(const struct steering *s, int access);       /* a good path, within the rule's thresholds */
 /* The flow of this rule at this home whose load is nearest to aim, none above most, young ones left alone; NULL. */
 struct flow *steering_flow_near(struct steering *s, int home, double aim, double most);

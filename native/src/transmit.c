@@ -26,7 +26,7 @@ static void frame_write(struct packet *k, uint64_t quarter_id, struct flow *f)
     q = put_varint(q, quarter_id);
     *q++ = f ? CONTEXT_SEQUENCED : 0;
     if (f)
-        put_be32(q, f->sequence++);
+        put_be32(q, k->twin ? k->number : f->sequence++);
 }
 
 /* RFC 9221 §3, and the path's MTU: else it goes without its number. */
@@ -98,6 +98,10 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
         size_t inner = k->length, header = 1 + p->dcid->length + PN_LENGTH;
         if (f && !sequence_fits(p, frame_head(binding->quarter_id, true) + inner, header))
             f = NULL;
+        if (k->twin && !f) {            /* without its number it would be delivered beside the other one */
+            tunnel_drop(e, fq_drop(queue), COUNTER_redundant_dropped);
+            continue;
+        }
         size_t length = header + frame_head(binding->quarter_id, f) + inner + AEAD_TAG_LENGTH;
         if (length > p->pmtud.size) {   /* it became smaller while the packet waited */
             tunnel_requeue(e, fq_drop(queue), now);     /* to a path that carries it, or its sender is told */

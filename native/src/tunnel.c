@@ -74,7 +74,9 @@ static bool is_local(const uint8_t *a, int version)
 
 static void drop(endpoint *e, struct tunnel *t, struct packet *k, int counter)
 {
-    if (t)
+    if (k->twin == TWIN_COPY)           /* the original is what counts */
+        counter = COUNTER_redundant_dropped;
+    else if (t)
         t->stats.dropped++;
     counter_add_drop(e, counter);
     packet_put(e, k);
@@ -120,6 +122,10 @@ static void enqueue(endpoint *e, const struct steered *s, struct packet *k, uint
 static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
 {
     struct conn *c = t->conn ? conn_find(e, t->conn) : NULL;
+    if (k->twin == TWIN_COPY) {         /* its path went; the original went over the other one */
+        drop(e, t, k, COUNTER_redundant_dropped);
+        return;
+    }
     if (!c || c->state != CONN_OPEN || !c->handshake_complete) {
         hold_put(e, t, k);
         return;
@@ -131,7 +137,12 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
         return;
     }
     const struct flow *f = &t->flows[k->flow];
-    k->serial = f->sequenced && !flow_is_own(k->buffer + k->offset, k->length) ? 0 : f->serial;     /* 0: it has no number of the flow's */
+    uint32_t serial = f->sequenced && !flow_is_own(k->buffer + k->offset, k->length) ? 0 : f->serial;      /* 0: it has no number of the flow's */
+    if (k->twin && k->serial != serial) {       /* its number is of a flow that is over */
+        drop(e, t, k, COUNTER_redundant_dropped);
+        return;
+    }
+    k->serial = serial;
     bool shared = split_takes(c, t, k);
     if (shared && inner_only_acknowledges(k->buffer + k->offset, k->length)) {
         p = split_quickest(c);
@@ -142,8 +153,13 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
         too_big(e, t, k, path_inner_mtu(p), COUNTER_inner_path_mtu);
         return;
     }
+    bool twice = t->rules[f->rule].mode == STEER_REDUNDANT;
+    if (twice)
+        redundant_double(t, k, p, now);
     e->steered = (struct steered){ c, shared ? NULL : p, shared ? &c->split : &p->queue, k->tunnel, k->flow, k->serial, k->length };
     enqueue(e, &e->steered, k, now);
+    if (twice)
+        e->steered.queue = NULL;        /* those that follow are doubled, too */
     conn_ready(c);
 }
 
@@ -155,6 +171,7 @@ static bool follow(endpoint *e, struct packet *k, uint64_t now)
     if (!s->queue || k->length > s->length || !inner_is_plain(p) || inner_may_be_syn(p, k->length))
         return false;
     k->tunnel = s->tunnel;
+    k->twin = TWIN_NONE;
     enqueue(e, s, k, now);
     return true;
 }
@@ -193,6 +210,7 @@ void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *k, bool fo
     if (inner_may_be_syn(p, k->length))
         mss_packet(e, t, k->buffer + k->offset, k->length);
     k->tunnel = t->handle;
+    k->twin = TWIN_NONE;
     k->enqueued = now;
     steer(e, t, k, now);
 }
@@ -204,6 +222,7 @@ void tunnel_requeue(endpoint *e, struct packet *k, uint64_t now)
         steer(e, t, k, now);
     else
         drop(e, NULL, k, COUNTER_tunnel_none);
+    e->steered.queue = NULL;            /* not what packets from the TUN follow */
 }
 
 void inner_deliver(endpoint *e, uint32_t tun, const uint8_t *data, size_t length)

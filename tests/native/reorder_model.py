@@ -12,6 +12,7 @@ MS = 1_000_000
 LATELY = 500 * MS
 DISTRUST = 2000 * MS
 HALF_LIFE = 5000 * MS
+COPY_MOST = 65536
 WAIT_FIRST, WAIT_LEAST, WAIT_MOST = 60 * MS, 5 * MS, 250 * MS
 
 
@@ -23,7 +24,7 @@ def ahead(n: int, of: int) -> int:
 @dataclass
 class Carrier:
     last: int
-    numbers: list[int] = field(default_factory=list)  # that came over it, as distances from the flow's first number
+    numbers: set[int] = field(default_factory=set)  # that came over it, as distances from the flow's first number
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Flow:
     since: int = 0
     given_up: list[tuple[int, int, int, bool]] = field(default_factory=list)  # from, to, since, because all paths had passed it
     carriers: dict[object, Carrier] = field(default_factory=dict)
+    twice: int | None = None  # when a number came that had come before
 
 
 class Model:
@@ -95,6 +97,9 @@ class Model:
     def packet(self, key: object, path: object, n: int, what: object, now: int) -> bool:
         flow = self.flows.setdefault(key, Flow(n))
         number = flow.next + ahead(n, (flow.base + flow.next) % (1 << 32))
+        if flow.twice is not None and now - flow.twice < DISTRUST and WINDOW < flow.next - number < COPY_MOST:
+            self.counts["duplicates"] += 1
+            return False
         if not -WINDOW <= number - flow.next < WINDOW:
             if flow.before is not None and -WINDOW <= ahead(n, flow.before) < WINDOW:
                 self.counts["late"] += 1
@@ -104,17 +109,18 @@ class Model:
                 self._give_up(flow, now)
             self.counts["jumps"] += 1
             before = (flow.base + flow.next) % (1 << 32)
-            self.flows[key] = flow = Flow(n, before=before)
+            self.flows[key] = flow = Flow(n, before=before, twice=flow.twice)
             number = 0
-        if number in flow.came:
-            self.counts["duplicates"] += 1
-            return False
-        flow.came.add(number)
         if path not in flow.carriers and len(flow.carriers) == CARRIERS:
             del flow.carriers[min(flow.carriers, key=lambda p: flow.carriers[p].last)]
         carrier = flow.carriers.setdefault(path, Carrier(now))
         carrier.last = now
-        carrier.numbers.append(number)
+        carrier.numbers.add(number)
+        if number in flow.came:
+            flow.twice = now
+            self.counts["duplicates"] += 1
+            return False
+        flow.came.add(number)
         if number < flow.next:
             self.counts["late"] += 1
             for low, high, since, passed in flow.given_up:

@@ -273,7 +273,9 @@ STEPS = st.lists(
         st.sampled_from([0, 0, 0, 1, 3, 20, 70, 300, 700]),  # ms
         st.integers(0, 2),  # flow
         st.integers(0, 5),  # path
-        st.one_of(st.integers(-6, 12), st.sampled_from([-5000, -4096, 4095, 4096, 5000, 1 << 31])),  # from the highest so far
+        st.one_of(  # from the highest so far
+            st.integers(-6, 12), st.sampled_from([-66000, -5000, -4097, -4096, 4095, 4096, 5000, 1 << 31])
+        ),
         st.booleans(),  # may it raise it
     ),
     max_size=120,
