@@ -42,7 +42,7 @@ MODES = {
     SteeringMode.REDUNDANT: 5,
 }
 Information = tuple[int | None, Access | None, bool]
-"""What the information of a steering mode says: the load over 3GPP in percent, the active or preferred access, whether
+"""What the information of a steering mode says: the load over 3GPP in percent, the active, preferred or primary access, whether
 the other one is standby."""
 INFORMATION: dict[SteeringMode, dict[Information, int]] = {
     SteeringMode.ACTIVE_STANDBY: {
@@ -53,8 +53,9 @@ INFORMATION: dict[SteeringMode, dict[Information, int]] = {
     },
     SteeringMode.LOAD_BALANCING: {(100 - 10 * n, None, False): 1 + n for n in range(11)},
     SteeringMode.PRIORITY_BASED: {(None, "3gpp", False): 1, (None, "non-3gpp", False): 2},
+    SteeringMode.REDUNDANT: {(None, None, False): 1, (None, "3gpp", False): 2, (None, "non-3gpp", False): 3},
 }
-"""Modes that are not here have no information."""
+"""Modes that are not here have no information. Those of redundant are our reading."""
 TRANSPORT_MODES = {mode: int(mode) for mode in TransportMode}
 LIMITS, ALBI, UEAI, MAX_RTT, MAX_LOSS = 0x80, 0x01, 0x02, 0x04, 0x08
 """Flags in front of what Rel-17 adds to the information of a mode: autonomous load balance, UE assistance, the thresholds
@@ -76,9 +77,9 @@ class Operation(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class AtsssRule:
-    """One rule. `load_3gpp` (percent) for load balancing; `active` for active-standby and priority; `standby`: the other
-    access is one. `functionality` None: the UE's choice. Of the indicators one at most; thresholds in ms and percent. A
-    deleted rule has nothing but its ID."""
+    """One rule. `load_3gpp` (percent) for load balancing; `active` for active-standby and priority, and the primary access of
+    redundant, if it has one; `standby`: the other access is one. `functionality` None: the UE's choice. Of the indicators one at
+    most; thresholds in ms and percent. A deleted rule has nothing but its ID."""
 
     rule_id: int
     precedence: int = 0

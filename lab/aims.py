@@ -70,6 +70,14 @@ def gap_of_rtt(run: Run) -> Check:
     return at_most(name, run.first_outage("longest_gap_ms"), bound, "ms", "needs a probe")
 
 
+def lost_at_cut(run: Run) -> Check:
+    """Redundant steering: what the path that was cut had under way comes over the other one."""
+    outages = run.outages()
+    probed = [o["lost"] for o in outages if o["longest_gap_ms"] is not None]
+    return at_most("cut.lost", sum(probed) if probed and len(probed) == len(outages) else None, 0, "probe packets",
+                   "needs an access that is cut, and a probe")
+
+
 def idle(run: Run) -> Check:
     """What the second path costs while nothing has to go over it: keep-alives, acknowledgements, NAS, headers and all."""
     found = run.phase("idle")
@@ -130,6 +138,7 @@ AIMS: dict[str, Callable[[Run], Check]] = {
     "better.up": lambda run: better(run, "up"),
     "better.down": lambda run: better(run, "down"),
     "cut.gap_of_rtt": gap_of_rtt,
+    "cut.lost": lost_at_cut,
     "idle.second_path": idle,
     "loss.cost": loss_cost,
     "page.load": page_load,

@@ -130,6 +130,7 @@ MODES: dict[str, tuple[str | None, set[str]]] = {
     "ACTIVE_STANDBY": ("active", {"standby"}),
     "SMALLEST_DELAY": (None, set()),
     "PRIORITY_BASED": ("prioAcc", {"thresValue"}),
+    "REDUNDANT": (None, {"primary", "thresValue"}),
 }
 """Steering modes (docs/steering.md): the member that each must have, and what it may have besides."""
 MODE_MEMBERS = {
@@ -501,6 +502,10 @@ class _Builder:
                 raise self.fail((*where, "mode"), f"{value} needs {needs} ({MODE_MEMBERS[needs]})")
             if wrong := mode.keys() - {"steerModeValue", needs} - may:
                 raise self.fail((*where, "mode", min(wrong)), f"not with {value}")
+            if value == "REDUNDANT" and rule.get("transport") != "DATAGRAM_1":
+                raise self.fail((*where, "mode"), "REDUNDANT needs transport: DATAGRAM_1 (by its number the second copy is known)")
+            if value == "REDUNDANT" and "thresValue" in mode and "primary" not in mode:
+                raise self.fail((*where, "mode", "thresValue"), "needs primary (3GPP_ACCESS or NON_3GPP_ACCESS)")
             if "steerModeInd" in mode and "thresValue" in mode:
                 raise self.fail((*where, "mode", "thresValue"), f"not with {mode['steerModeInd']}")
             if "standby" in mode and mode["standby"] == mode["active"]:

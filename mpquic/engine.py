@@ -464,6 +464,9 @@ def _fill_rule(out: Any, rule: SteeringRule) -> None:
     elif rule.priority is not None:
         out.mode = lib.STEER_PRIORITY
         out.active_access = ACCESSES.index(rule.priority)
+    elif rule.redundant:
+        out.mode = lib.STEER_REDUNDANT
+        out.active_access = lib.STEER_NO_PRIMARY if rule.primary is None else ACCESSES.index(rule.primary)
     elif rule.smallest_delay:
         out.mode = lib.STEER_SMALLEST_DELAY
     else:

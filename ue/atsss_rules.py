@@ -42,7 +42,7 @@ class AtsssSetting:
         standby: set[str] = set()
         for rule in self.steering:
             used |= {a for a, w in (rule.weights or {}).items() if w} | ({rule.active} if rule.active else set())
-            if rule.priority is not None or rule.smallest_delay or rule.autonomous:
+            if rule.priority is not None or rule.smallest_delay or rule.autonomous or rule.redundant:
                 used |= {ACCESS_3GPP, ACCESS_NON_3GPP}
             standby |= {rule.standby} if rule.standby else set()
         return frozenset(standby - used)
@@ -89,6 +89,7 @@ def _steering(rule: AtsssRule) -> SteeringRule:
     active: str | None = None
     standby: str | None = None
     priority: str | None = None
+    redundant = rule.mode is SteeringMode.REDUNDANT
     if rule.mode is SteeringMode.LOAD_BALANCING and rule.load_3gpp is not None:
         weights = {ACCESS_3GPP: rule.load_3gpp, ACCESS_NON_3GPP: 100 - rule.load_3gpp}
     elif rule.mode is SteeringMode.ACTIVE_STANDBY and rule.active is not None:
@@ -97,6 +98,8 @@ def _steering(rule: AtsssRule) -> SteeringRule:
             standby = ACCESS_NON_3GPP if active == ACCESS_3GPP else ACCESS_3GPP
     elif rule.mode is SteeringMode.PRIORITY_BASED and rule.active is not None:
         priority = rule.active
+    elif redundant:
+        _check_redundant(rule)
     elif rule.mode is not SteeringMode.SMALLEST_DELAY:
         name = rule.mode.name.lower()
         raise RuleRefused(f"mode_{name}", f"rule {rule.rule_id} wants steering mode {name}, which this UE does not have")
@@ -115,7 +118,18 @@ def _steering(rule: AtsssRule) -> SteeringRule:
         autonomous=rule.autonomous,
         max_rtt_ms=rule.max_rtt_ms,
         max_loss_percent=rule.max_loss_percent,
+        redundant=redundant,
+        primary=rule.active if redundant else None,
     )
+
+
+def _check_redundant(rule: AtsssRule) -> None:
+    where = f"rule {rule.rule_id}"
+    if rule.transport is not TransportMode.DATAGRAM_1:
+        text = f"{where} is redundant without sequence numbers: each packet would come twice"
+        raise RuleRefused("redundant_without_numbers", text)
+    if rule.active is None and (rule.max_rtt_ms is not None or rule.max_loss_percent is not None):
+        raise RuleRefused("redundant_without_primary", f"{where} has thresholds without the primary access that they are for")
 
 
 def _check_limits(rule: AtsssRule) -> None:
@@ -129,7 +143,7 @@ def _check_limits(rule: AtsssRule) -> None:
         return
     if rule.autonomous:
         raise RuleRefused("thresholds_autonomous", f"{where} has thresholds with autonomous load balance")
-    if rule.mode not in (SteeringMode.LOAD_BALANCING, SteeringMode.PRIORITY_BASED):
+    if rule.mode not in (SteeringMode.LOAD_BALANCING, SteeringMode.PRIORITY_BASED, SteeringMode.REDUNDANT):
         raise RuleRefused(f"thresholds_{mode}", f"{where} has thresholds in mode {mode}")
     if rule.max_rtt_ms == 0:
         raise RuleRefused("threshold_zero", f"{where} has a threshold of 0 ms, which no path can keep")

@@ -236,4 +236,6 @@ def steering_rule(steering: Steering) -> SteeringRule:
         autonomous=steering.autonomous,
         max_rtt_ms=steering.max_rtt_ms,
         max_loss_percent=steering.max_loss_percent,
+        redundant=steering.redundant,
+        primary=steering.primary,
     )

@@ -258,8 +258,8 @@ class RuleSet:
             roles = [a.priority for a in (mar.access_3gpp, mar.access_non_3gpp) if a is not None]
             _require(roles.count(Priority.HIGH) == 1, "priority-based without exactly one access of high priority")
             _require(set(roles) <= {Priority.HIGH, Priority.LOW}, "priority-based with another priority")
-        elif mar.mode is not SteeringMode.SMALLEST_DELAY:
-            _require(False, f"steering mode {mar.mode.name.lower()} is not supported")
+        elif mar.mode is SteeringMode.REDUNDANT:
+            _redundant_check(mar)
 
     def _access_check(self, kind: str, access: AccessForwarding) -> None:
         _require(access.far_id in self.fars, f"FAR {access.far_id} does not exist")
@@ -292,6 +292,14 @@ def _within(kind: RuleKind, number: int, check: Callable[[Any], None], rule: Any
         raise RuleFailure(error.text, ie=error.ie, rule=(kind, number)) from None
 
 
+def _redundant_check(mar: CreateMar) -> None:
+    _require(mar.transport_mode is TransportMode.DATAGRAM_1, "redundant without sequence numbers: each packet would come twice")
+    roles = [a.priority for a in (mar.access_3gpp, mar.access_non_3gpp) if a is not None]
+    primary = roles.count(Priority.PRIMARY) == 1 and set(roles) <= {Priority.PRIMARY, Priority.SECONDARY}
+    _require(primary or set(roles) <= {None}, "redundant with other priorities than one primary access, or none at all")
+    _require(primary or mar.thresholds is None, "redundant with thresholds and without the primary access that they are for")
+
+
 def _limits_check(mar: CreateMar) -> None:
     """Which modes have thresholds, and which indicators (TS 23.501 §5.32.8)."""
     indicator = mar.indicator or SteeringModeIndicator(0)
@@ -302,7 +310,8 @@ def _limits_check(mar: CreateMar) -> None:
         return
     mode = mar.mode.name.lower()
     _require(not indicator, "thresholds with autonomous load balance")
-    _require(balancing or mar.mode is SteeringMode.PRIORITY_BASED, f"thresholds with steering mode {mode}")
+    may = (SteeringMode.LOAD_BALANCING, SteeringMode.PRIORITY_BASED, SteeringMode.REDUNDANT)
+    _require(mar.mode in may, f"thresholds with steering mode {mode}")
     _require(mar.thresholds.rtt_ms != 0, "a threshold of 0 ms, which no path can keep")
 
 

@@ -16,8 +16,8 @@ EVEN = 50
 
 @dataclass(frozen=True, slots=True)
 class Steering:
-    """One rule: what a flow must be, and where it goes. One of `weights`, `active`, `priority` (the access of high priority) and
-    `smallest_delay` is set."""
+    """One rule: what a flow must be, and where it goes. One of `weights`, `active`, `priority` (the access of high priority),
+    `smallest_delay` and `redundant` (with a `primary` access or none) is set."""
 
     rule_id: int
     precedence: int
@@ -31,6 +31,8 @@ class Steering:
     autonomous: bool = False
     max_rtt_ms: int | None = None
     max_loss_percent: int | None = None
+    redundant: bool = False
+    primary: Access | None = None
 
     @property
     def remote(self) -> IPv4Network | IPv6Network | None:
@@ -67,6 +69,9 @@ def _steering(rule_id: int, precedence: int, flow: FlowDescription, mar: CreateM
         return replace(made, weights=weights, autonomous=autonomous)
     if mar.mode is SteeringMode.SMALLEST_DELAY:
         return replace(made, smallest_delay=True)
+    if mar.mode is SteeringMode.REDUNDANT:
+        primary = next((name for name, a in usable.items() if a.priority is Priority.PRIMARY), None)
+        return replace(made, redundant=True, primary=primary)
     first = Priority.HIGH if mar.mode is SteeringMode.PRIORITY_BASED else Priority.ACTIVE
     near: Access = "3gpp" if usable["3gpp"].priority is first else "non-3gpp"
     if mar.mode is SteeringMode.PRIORITY_BASED:

@@ -19,7 +19,7 @@ def container(config: SmfConfig, proxy: MpquicAddress) -> bytes:
 
 def _rule(rule: RuleConfig) -> AtsssRule:
     mode = rule.mode
-    first = mode.active or mode.priority
+    first = mode.active or mode.priority or mode.primary
     limits = mode.thresholds
     load = EVEN if mode.load_3gpp is None and mode.indicator is not None else mode.load_3gpp  # the NAS code has no "left open"
     return AtsssRule(

@@ -58,14 +58,16 @@ MEMBERS = {
     "ACTIVE_STANDBY": {"active", "standby"},
     "SMALLEST_DELAY": set(),
     "PRIORITY_BASED": {"prioAcc", "thresValue"},
+    "REDUNDANT": {"primary", "thresValue"},
 }
-REQUIRED = {"LOAD_BALANCING": "3gLoad", "ACTIVE_STANDBY": "active", "SMALLEST_DELAY": None, "PRIORITY_BASED": "prioAcc"}
+REQUIRED = {"LOAD_BALANCING": "3gLoad", "ACTIVE_STANDBY": "active", "PRIORITY_BASED": "prioAcc"}
 """Of a steering mode: what it may have, and what it must; with AUTO_LOAD_BALANCE the load may be left open."""
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdConfig:
-    """ThresholdValue of TS 29.512: above them an access is not used while the other one is within."""
+    """ThresholdValue of TS 29.512: above them an access is not used while the other one is within; with redundant, packets go
+    twice while the primary access is above."""
 
     rtt_ms: int | None = field(default=None, metadata={"json": "rttThres"})
     loss_percent: int | None = field(default=None, metadata={"json": "plrThres"})
@@ -83,7 +85,7 @@ class ThresholdConfig:
 class ModeConfig:
     """SteeringMode of TS 29.512, as far as it is supported."""
 
-    value: Literal["LOAD_BALANCING", "ACTIVE_STANDBY", "SMALLEST_DELAY", "PRIORITY_BASED"] = field(
+    value: Literal["LOAD_BALANCING", "ACTIVE_STANDBY", "SMALLEST_DELAY", "PRIORITY_BASED", "REDUNDANT"] = field(
         metadata={"json": "steerModeValue"}
     )
     load_3gpp: int | None = field(default=None, metadata={"json": "3gLoad"})
@@ -92,6 +94,7 @@ class ModeConfig:
     priority: Literal["3GPP_ACCESS", "NON_3GPP_ACCESS"] | None = field(default=None, metadata={"json": "prioAcc"})
     thresholds: ThresholdConfig | None = field(default=None, metadata={"json": "thresValue"})
     indicator: Literal["AUTO_LOAD_BALANCE"] | None = field(default=None, metadata={"json": "steerModeInd"})
+    primary: Literal["3GPP_ACCESS", "NON_3GPP_ACCESS"] | None = None
 
     def __post_init__(self) -> None:
         given = {
@@ -101,17 +104,20 @@ class ModeConfig:
             "prioAcc": self.priority,
             "thresValue": self.thresholds,
             "steerModeInd": self.indicator,
+            "primary": self.primary,
         }
         wrong = {name for name, value in given.items() if value is not None} - MEMBERS[self.value]
         if wrong:
             raise ValueError(f"{min(wrong)}: not with {self.value}")
-        required = REQUIRED[self.value]
+        required = REQUIRED.get(self.value)
         if required is not None and given[required] is None and self.indicator is None:
             raise ValueError(f"{required}: is required with {self.value}")
         if self.load_3gpp is not None and (not 0 <= self.load_3gpp <= 100 or self.load_3gpp % 10):
             raise ValueError("3gLoad: must be 0, 10, … 100")
         if self.standby is not None and self.standby == self.active:
             raise ValueError("standby: must be the other access")
+        if self.value == "REDUNDANT" and self.thresholds is not None and self.primary is None:
+            raise ValueError("primary: is required with thresValue")
         if self.thresholds is not None and self.indicator is not None:
             raise ValueError("thresValue: not with AUTO_LOAD_BALANCE")
 
@@ -133,6 +139,8 @@ class RuleConfig:
             raise ValueError("id: must be 1..255")
         if not 0 <= self.precedence <= 255:
             raise ValueError("precedence: must be 0..255")
+        if self.mode.value == "REDUNDANT" and self.transport != "DATAGRAM_1":
+            raise ValueError("transport: must be DATAGRAM_1 with REDUNDANT: by its number the second copy is known")
         if set(self.match) - {"ip", "protocol", "port"}:
             raise ValueError("match: allowed are ip, protocol, port")
         self.remote, self.protocol, self.ports  # noqa: B018  (each refuses what it cannot be)

@@ -141,7 +141,11 @@ def _accesses(mode: ModeConfig) -> tuple[AccessForwarding, AccessForwarding]:
             AccessForwarding(far_id=FAR_3GPP, weight=load),
             AccessForwarding(far_id=FAR_NON_3GPP, weight=None if load is None else 100 - load),
         )
-    if mode.value == "PRIORITY_BASED":
+    if mode.value == "REDUNDANT" and mode.primary is None:
+        return AccessForwarding(far_id=FAR_3GPP), AccessForwarding(far_id=FAR_NON_3GPP)
+    if mode.value == "REDUNDANT":
+        first, other, access = Priority.PRIMARY, Priority.SECONDARY, mode.primary
+    elif mode.value == "PRIORITY_BASED":
         first, other, access = Priority.HIGH, Priority.LOW, mode.priority
     else:
         other = Priority.STANDBY if mode.standby is not None else Priority.NO_STANDBY

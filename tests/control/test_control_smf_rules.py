@@ -30,6 +30,7 @@ PRIO = {"id": 3, "precedence": 30, "steering": "MPQUIC_IP", "mode": {
     "steerModeValue": "PRIORITY_BASED", "prioAcc": "NON_3GPP_ACCESS", "thresValue": {"rttThres": 80, "plrThres": 5}}}
 AUTO = {"id": 4, "precedence": 40, "steering": "MPQUIC_IP", "mode": {
     "steerModeValue": "LOAD_BALANCING", "steerModeInd": "AUTO_LOAD_BALANCE"}}
+REDUNDANT = {"id": 6, "precedence": 60, "steering": "MPQUIC_IP", "transport": "DATAGRAM_1", "mode": {"steerModeValue": "REDUNDANT"}}
 SHORT = {"id": 5, "precedence": 50, "steering": "MPQUIC_IP", "mode": {"steerModeValue": "SMALLEST_DELAY"}}
 
 
@@ -95,6 +96,18 @@ def test_modes_thresholds_and_indicators_of_both_ends_are_the_same():
     assert (short.mode, short.max_rtt_ms, short.autonomous) == (SteeringMode.SMALLEST_DELAY, None, False)
 
 
+def test_redundant_rules_of_both_ends_are_the_same():
+    first = {**REDUNDANT, "id": 7, "precedence": 70, "mode": {
+        "steerModeValue": "REDUNDANT", "primary": "3GPP_ACCESS", "thresValue": {"plrThres": 1}}}  # fmt: skip
+    both, one = built(REDUNDANT, first)[0].create_mars
+    assert both.mode is one.mode is SteeringMode.REDUNDANT and both.transport_mode is TransportMode.DATAGRAM_1
+    assert (both.access_3gpp.priority, both.access_non_3gpp.priority, both.thresholds) == (None, None, None)
+    assert (one.access_3gpp.priority, one.access_non_3gpp.priority) == (Priority.PRIMARY, Priority.SECONDARY)
+    assert one.thresholds == Thresholds(None, 1)
+    both, one = AtsssContainer.decode(container(config(REDUNDANT, first), PROXY)).rules
+    assert (both.mode, both.active, one.active, one.max_loss_percent) == (SteeringMode.REDUNDANT, None, "3gpp", 1)
+
+
 def test_one_family_only():
     message, address = built(ALL, ipv6=False)
     assert address.ipv6 is None and message.create_pdrs[-1].pdi.ue_ip_address.prefix_length is None
@@ -132,7 +145,10 @@ def test_the_pool_runs_out_and_reuses_late():
         ([{**ALL, "mode": {**AUTO["mode"], "thresValue": {"rttThres": 5}}}], "thresValue: not with AUTO_LOAD_BALANCE"),
         ([{**ALL, "mode": {"steerModeValue": "LOAD_BALANCING", "3gLoad": 35}}], "3gLoad: must be"),
         ([{**ALL, "mode": {"steerModeValue": "ACTIVE_STANDBY"}}], "active: is required"),
-        ([{**ALL, "mode": {"steerModeValue": "REDUNDANT"}}], "must be one of"),
+        ([{**ALL, "mode": {"steerModeValue": "REDUNDANT"}}], "transport: must be DATAGRAM_1 with REDUNDANT"),
+        ([{**REDUNDANT, "mode": {"steerModeValue": "REDUNDANT", "3gLoad": 50}}], "3gLoad: not with REDUNDANT"),
+        ([{**REDUNDANT, "mode": {"steerModeValue": "REDUNDANT", "thresValue": {"plrThres": 5}}}], "primary: is required with"),
+        ([{**ALL, "mode": {**ALL["mode"], "primary": "3GPP_ACCESS"}}], "primary: not with LOAD_BALANCING"),
         ([{**ALL, "steering": "MPTCP"}], "must be one of 'MPQUIC_IP'"),
         ([{**ALL, "match": {"ip": "10.99.0.1/16"}}], "has host bits set"),
         ([{**ALL, "match": {"port": [90, 80]}}], "match.port"),

@@ -50,6 +50,9 @@ def test_exact_octets_of_indicators_and_thresholds() -> None:
         "000b01010a000101" + "04" + "050308" + "82": AtsssRule(1, 10, load_3gpp=30, ue_assistance=True),
         "000e01010a000101" + "07" + "050308" + "8c00501e": AtsssRule(1, 10, load_3gpp=30, max_rtt_ms=80, max_loss_percent=30),
         "000a01010a000101" + "03" + "050402": AtsssRule(1, 10, mode=SteeringMode.PRIORITY_BASED, active="non-3gpp"),
+        "000a01010a000101" + "03" + "050501": AtsssRule(1, 10, mode=SteeringMode.REDUNDANT),
+        "000e01010a000101" + "07" + "050503" + "84005000": AtsssRule(
+            1, 10, mode=SteeringMode.REDUNDANT, active="non-3gpp", max_rtt_ms=80, transport=TransportMode(0)),
         "000901010a000101" + "02" + "0502": AtsssRule(1, 10, mode=SteeringMode.SMALLEST_DELAY),
     }
     for octets, rule_ in many.items():
@@ -84,6 +87,7 @@ def rules(draw: st.DrawFn, rule_id: int, precedence: int) -> AtsssRule:
         load_3gpp=draw(st.integers(0, 10)) * 10 if mode is SteeringMode.LOAD_BALANCING else None,
         active=draw(st.sampled_from(("3gpp", "non-3gpp")))
         if mode in (SteeringMode.ACTIVE_STANDBY, SteeringMode.PRIORITY_BASED)
+        or (mode is SteeringMode.REDUNDANT and draw(st.booleans()))
         else None,
         standby=mode is SteeringMode.ACTIVE_STANDBY and draw(st.booleans()),
         transport=draw(transports),

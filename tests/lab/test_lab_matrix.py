@@ -71,7 +71,7 @@ def test_too_many() -> None:
 
 
 def test_every_mode_is_shipped_over_every_kind_of_paths_and_both_kinds_of_cut() -> None:
-    modes = {"active-standby", "load-balancing", "per-packet", "smallest-delay", "priority"}
+    modes = {"active-standby", "load-balancing", "per-packet", "smallest-delay", "priority", "redundant"}
     kinds = {"equal", "unequal", "lossy", "flapping", "cut", "down"}
     assert set(families()["steering"]) == {f"{m}-{k}" for m in modes for k in kinds}
     assert len(set(shipped())) == len(shipped()) >= 30

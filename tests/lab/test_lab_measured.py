@@ -156,6 +156,7 @@ AIMS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"multi.down": {"goodput": 193}, "alone.3gpp.down": {"goodput": 100}, "alone.wifi.down": {"goodput": 100}},
         {"multi.down": {"goodput": 192}, "alone.3gpp.down": {"goodput": 100}, "alone.wifi.down": {"goodput": 100}}),
     "cut.gap_of_rtt": ({"cut": {"cut": 0.079}}, {"cut": {"cut": 0.081}}),
+    "cut.lost": ({"cut": {"cut": 0.02, "lost": 0}}, {"cut": {"cut": 0.02, "lost": 1}}),
     "better.down": ({"multi.down": {"goodput": 96}, "alone.3gpp.down": {"goodput": 40}, "alone.wifi.down": {"goodput": 100}},
                     {"multi.down": {"goodput": 94}, "alone.3gpp.down": {"goodput": 40}, "alone.wifi.down": {"goodput": 100}}),
 }
@@ -177,6 +178,7 @@ def aimed(name: str, figures: dict[str, Any]) -> dict[str, Any]:
             silence = of.get("gap", of.get("cut", 0.0))
             traffic.probe = probe((start + 0.5, start + 0.5 + silence)) if silence else probe()
             for direction in traffic.probe.values():
+                direction["flows"]["0"]["lost"] = of.get("lost", 3)
                 direction["delay_ms"] = {"p50": 1.0, "p95": of.get("p95", 2.0), "p99": of.get("delay", 3.0), "max": 999.0}
         if "cut" in of:
             one.steps = [(Action(0.5, "cut", "wifi"), start + 0.5, "")]

@@ -174,7 +174,7 @@ WRONG = {
         "not with AUTO_LOAD_BALANCE",
     ),
     "UE assistance": ("3gLoad: 30", "3gLoad: 30, steerModeInd: UE_ASSISTANCE", 9, "must be"),
-    "redundant": ("LOAD_BALANCING, 3gLoad: 30", "REDUNDANT", 9, "must be one of LOAD_BALANCING"),
+    "redundant": ("LOAD_BALANCING, 3gLoad: 30", "REDUNDANT", 9, "REDUNDANT needs transport: DATAGRAM_1"),
     "weight of 35": ("3gLoad: 30", "3gLoad: 35", 9, "must be one of 0, 10, 20"),
     "bad prefix": ("mode: {", "match: {ip: 10.0.0.0/40}, mode: {", 9, "must be a prefix"),
     "run name with ../": ("accesses:\n", "name: ../../etc\naccesses:\n", 1, "must look like"),

@@ -60,6 +60,14 @@ def test_priority_shares_what_overflows_and_leaves_a_path_above_its_threshold(mp
     assert above["3gpp"] > above["wifi"]
 
 
+def test_redundant_steering_loses_nothing_at_a_cut_of_either_access(mpq: Mpq) -> None:
+    """The receivers' word, and the engines': both ends sent twice, both dropped what came second."""
+    result = run(mpq, "redundant")
+    assert [(o["cause"], o["lost"]) for o in result["outages"]] == [("cut wifi", 0), ("cut 3gpp", 0)]
+    for end in ("ue", "upf"):
+        assert result["drops"][f"{end}.reorder_duplicate"] > 500
+
+
 def test_imported_key_of_a_session_with_aes_256(mpq: Mpq) -> None:
     result = run(mpq, "aes_256")
     assert suites_of(result) == {"0x1302"}

@@ -1,5 +1,6 @@
 """ATSSS rules from the network: what they come to, and that what cannot be honoured is refused by name."""
 
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_network
 
 import pytest
@@ -21,6 +22,8 @@ STANDBY = AtsssRule(
     active="3gpp",
     standby=True,
 )
+
+TWICE = AtsssRule(1, 1, mode=SteeringMode.REDUNDANT, transport=TransportMode.DATAGRAM_1)
 
 
 def of(*rules, information=PROXY, before=None):
@@ -50,7 +53,10 @@ def test_the_network_may_leave_the_functionality_to_the_ue():
     [
         ("functionality_mptcp", AtsssRule(1, 1, functionality=SteeringFunctionality.MPTCP, load_3gpp=50)),
         ("functionality_mpquic_udp", AtsssRule(1, 1, functionality=SteeringFunctionality.MPQUIC_UDP, load_3gpp=50)),
-        ("mode_redundant", AtsssRule(1, 1, mode=SteeringMode.REDUNDANT)),
+        ("redundant_without_numbers", AtsssRule(1, 1, mode=SteeringMode.REDUNDANT)),
+        ("redundant_without_numbers", AtsssRule(1, 1, mode=SteeringMode.REDUNDANT, transport=TransportMode.DATAGRAM_2)),
+        ("redundant_without_primary", replace(TWICE, max_rtt_ms=9)),
+        ("indicator_redundant", replace(TWICE, autonomous=True)),
         ("indicator_ue_assistance", AtsssRule(1, 1, load_3gpp=50, ue_assistance=True)),
         ("indicator_smallest_delay", AtsssRule(1, 1, mode=SteeringMode.SMALLEST_DELAY, autonomous=True)),
         ("thresholds_autonomous", AtsssRule(1, 1, load_3gpp=50, autonomous=True, max_rtt_ms=9)),
@@ -64,6 +70,14 @@ def test_a_rule_that_cannot_be_honoured_refuses_all(reason, rule):
     with pytest.raises(RuleRefused) as refused:
         of(AtsssRule(9, 9, load_3gpp=50), rule)
     assert refused.value.reason == reason
+
+
+def test_redundant_with_a_primary_access_or_none():
+    made = of(TWICE, AtsssRule(2, 2, mode=SteeringMode.REDUNDANT, active="3gpp", transport=TransportMode.DATAGRAM_1, max_rtt_ms=80))
+    first, second = made.steering
+    assert first.redundant and first.primary is None and first.sequenced
+    assert (second.primary, second.active, second.max_rtt_ms) == ("3gpp", None, 80)
+    assert made.standby_only == frozenset()
 
 
 def test_modes_that_measure():

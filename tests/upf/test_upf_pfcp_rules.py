@@ -49,6 +49,17 @@ def prioritised(near: Priority, far_: Priority) -> r.CreateMar:
     )
 
 
+def twice(near: Priority | None = None, far_: Priority | None = None, **change: object) -> r.CreateMar:
+    """A MAR that is redundant."""
+    made = mar(
+        mode=SteeringMode.REDUNDANT,
+        transport_mode=TransportMode.DATAGRAM_1,
+        access_3gpp=r.AccessForwarding(far_id=2, priority=near),
+        access_non_3gpp=r.AccessForwarding(far_id=3, priority=far_),
+    )
+    return replace(made, **change)  # type: ignore[arg-type]
+
+
 def test_modes_thresholds_and_indicators_reach_the_data_path() -> None:
     limits = v.Thresholds(80, 5)
     for rule, field, value in (
@@ -56,6 +67,10 @@ def test_modes_thresholds_and_indicators_reach_the_data_path() -> None:
         (prioritised(Priority.LOW, Priority.HIGH), "priority", "non-3gpp"),
         (prioritised(Priority.HIGH, Priority.LOW), "priority", "3gpp"),
         (replace(prioritised(Priority.HIGH, Priority.LOW), thresholds=limits), "max_rtt_ms", 80),
+        (twice(), "redundant", True),
+        (twice(), "primary", None),
+        (twice(Priority.SECONDARY, Priority.PRIMARY), "primary", "non-3gpp"),
+        (twice(Priority.PRIMARY, Priority.SECONDARY, thresholds=limits), "max_rtt_ms", 80),
         (mar(thresholds=limits), "max_loss_percent", 5),
         (mar(thresholds=v.Thresholds(None, 0)), "max_loss_percent", 0),
         (mar(indicator=SteeringModeIndicator.ALBI), "autonomous", True),
@@ -90,7 +105,13 @@ PDI = downlink(3, 1).pdi
 
 WRONG = {
     "weights do not sum to 100": ({"create_mars": (balancing(1, 30, 71),)}, (RuleKind.MAR, 1)),
-    "redundant": ({"create_mars": (mar(mode=SteeringMode.REDUNDANT),)}, (RuleKind.MAR, 1)),
+    "redundant without numbers": (
+        {"create_mars": (twice(transport_mode=TransportMode.DATAGRAM_2),)}, (RuleKind.MAR, 1)
+    ),
+    "redundant with one priority": ({"create_mars": (twice(Priority.PRIMARY, None),)}, (RuleKind.MAR, 1)),
+    "redundant with two primary accesses": ({"create_mars": (twice(Priority.PRIMARY, Priority.PRIMARY),)}, (RuleKind.MAR, 1)),
+    "redundant with an active access": ({"create_mars": (twice(Priority.ACTIVE, Priority.STANDBY),)}, (RuleKind.MAR, 1)),
+    "redundant with thresholds for none": ({"create_mars": (twice(thresholds=v.Thresholds(50, None)),)}, (RuleKind.MAR, 1)),
     "MPTCP": ({"create_mars": (mar(functionality=SteeringFunctionality.MPTCP),)}, (RuleKind.MAR, 1)),
     "stream mode": ({"create_mars": (mar(transport_mode=TransportMode.STREAM),)}, (RuleKind.MAR, 1)),
     "a threshold of 0 ms": ({"create_mars": (mar(thresholds=v.Thresholds(0)),)}, (RuleKind.MAR, 1)),
