@@ -41,6 +41,7 @@ SECTIONS: dict[str, list[str]] = {
         "icmp.c",
         "inner.c",
         "inner_ecn.c",
+        "resend.c",
         "key.c",
         "lia.c",
         "mss.c",

@@ -110,6 +110,7 @@ void conn_free(struct conn *c)
     while (c->path_count)
         path_free(c->paths[c->path_count - 1]);
     split_free(c);
+    resend_free(c);
     cid_remove(e, &c->odcid_entry);
     undecryptable_clear(c);
     datagrams_clear(c);

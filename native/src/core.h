@@ -158,6 +158,7 @@ struct path {
     struct delivery delivery;
     struct capacity { uint64_t rate, full_at; } capacity;       /* octets/s; when the path was last filled: split.c */
     struct gauge gauge;
+    uint64_t spurious_at;               /* when a packet that was thought to be lost turned out to be late; 0: never */
     struct ecn ecn;
     struct pmtud pmtud;
     struct pacer pacer;
@@ -213,6 +214,7 @@ struct conn {
     uint32_t early_probes[2];
     struct frame_queue queue[3];
     struct fq split;                    /* inner packets that any good path may carry: split.c */
+    struct resend *resends; uint32_t resend_next;       /* a ring: resend.c; NULL: nothing with a number has left */
     struct packet *datagrams, **datagrams_tail;
     uint32_t datagram_count;
     struct packet *undecryptable;       /* keys to come; flow = level | ecn << 8, tunnel = link */
@@ -306,6 +308,7 @@ struct endpoint {
     struct token_used tokens_used[LIMIT_TOKENS_USED]; uint32_t tokens_used_next;
     uint64_t token_floor;               /* tokens issued before are not taken any more */
     struct reorder_pool reorder;
+    uint32_t resend_count;
     struct inner_sink sink; bool has_sink;
     struct packet *lent;                /* given to the sink, which still reads them */
     struct packet *out_head, **out_tail; uint32_t out_count;    /* inner packets for tunnel_output */
@@ -553,6 +556,15 @@ uint64_t split_rate(const struct conn *c);              /* bytes per second of a
 void split_resteer(struct conn *c, uint64_t now);       /* its queue is steered anew */
 void split_check(struct conn *c, uint64_t now);
 void split_free(struct conn *c);
+struct path *split_soonest(struct conn *c, uint64_t *takes);    /* the good path on which a packet arrives first, and when; NULL */
+/* resend.c */
+/* k, with its frame's head before it, has just left in packet pn on p, for the first time. False: it is not kept. */
+bool resend_keep(struct path *p, struct sent *r, uint64_t pn, struct packet *k, size_t inner, uint64_t now);
+void resend_acked(const struct path *p, const struct sent *r, uint64_t pn);
+void resend_lost(const struct path *p, const struct sent *r, uint64_t pn, uint64_t now);
+void resend_leave(const struct path *p, uint64_t now);  /* what it has under way goes over others */
+void resend_free(struct conn *c);
+const struct packet *resend_packet(const struct conn *c, uint32_t place);       /* that is kept there; NULL. For the books */
 /* sequence.c */
 #define CONTEXT_SEQUENCED 2             /* a client's context: even (RFC 9484 §6) */
 #define SEQUENCE_LENGTH 4

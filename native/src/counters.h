@@ -47,7 +47,10 @@
     X(datagram_context, 1, "HTTP datagram with an unknown context ID") \
     X(reorder_duplicate, 1, "inner packet whose sequence number came before") \
     X(redundant_copies, 0, "second copies of inner packets, for the other access (redundant steering)") \
-    X(redundant_dropped, 1, "one of the two of an inner packet that goes over both accesses: its path was full or gone") \
+    X(redundant_dropped, 1, "an inner packet's second copy, or its repetition, for which its path was too full, or gone") \
+    X(datagrams_sent_again, 0, "inner packets with sequence number that were lost on the way and sent once more") \
+    X(datagrams_too_old, 0, "the same, when nobody would have waited for them any more: not sent") \
+    X(resend_full, 0, "inner packets with sequence number that were not kept for that: too many are") \
     X(reorder_full, 0, "inner packets that passed in the order in which they came: no room to wait for those before") \
     X(tunnel_none, 1, "inner packet for which there is no tunnel") \
     X(tunnel_hold_full, 1, "inner packet while no connection carries the tunnel, and the hold queue is full") \

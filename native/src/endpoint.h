@@ -10,15 +10,15 @@
  * further copy. */
 #define PACKET_HEADROOM 64
 #define PACKET_CAPACITY 2048
-enum packet_twin { TWIN_NONE = 0, TWIN_ORIGINAL, TWIN_COPY };
+enum packet_twin { TWIN_NONE = 0, TWIN_ORIGINAL, TWIN_COPY, TWIN_AGAIN };       /* again: it was lost, and is young */
 struct packet {
     struct packet *next;
     uint64_t enqueued;              /* time, for the queue's limit */
     uint32_t flow;                  /* index in the tunnel's flow table */
     uint32_t tunnel;                /* handle of the tunnel that it belongs to */
     uint32_t serial;                /* of that flow */
-    uint32_t number;                /* sequence number; only of one with a twin, else it gets it when it leaves */
-    uint8_t twin;                   /* enum packet_twin: it goes over two accesses */
+    uint32_t number;                /* sequence number; of one without a twin: when it has left */
+    uint8_t twin;                   /* enum packet_twin: there is, or was, another one with this number */
     uint16_t offset, length;        /* valid bytes: buffer[offset .. offset+length) */
     uint8_t buffer[PACKET_CAPACITY];
 };

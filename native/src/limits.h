@@ -44,6 +44,10 @@
 #define LIMIT_REORDER_WAYS 4
 #define LIMIT_REORDER_FLOWS 16384       /* in all (1.3 KiB each) */
 
+#define LIMIT_RESENDS 1024                 /* inner packets of a connection that are kept, so that they may be sent again */
+#define RESEND_DISTRUST_NS 2000000000ull        /* a path that brought what was thought to be lost is not believed to lose for so long */
+#define LIMIT_RESENDS_ALL (LIMIT_POOL_PACKETS / 4)
+
 #define REORDER_TOLERANCE 3             /* a path that brought so many packets behind a number does not bring it any more (as RFC 9002 §6.1.1) */
 #define REORDER_CARRIERS 4              /* paths, of both connections at a re-key, whose order is followed per flow */
 #define REORDER_GAPS 16                 /* given up, of which we remember since when they were waited for */

@@ -378,6 +378,8 @@ void path_pto(struct path *p, uint64_t now)
     }
     if (was_active || p->state == PATH_FAILED)
         path_resteer(p, now);
+    if (was_active)
+        resend_leave(p, now);
 }
 
 /* ---- abandonment (RFC 10069 §3.4) */
@@ -424,6 +426,7 @@ void path_drop(struct path *p, uint64_t code, bool by_peer, int reason, uint64_t
     if (used) {
         frames_repeat(c, &p->space, LEVEL_1RTT, LIMIT_FRAMES_QUEUED);
         path_resteer(p, now);
+        resend_leave(p, now);
     }
     frames_forsake(c, p->id);
     if (RULE(R_70, true))

@@ -265,6 +265,8 @@ static void packet_lost(struct conn *c, struct path *p, struct space *s, struct 
         if (p->cc.ops->lost)
             p->cc.ops->lost(&p->cc, r, &p->delivery, now);
     }
+    if (s == &p->space)
+        resend_lost(p, r, pn, now);
     p->stats.packets_lost++;
     c->stats.packets_lost++;
     p->stats.datagrams_lost += r->datagrams;
@@ -380,6 +382,7 @@ static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64
     if (lost) {                         /* it was only late: be more patient (RFC 9002 §6.1.1) */
         uint64_t distance = s->largest_acked != NONE && s->largest_acked > pn ? s->largest_acked - pn : 0;
         p->stats.packets_spurious++;
+        p->spurious_at = now;
         if (RULE(R_65, distance >= p->rec.threshold))
             p->rec.threshold = distance < 127 ? (uint32_t)distance + 1 : 128;
         p->rec.patience -= RULE(R_65, p->rec.patience > 0);
@@ -391,6 +394,8 @@ static void packet_acked(struct conn *c, struct path *p, struct space *s, uint64
     }
     p->stats.packets_acked++;
     w->any = true;
+    if (s == &p->space)
+        resend_acked(p, r, pn);
     if (r->flags & SENT_OUTSTANDING) {
         w->eliciting |= (r->flags & SENT_ELICITING) != 0;
         if (pn >= p->rec.since) {

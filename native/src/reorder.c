@@ -359,8 +359,11 @@ bool reorder_packet(endpoint *e, struct tunnel *t, uint32_t conn, uint32_t path,
         inner_deliver(e, t->config.tun, data, length);
         return true;
     }
-    if (f->held && behind(n, f->first) > 0)     /* it is what the gap has waited for */
+    if (f->held && behind(n, f->first) > 0) {   /* it is what the gap has waited for */
         lateness_sample(&t->reorder, now - f->since, now);
+        if (is_passed(e, f, conn, n, now))      /* it was sent again, perhaps: so will be the next one that is missing */
+            t->reorder.distrust = now + REORDER_DISTRUST_NS;
+    }
     if (ahead > 0 && !hold(e, f, n, data, length, now)) {
         s->reorder_full++;
         COUNT(e, reorder_full);

@@ -21,7 +21,10 @@ struct sent {
     uint64_t time;
     struct frame_ref *frames;
     uint64_t ack_largest;               /* largest packet number that this packet acknowledged; NONE */
-    uint32_t ack_path;
+    union {
+        uint32_t ack_path;              /* of ack_largest */
+        uint32_t kept;                  /* without it: place of its inner packet in resend.c, from 1 on; 0: none */
+    };
     uint16_t bytes;
     uint8_t flags, datagrams;
     /* when it was sent: delivery.c */

@@ -51,6 +51,20 @@ static uint64_t way(const struct path *p)
     return p->rec.min / 2 + (flight > p->rec.min ? flight - p->rec.min : 0);
 }
 
+struct path *split_soonest(struct conn *c, uint64_t *takes)
+{
+    struct path *soonest = NULL;
+    for (uint32_t i = 0; i < c->path_count; i++) {
+        struct path *p = c->paths[i];
+        uint64_t there = is_good(p) ? way(p) : NEVER;
+        if (there == NEVER || (soonest && there >= *takes))
+            continue;
+        soonest = p;
+        *takes = there;
+    }
+    return soonest;
+}
+
 /* So many octets of the queue are left to faster paths: they have sent them before a packet would arrive over this one. NEVER: no packet
  * of the queue goes over it. */
 uint64_t split_leaves(const struct path *p)

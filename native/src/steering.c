@@ -127,7 +127,7 @@ void steering_sent(struct tunnel *t, const struct packet *k, int access, size_t 
 {
     if (access < 0)                     /* its link is gone meanwhile */
         return;
-    bool copy = k->twin == TWIN_COPY;
+    bool copy = k->twin >= TWIN_COPY;
     t->stats.copies_out += copy;
     t->stats.packets_out += !copy;
     t->stats.bytes_out += copy ? 0 : bytes;

@@ -26,7 +26,7 @@ static void frame_write(struct packet *k, uint64_t quarter_id, struct flow *f)
     q = put_varint(q, quarter_id);
     *q++ = f ? CONTEXT_SEQUENCED : 0;
     if (f)
-        put_be32(q, k->twin ? k->number : f->sequence++);
+        put_be32(q, k->number = k->twin ? k->number : f->sequence++);
 }
 
 /* RFC 9221 §3, and the path's MTU: else it goes without its number. */
@@ -46,7 +46,7 @@ static void header_write(const struct path *p, uint8_t *q, uint64_t pn)
     put_be32(q, (uint32_t)pn);
 }
 
-struct batch_state { struct aead_packet sealed[TX_BATCH]; struct packet *packets[TX_BATCH]; size_t bytes; uint32_t n; };
+struct batch_state { struct aead_packet sealed[TX_BATCH]; struct packet *packets[TX_BATCH]; uint16_t keep[TX_BATCH]; size_t bytes; uint32_t n; };
 
 static void account(struct path *p, struct batch_state *s, struct tunnel *t, const struct packet *k, struct sent *r, size_t inner,
                     size_t length, uint64_t now)
@@ -138,6 +138,7 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
             .path_id = RULE(MP_14, c->multipath) ? p->id : 0 };
         TRACE_PACKETS(e, trace_packet(p, TRACE_PACKET_SENT, LEVEL_1RTT, pn, length, k->buffer + k->offset, k->length, false));
         s.packets[s.n] = k;
+        s.keep[s.n] = f && !k->twin ? (uint16_t)inner : 0;
         b->iov[s.n] = (struct iovec){ out, length };
         segment = s.n ? segment : length;
         account(p, &s, t, k, r, inner, length, now);
@@ -157,8 +158,11 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
         for (uint32_t i = 0; i < s.n; i++)
             sent_get(&p->space, p->space.next_pn - 1 - i)->flags |= SENT_APP_LIMITED;
     aead_seal(c->keys[LEVEL_1RTT].send, s.sealed, s.n);
-    for (uint32_t i = 0; i < s.n; i++)
-        packet_put(e, s.packets[i]);    /* the next ones to be used: they are in the cache */
+    for (uint32_t i = 0; i < s.n; i++) {
+        uint64_t pn = s.sealed[i].packet_number;
+        if (!s.keep[i] || !resend_keep(p, sent_get(&p->space, pn), pn, s.packets[i], s.keep[i], now))
+            packet_put(e, s.packets[i]);        /* the next ones to be used: they are in the cache */
+    }
     c->packets_under_key += RULE(MP_92, s.n);
     b->link = p->link;
     b->remote = p->remote;

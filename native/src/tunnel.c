@@ -74,7 +74,7 @@ static bool is_local(const uint8_t *a, int version)
 
 static void drop(endpoint *e, struct tunnel *t, struct packet *k, int counter)
 {
-    if (k->twin == TWIN_COPY)           /* the original is what counts */
+    if (k->twin >= TWIN_COPY)           /* the original is what counts */
         counter = COUNTER_redundant_dropped;
     else if (t)
         t->stats.dropped++;

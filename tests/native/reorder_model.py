@@ -131,6 +131,7 @@ class Model:
             return True
         if flow.held and number < min(flow.held):
             self._sample(now - flow.since, now)
+            self.distrust = now + DISTRUST if self._passed(flow, number, now) else self.distrust
         if number == flow.next:
             self.out.append(what)
             flow.next += 1

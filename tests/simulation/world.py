@@ -453,7 +453,7 @@ class World:
                  "path_queue_codel", "redundant_dropped")  # fmt: skip
         # inner_malformed, filter and destination also count what arrives; our packets never meet those
         dropped = sum(counters[name] for name in names)
-        given = self.given_count[direction] + counters["redundant_copies"]
+        given = self.given_count[direction] + counters["redundant_copies"] + counters["datagrams_sent_again"]
         return given - counters["inner_sent"] - dropped - self.forgotten[direction]
 
     def inner_account(self, direction: int) -> None:
