@@ -42,6 +42,7 @@ struct packet *packet_get(endpoint *e)
     }
     p->next = NULL;
     p->tunnel = p->flow = 0;
+    p->twin = TWIN_NONE;
     p->offset = PACKET_HEADROOM;
     p->length = 0;
     return p;

@@ -171,7 +171,6 @@ static bool follow(endpoint *e, struct packet *k, uint64_t now)
     if (!s->queue || k->length > s->length || !inner_is_plain(p) || inner_may_be_syn(p, k->length))
         return false;
     k->tunnel = s->tunnel;
-    k->twin = TWIN_NONE;
     enqueue(e, s, k, now);
     return true;
 }
@@ -210,7 +209,6 @@ void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *k, bool fo
     if (inner_may_be_syn(p, k->length))
         mss_packet(e, t, k->buffer + k->offset, k->length);
     k->tunnel = t->handle;
-    k->twin = TWIN_NONE;
     k->enqueued = now;
     steer(e, t, k, now);
 }
