@@ -207,7 +207,7 @@ def test_retry() -> None:
         packets, reader = tapped.read()
         all_clear(packets)
         retries = [p for p in packets if p.kind == "retry"]
-        assert len(retries) == 1 and not retries[0].up and retries[0].words() == "retry: no frame"
+        assert len(retries) == 1 and not retries[0].up and retries[0].words() == "retry connection 0: no frame"
         assert len(reader.decryptor.summaries) == 1 and inner_count(packets) == 8
         # the Retry itself not captured: the keys behind it are found by the connection ID that it gave
         capture = without(tapped.capture.bytes(), retries[0].record)

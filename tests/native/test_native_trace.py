@@ -296,7 +296,7 @@ def test_every_drop_of_a_received_packet_has_a_trigger() -> None:
     """A new drop counter must be sorted: a received packet's, or not."""
     elsewhere = ("inner_", "tunnel_", "steering_", "reorder_", "path_queue_", "tun_", "udp_", "datagram_no", "datagram_c")
     inner = {name for name in COUNTERS if name.startswith(elsewhere)}
-    inner |= {"ingress_filter", "packet_pool_empty"}
+    inner |= {"ingress_filter", "packet_pool_empty", "redundant_dropped"}
     for i, name in enumerate(COUNTERS):
         if lib.counter_is_drop(i):
             assert (lib.trace_drop_trigger(i) == ffi.NULL) == (name in inner), name
