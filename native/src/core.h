@@ -468,10 +468,11 @@ void path_failure_tell(struct path *p, uint64_t now);   /* it does not answer */
 void path_failure_over(struct path *p);                 /* it does */
 void path_backup_told(struct path *p);                  /* by the peer */
 
-/* endpoint.c */
-/* Room for an answer that belongs to no connection; NULL when too many wait. */
+/* raw.c. Room for an answer that belongs to no connection; NULL when too many wait. */
 struct packet *raw_new(endpoint *e, uint32_t link, const struct address *remote);
 void raw_cancel(endpoint *e);           /* the newest: it will not be sent */
+void version_negotiation_send(endpoint *e, uint32_t link, const struct address *remote, const struct long_header *h);
+void stateless_reset_send(endpoint *e, uint32_t link, const struct address *remote, const uint8_t *packet, size_t length);
 
 /* pmtud.c */
 void pmtud_init(struct path *p);

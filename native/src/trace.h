@@ -92,22 +92,6 @@ void trace_bare(struct endpoint *e, struct conn *c, int kind, int type, size_t l
 
 /* trace_frames.c: one frame of a record's body. Returns where it ends, or NULL when it does not fit. */
 uint8_t *trace_frame_put(uint8_t *p, const uint8_t *end, const struct frame_in *f, unsigned ack_delay_exponent);
-struct trace_text { char *p, *end; };   /* p > end: it did not fit */
+struct trace_text;
 void trace_frame_text(struct trace_text *t, struct reader *r);
-
-/* Inline: most of the text is literals, whose copies the compiler makes a few stores. */
-static inline void text_octets(struct trace_text *t, const char *s, size_t n)
-{
-    if (__builtin_expect(t->p > t->end || (size_t)(t->end - t->p) < n, 0)) {
-        t->p = t->end + 1;
-        return;
-    }
-    memcpy(t->p, s, n);
-    t->p += n;
-}
-static inline __attribute__((always_inline)) void text_put(struct trace_text *t, const char *s) { text_octets(t, s, strlen(s)); }
-/* trace_json.c */
-void text_number(struct trace_text *t, uint64_t v);
-void text_ms(struct trace_text *t, uint64_t ns);        /* as milliseconds, down to the microsecond */
-void text_hex(struct trace_text *t, const uint8_t *p, size_t n);
 #endif

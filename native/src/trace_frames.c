@@ -1,6 +1,7 @@
 /* Frames in the trace: one table says which members of a parsed frame are kept and what qlog calls them, for the writer and the
  * reader alike. A kept frame: type, length, its members in the table's order, all varints; then what its `more` says. */
 #include "core.h"
+#include "trace_text.h"
 
 enum more { NOTHING, RANGES, CONTENT, CONTENT_FIN, CID, OCTETS, TOKEN, CLOSE };
 struct member { const char *name; size_t at; };

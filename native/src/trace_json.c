@@ -1,6 +1,7 @@
 /* The trace as JSON-SEQ text of qlog (RFC 7464; draft-ietf-quic-qlog-main-schema and -quic-events, -13), for the thread that writes
  * the log. Path ids and names of counters are extension fields: the drafts have none. */
 #include "trace_ring.h"
+#include "trace_text.h"
 
 #define TEXT_MOST (1u << 18)            /* of one record */
 #define TEXT_CALL (3u << 17)            /* made in one call, about: it is still in the cache when it is written */
@@ -20,78 +21,6 @@ const char *trace_drop_trigger(int counter)
         [COUNTER_version_negotiation_ignored] = "invalid",
     };
     return counter >= 0 && counter < COUNTER_COUNT ? triggers[counter] : NULL;
-}
-
-/* ---- text */
-
-static const char pairs[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748495051525354555657585960"
-                            "616263646566676869707172737475767778798081828384858687888990919293949596979899";
-
-/* The digits of v at p; where they end. */
-static inline char *digits_put(char *p, uint64_t v)
-{
-    char digits[20];
-    size_t n = sizeof digits;
-    while (v >= 100) {
-        n -= 2;
-        memcpy(digits + n, pairs + 2 * (v % 100), 2);
-        v /= 100;
-    }
-    if (v >= 10) {
-        n -= 2;
-        memcpy(digits + n, pairs + 2 * v, 2);
-    } else {
-        digits[--n] = (char)('0' + v);
-    }
-    memcpy(p, digits + n, sizeof digits - n);
-    return p + (sizeof digits - n);
-}
-
-void text_number(struct trace_text *t, uint64_t v)
-{
-    char digits[20];
-    text_octets(t, digits, (size_t)(digits_put(digits, v) - digits));
-}
-
-void text_ms(struct trace_text *t, uint64_t ns)
-{
-    uint32_t us = (uint32_t)(ns % 1000000 / 1000);
-    char fraction[4] = { '.', (char)('0' + us / 100), (char)('0' + us / 10 % 10), (char)('0' + us % 10) };
-    text_number(t, ns / 1000000);
-    text_octets(t, fraction, 4);
-}
-
-void text_hex(struct trace_text *t, const uint8_t *p, size_t n)
-{
-    static const char digits[] = "0123456789abcdef";
-    while (n) {
-        char octets[32];
-        size_t some = n < 16 ? n : 16;
-        for (size_t i = 0; i < some; i++) {
-            octets[2 * i] = digits[p[i] >> 4];
-            octets[2 * i + 1] = digits[p[i] & 15];
-        }
-        text_octets(t, octets, 2 * some);
-        p += some;
-        n -= some;
-    }
-}
-
-static inline __attribute__((always_inline)) void member(struct trace_text *t, const char *name, uint64_t v)
-{
-    text_put(t, ",\"");
-    text_put(t, name);
-    text_put(t, "\":");
-    text_number(t, v);
-}
-
-static inline __attribute__((always_inline)) void word(struct trace_text *t, const char *name, const char *value)
-{
-    text_put(t, "\"");
-    text_put(t, name);
-    text_put(t, "\":\"");
-    text_put(t, value);
-    text_put(t, "\"");
 }
 
 /* ---- records */
@@ -117,12 +46,12 @@ static void tuple_id(struct trace_text *t, const struct trace_record *r)
 static void header(struct trace_text *t, const struct trace_record *r, bool with_phase)
 {
     text_put(t, "\"header\":{");
-    word(t, "packet_type", levels[r->level]);
-    member(t, "packet_number", r->a);
+    text_word(t, "packet_type", levels[r->level]);
+    text_member(t, "packet_number", r->a);
     if (with_phase && r->level == LEVEL_1RTT && r->b)       /* 0 until a key update */
-        member(t, "key_phase", r->b);
+        text_member(t, "key_phase", r->b);
     if (r->level == LEVEL_1RTT && r->path)
-        member(t, "path_id", r->path);
+        text_member(t, "path_id", r->path);
     text_put(t, "}");
 }
 
@@ -158,7 +87,7 @@ static void buffered(struct trace_text *t, const struct trace_record *r, const u
 {
     (void)body;
     text_put(t, "\"header\":{");
-    word(t, "packet_type", levels[r->level]);
+    text_word(t, "packet_type", levels[r->level]);
     text_put(t, "},\"raw\":{\"length\":");
     text_number(t, r->length);
     text_put(t, "},\"trigger\":\"keys_unavailable\"");
@@ -170,7 +99,7 @@ static void bare(struct trace_text *t, const struct trace_record *r, const uint8
 {
     static const char *const types[] = { "retry", "version_negotiation", "stateless_reset" };
     text_put(t, "\"header\":{");
-    word(t, "packet_type", types[r->level]);
+    text_word(t, "packet_type", types[r->level]);
     if (r->detail) {
         text_put(t, ",\"dcid\":\"");
         text_hex(t, body, r->detail);
@@ -202,24 +131,24 @@ static void dropped(struct trace_text *t, const struct trace_record *r, const ui
     if (trigger) {
         if (r->length) {
             text_put(t, "\"header\":{");
-            word(t, "packet_type", types[r->level]);
+            text_word(t, "packet_type", types[r->level]);
             if (r->body) {
                 text_put(t, ",\"dcid\":\"");
                 text_hex(t, body, r->body);
                 text_put(t, "\"");
             }
             if (r->level == 4 && r->flags & TRACE_HAS_PATH)
-                member(t, "path_id", r->path);
+                text_member(t, "path_id", r->path);
             text_put(t, "},\"details\":{\"datagram_length\":");
             text_number(t, r->length);
             text_put(t, "},");
         }
-        word(t, "trigger", trigger);
+        text_word(t, "trigger", trigger);
         text_put(t, ",");
     }
-    word(t, "counter", counter_name((int)r->a));
+    text_word(t, "counter", counter_name((int)r->a));
     if (r->b)
-        member(t, "untold_before", r->b);
+        text_member(t, "untold_before", r->b);
 }
 
 /* It held nothing that is a QUIC packet. */
@@ -229,9 +158,9 @@ static void datagram_dropped(struct trace_text *t, const struct trace_record *r,
     text_put(t, "\"raw\":{\"length\":");
     text_number(t, r->length);
     text_put(t, "},");
-    word(t, "counter", counter_name((int)r->a));
+    text_word(t, "counter", counter_name((int)r->a));
     if (r->b)
-        member(t, "untold_before", r->b);
+        text_member(t, "untold_before", r->b);
 }
 
 static void lost(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
@@ -250,7 +179,7 @@ static void acked(struct trace_text *t, const struct trace_record *r, const uint
         text_put(t, "\"path_id\":");
         text_number(t, r->path);
     } else {
-        word(t, "packet_number_space", spaces[r->level]);
+        text_word(t, "packet_number_space", spaces[r->level]);
     }
     text_put(t, ",\"packet_numbers\":[");
     bool any = false;
@@ -298,13 +227,13 @@ static void congestion(struct trace_text *t, const struct trace_record *r, const
     (void)body;
     static const char *const states[] = { "", "slow_start", "congestion_avoidance", "recovery" };
     if (r->a) {
-        word(t, "old", states[r->a]);
+        text_word(t, "old", states[r->a]);
         text_put(t, ",");
     }
-    word(t, "new", states[r->detail]);
-    member(t, "path_id", r->path);
+    text_word(t, "new", states[r->detail]);
+    text_member(t, "path_id", r->path);
     text_put(t, ",");
-    word(t, "controller", congestion_control_name((int)r->b));
+    text_word(t, "controller", congestion_control_name((int)r->b));
 }
 
 static void mtu(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
@@ -313,10 +242,10 @@ static void mtu(struct trace_text *t, const struct trace_record *r, const uint8_
     text_put(t, "\"new\":");
     text_number(t, r->b);
     if (r->a)
-        member(t, "old", r->a);
+        text_member(t, "old", r->a);
     if (r->detail)
         text_put(t, ",\"done\":true");
-    member(t, "path_id", r->path);
+    text_member(t, "path_id", r->path);
 }
 
 /* The peer's, as the draft counts: what 1-RTT packets are sent to, so that no packet need say it. */
@@ -325,7 +254,7 @@ static void cid(struct trace_text *t, const struct trace_record *r, const uint8_
     text_put(t, "\"initiator\":\"remote\",\"new\":\"");
     text_hex(t, body, r->body);
     text_put(t, "\"");
-    member(t, "path_id", r->path);
+    text_member(t, "path_id", r->path);
 }
 
 static void ecn(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
@@ -338,13 +267,13 @@ static void ecn(struct trace_text *t, const struct trace_record *r, const uint8_
         [ECN_MISSING] = "missing", [ECN_BLEACHED] = "bleached", [ECN_REMARKED] = "remarked", [ECN_EXCESS] = "excess",
         [ECN_DECREASED] = "decreased", [ECN_BLACK_HOLE] = "black_hole", [ECN_OFF] = "off",
     };
-    word(t, "old", states[r->a]);
+    text_word(t, "old", states[r->a]);
     text_put(t, ",");
-    word(t, "new", states[r->detail]);
-    member(t, "path_id", r->path);
+    text_word(t, "new", states[r->detail]);
+    text_member(t, "path_id", r->path);
     if (r->detail == ECN_FAILED && failures[r->b]) {
         text_put(t, ",");
-        word(t, "failure", failures[r->b]);
+        text_word(t, "failure", failures[r->b]);
     }
 }
 
@@ -357,9 +286,9 @@ static void key(struct trace_text *t, const struct trace_record *r, const uint8_
     text_put(t, names[r->level]);
     text_put(t, "\"");
     if (r->level == LEVEL_1RTT)
-        member(t, "key_phase", r->b);
+        text_member(t, "key_phase", r->b);
     text_put(t, ",");
-    word(t, "trigger", by[r->detail]);
+    text_word(t, "trigger", by[r->detail]);
 }
 
 static void migration(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
@@ -367,11 +296,11 @@ static void migration(struct trace_text *t, const struct trace_record *r, const 
     (void)body;
     static const char *const states[] = { "probing_started", "probing_abandoned", "probing_successful", "migration_started",
                                           "migration_abandoned", "migration_complete" };
-    word(t, "new", states[r->detail]);
+    text_word(t, "new", states[r->detail]);
     text_put(t, ",\"tuple_id\":\"");
     tuple_id(t, r);
     text_put(t, "\"");
-    member(t, "path_id", r->path);
+    text_member(t, "path_id", r->path);
 }
 
 static void tuple(struct trace_text *t, const struct trace_record *r, const uint8_t *body)
@@ -394,8 +323,8 @@ static void tuple(struct trace_text *t, const struct trace_record *r, const uint
     text_put(t, a.family == 4 ? "\",\"port_v4\":" : "\",\"port_v6\":");
     text_number(t, a.port);
     text_put(t, "}");
-    member(t, "path_id", r->path);
-    member(t, "link", r->a);
+    text_member(t, "path_id", r->path);
+    text_member(t, "link", r->a);
 }
 
 /* Python's: `"name":...,"data":{...}` already. */
@@ -431,7 +360,7 @@ static char *time_put(struct trace *tr, char *p, uint64_t ns)
     p += tr->ms_length;
     p[0] = '.';
     p[1] = (char)('0' + rest / 100);
-    memcpy(p + 2, pairs + 2 * (rest % 100), 2);
+    memcpy(p + 2, trace_pairs + 2 * (rest % 100), 2);
     return p + 4;
 }
 
@@ -453,7 +382,7 @@ static void envelope(struct trace *tr, struct trace_text *t, const struct trace_
     }
     text_put(t, ",");
     if (kinds[r->kind].name) {
-        word(t, "name", kinds[r->kind].name);
+        text_word(t, "name", kinds[r->kind].name);
         text_put(t, ",\"data\":{");
     }
 }
@@ -479,9 +408,9 @@ static struct trace_template *template_of(struct trace *tr, const struct trace_r
     envelope(tr, &t, r);
     text_put(&t, "\"header\":{\"packet_type\":\"1RTT\"");
     if (r->b)
-        member(&t, "key_phase", r->b);
+        text_member(&t, "key_phase", r->b);
     if (r->path)
-        member(&t, "path_id", r->path);
+        text_member(&t, "path_id", r->path);
     text_put(&t, ",\"packet_number\":");
     if (t.p > t.end)
         return NULL;
