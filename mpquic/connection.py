@@ -6,11 +6,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from mpquic import h3_events as h3
 from mpquic import qlog_events, tls
+from mpquic.close_reason import CloseReason
 from mpquic.crypto_stream import CryptoReceiver
 from mpquic.engine import E_HANDLE, E_LIMIT, E_STATE, Engine, Event, PeerParams, Remote, path_state
 from mpquic.errors import (
@@ -20,8 +20,6 @@ from mpquic.errors import (
     H3Error,
     H3StreamError,
     HandshakeFailed,
-    HandshakeRefused,
-    HandshakeTimeout,
     MpquicError,
     PathFailed,
     TransportError,
@@ -64,23 +62,6 @@ PathHandler = Callable[[str, dict[str, Any]], None]
 
 class RaceLost(HandshakeFailed):
     """Another connection of the same race was faster."""
-
-
-@dataclass(frozen=True, slots=True)
-class CloseReason:
-    """Why a connection is over. `source`: local, peer, idle, reset, error or version."""
-
-    source: str
-    code: int
-    application: bool
-    reason: str
-
-    def __str__(self) -> str:
-        kind = "application error" if self.application else "error"
-        return f"{self.source}: {kind} 0x{self.code:x}" + (f" ({self.reason})" if self.reason else "")
-
-
-SOURCES = ("local", "peer", "idle", "reset", "error", "version")
 
 
 class Host(Protocol):
@@ -320,9 +301,7 @@ class Connection:
             case lib.EVENT_PATH_REMOTE_CHANGED:
                 self._tell("path_remote_changed", {"path": event.path})
             case lib.EVENT_CLOSED:
-                source = SOURCES[event.token] if event.token < len(SOURCES) else "error"
-                text = event.data.decode("utf-8", "replace")
-                self.over(CloseReason(source, event.a, event.level == 1, text))
+                self.over(CloseReason.told(event.token, event.a, event.level == 1, event.data))
 
     def _tell(self, name: str, fields: dict[str, Any]) -> None:
         self._log(f"mpquic:{name}", fields)
@@ -602,19 +581,10 @@ class Connection:
             return
         self.closed.set_result(reason)
         self._capsules.set()
-        self.fail(_handshake_error(reason))
+        self.fail(reason.handshake_error())
         for future in self._paths.values():
             if not future.done():
                 future.set_exception(PathFailed(str(reason)))
                 future.exception()
         self._paths.clear()
         self._log("quic:connection_closed", qlog_events.closed(reason.source, reason.code, reason.application, reason.reason))
-
-
-def _handshake_error(reason: CloseReason) -> HandshakeFailed:
-    """What an end before the handshake was confirmed means to who waits for it."""
-    if reason.source == "peer":
-        return HandshakeRefused(reason.code, str(reason))
-    if reason.source == "idle":
-        return HandshakeTimeout(str(reason))
-    return HandshakeFailed(str(reason))

@@ -11,7 +11,8 @@ from aioquic.quic.crypto import CryptoPair
 from line import IDENTITY, KEY, SERVER, psk
 from mpquic_rig import Proxy, run
 
-from mpquic.connection import CloseReason, Connection
+from mpquic.close_reason import CloseReason
+from mpquic.connection import Connection
 from mpquic.errors import HandshakeRefused, HandshakeTimeout, PskWiped
 from mpquic.psk import Psk, PskMode
 from mpquic.reader import Reader
