@@ -134,11 +134,8 @@ def test_a_second_lab_of_this_name_is_refused_and_the_first_lives_on(lab: Mpq) -
     assert lab.round_trip().code == 0
 
 
-def once(lab: Mpq) -> None:
-    """What asks the engine and the kernel, and nothing of how the lab came to be, need not be asked in both kinds of lab."""
-    if lab.rootless:
-        pytest.skip("asked in the lab of root")
-
+# What asks the engine and the kernel, and nothing of how the lab came to be, need not be asked in both kinds of lab.
+in_the_lab_of_root = pytest.mark.parametrize("lab", ["root"], indirect=True)
 
 SERVE = """
 import socket
@@ -180,10 +177,10 @@ print(json.dumps({"mss": mss, "accepts_ecn": accepts, "data": data, "ect": ect})
 """
 
 
+@in_the_lab_of_root
 def test_a_syn_is_clamped_and_ecn_goes_through(lab: Mpq) -> None:
     """The answer of a host whose link has an MTU of 1500 asks the UE for no more than a datagram carries; a flow that does ECN
     keeps its codepoint through the tunnel (RFC 6040)."""
-    once(lab)
     assert lab("exec", "ue", "sh", "-c", "echo 1 > /proc/sys/net/ipv4/tcp_ecn").code == 0
     serving = lab.start("exec", "dn", sys.executable, "-c", SERVE)
     try:
@@ -202,10 +199,9 @@ def state_of(lab: Mpq, access: str) -> str:
     return next((p["state"] for p in lab("status", "--json").document["paths"] if p["access"] == access), "none")
 
 
+@in_the_lab_of_root
 def test_an_address_that_goes_an_interface_that_is_renamed_and_one_that_is_deleted(lab: Mpq) -> None:
     """R-68: the session goes on over the other access each time; what comes back is used again."""
-    once(lab)
-
     def ip(*arguments: str) -> None:
         done = lab("exec", "ue", "ip", *arguments)
         assert done.code == 0, done.err
