@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 import pytest
+from tunnel_ends import Ends
 
 from native import ffi, lib
-from native.sim import MS, REDUNDANT, SECOND, Node, Simulator, check, serial_of, udp4
+from native.sim import MS, REDUNDANT, SECOND, Simulator, check, udp4
 
 PRIMARY = REDUNDANT | {"active_access": 0, "max_rtt_ms": 60}
 """Twice only while access 0 takes longer."""
+
+
+def reasons(ends: Ends) -> list[int]:
+    return [p.reason for p in ends.sim.client.paths(ends.conn).values()]
 
 
 @pytest.fixture
@@ -20,40 +24,6 @@ def sim() -> Iterator[Simulator]:
     with Simulator(91) as s:
         yield s
         s.check()
-
-
-class Ends:
-    """Both ends of a tunnel over two paths, and what came out of it."""
-
-    def __init__(self, sim: Simulator, rule: dict[str, Any], numbers: bool = True) -> None:
-        self.sim = sim
-        self.conn, self.peer = sim.connect()
-        sim.open_path(self.conn, 1)
-        self.tunnels = sim.tunnel(self.conn, self.peer, [rule])
-        if numbers:
-            sim.sequence(sim.client, self.tunnels[0], self.conn)
-            sim.sequence(sim.server, self.tunnels[1], self.peer)
-        sim.run(SECOND)
-        self.sent = 0
-
-    def send(self, count: int, every: int = 10 * MS, size: int = 200) -> None:
-        """Packets of one flow, one at a time, from the UE."""
-        for _ in range(count):
-            self.sim.inner(self.sim.client, udp4(size, serial=self.sent))
-            self.sent += 1
-            self.sim.run(every)
-
-    def got(self) -> list[int]:
-        """Serial numbers in the order in which they came out at the UPF."""
-        return [serial_of(packet) for _, _, packet in self.sim.server.inner]
-
-    def stats(self, node: Node) -> Any:
-        out = ffi.new("struct tunnel_stats *")
-        check(lib.tunnel_stats(node.endpoint, self.tunnels[node.role], out))
-        return out
-
-    def reasons(self) -> list[int]:
-        return [p.reason for p in self.sim.client.paths(self.conn).values()]
 
 
 def test_each_packet_goes_over_both_and_comes_out_once(sim: Simulator) -> None:
@@ -67,7 +37,7 @@ def test_each_packet_goes_over_both_and_comes_out_once(sim: Simulator) -> None:
     assert (out.packets_out, out.copies_out) == (200, 200) and list(out.access_packets_out) == [200, 200]
     assert (came.packets_in, came.reorder_duplicates) == (200, 200)
     assert sim.server.counters()["reorder_duplicate"] == 200 == sim.client.counters()["redundant_copies"]
-    assert ends.reasons() == [lib.REASON_NONE] * 2 and not sim.client.drops()
+    assert reasons(ends) == [lib.REASON_NONE] * 2 and not sim.client.drops()
 
 
 @pytest.mark.parametrize("dead", [0, 1])
@@ -105,11 +75,11 @@ def test_without_loss_and_thresholds_the_primary_access_carries_all(sim: Simulat
     ends = Ends(sim, PRIMARY)
     ends.send(100)
     assert ends.stats(sim.client).copies_out == 0 and list(ends.stats(sim.client).access_packets_out) == [100, 0]
-    assert ends.reasons() == [lib.REASON_NONE, lib.REASON_WITHIN_THRESHOLD]
+    assert reasons(ends) == [lib.REASON_NONE, lib.REASON_WITHIN_THRESHOLD]
     sim.shape(0, delay=60 * MS)
     ends.send(150)
     doubled = ends.stats(sim.client).copies_out
-    assert 50 <= doubled <= 140 and ends.reasons() == [lib.REASON_NONE] * 2
+    assert 50 <= doubled <= 140 and reasons(ends) == [lib.REASON_NONE] * 2
     sim.shape(0, delay=20 * MS)
     ends.send(400)
     doubled = ends.stats(sim.client).copies_out

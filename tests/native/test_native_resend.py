@@ -7,9 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from tunnel_ends import Ends
 
-from native import ffi, lib
-from native.sim import ACTIVE_3GPP, BALANCED, MS, SECOND, SPLIT, Simulator, check, serial_of, udp4
+from native import lib
+from native.sim import ACTIVE_3GPP, BALANCED, MS, SECOND, SPLIT, Simulator, check, udp4
 
 
 @pytest.fixture
@@ -19,27 +20,14 @@ def sim() -> Iterator[Simulator]:
         s.check()
 
 
-class Flow:
-    """Packets of one flow from the UE, and which came out at the UPF."""
+class Flow(Ends):
+    """Large packets, one each 2 ms."""
 
     def __init__(self, sim: Simulator, rule: dict[str, Any] = SPLIT, numbers: bool = True) -> None:
-        self.sim, self.sent = sim, 0
-        self.conn, peer = sim.connect()
-        sim.open_path(self.conn, 1)
-        self.tunnel, self.far = sim.tunnel(self.conn, peer, [rule])
-        if numbers:
-            sim.sequence(sim.client, self.tunnel, self.conn)
-            sim.sequence(sim.server, self.far, peer)
-        sim.run(SECOND)
+        super().__init__(sim, rule, numbers)
 
     def send(self, count: int, every: int = 2 * MS, size: int = 1000) -> None:
-        for _ in range(count):
-            self.sim.inner(self.sim.client, udp4(size, serial=self.sent))
-            self.sent += 1
-            self.sim.run(every)
-
-    def got(self) -> list[int]:
-        return [serial_of(packet) for _, _, packet in self.sim.server.inner]
+        super().send(count, every, size)
 
     def count(self, name: str) -> int:
         return self.sim.client.counters().get(name, 0)
@@ -95,8 +83,7 @@ def test_never_a_third_time(sim: Simulator) -> None:
         sim.wires[link, 0].loss = 0.5
     flow.send(1000, 10 * MS, 300)
     sim.run(SECOND)
-    out = ffi.new("struct tunnel_stats *")
-    check(lib.tunnel_stats(sim.client.endpoint, flow.tunnel, out))
+    out = flow.stats(sim.client)
     assert out.packets_out <= 1000 and 100 < out.copies_out <= out.packets_out
     got = flow.got()
     assert len(got) == len(set(got))
