@@ -8,6 +8,7 @@ import os
 import ssl
 from collections import Counter
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from aioquic.quic.logger import QuicLogger
 from oracle_aioquic import AioquicReader
 from oracle_compare import Row, Tally, assert_flips_are_caught, compare, number, octets
 from oracle_tshark import tshark
-from synthetic_capture import UE, Capture
+from synthetic_capture import UE, Capture, ethernet, udp4
 from test_oracle_quic_aioquic import frames_alike
 
 from lab.bench.certificate import self_signed
@@ -174,10 +175,21 @@ FIELDS = (
 )
 
 
+def unpadded(frame: bytes, octets: int) -> bytes:
+    """Ethernet, IPv4, UDP and `octets` of its payload: without the zeros that aioquic puts behind its packets. tshark takes them
+    for one packet more; when what it makes of that looks like a key update, one time in five, it opens nothing behind it."""
+    source, destination = (str(IPv4Address(frame[at : at + 4])) for at in (26, 30))
+    ports = [int.from_bytes(frame[at : at + 2], "big") for at in (34, 36)]
+    return ethernet(udp4(source, ports[0], destination, ports[1], frame[42 : 42 + octets]))
+
+
 def test_as_tshark_reads_it(foreign: tuple[Endpoints, bytes], tmp_path: Path) -> None:
     """With the key log in the capture. Packet numbers and connection IDs of every frame that it opens; it must open most of them:
     where an end has no connection IDs, it loses the connection when the address changes."""
     ends, capture = foreign
+    mine: dict[int, list[ClearPacket]] = {}
+    for packet in read(capture, ends.keys.getvalue()):
+        mine.setdefault(packet.record, []).append(packet)
     with (tmp_path / "capture.pcapng").open("wb") as out:
         writer, source = PcapngWriter(out), PcapngReader(io.BytesIO(capture))
         records = list(source)
@@ -185,11 +197,9 @@ def test_as_tshark_reads_it(foreign: tuple[Endpoints, bytes], tmp_path: Path) ->
             writer.interface(interface.linktype, interface.name)
         writer.secrets(ends.keys.getvalue().encode())
         for record in records:
-            writer.packet(record.interface, record.time_ns, record.data)
+            octets_told = sum(packet.size for packet in mine.get(record.number, ()))
+            writer.packet(record.interface, record.time_ns, unpadded(record.data, octets_told) if octets_told else record.data)
     theirs = tshark(tmp_path / "capture.pcapng", "quic", FIELDS)
-    mine: dict[int, list[ClearPacket]] = {}
-    for packet in read(capture, ends.keys.getvalue()):
-        mine.setdefault(packet.record, []).append(packet)
     assert set(theirs) <= set(mine)
     tally, pairs = Tally(), []
     for record, packets in mine.items():
@@ -197,7 +207,6 @@ def test_as_tshark_reads_it(foreign: tuple[Endpoints, bytes], tmp_path: Path) ->
         if told is None or not told["quic.frame_type"]:
             tally.left_out["not opened"] += 1
             continue
-        told["quic.packet_number"] = told["quic.packet_number"][:len(packets)]  # what pads a datagram it takes for one more
         values = {"quic.packet_number": [packet.number for packet in packets],
                   "quic.dcid": [packet.dcid for packet in packets if packet.dcid], "quic.frame_type": []}
         other = told | {"quic.frame_type": [], "quic.dcid": [dcid for dcid in told["quic.dcid"] if dcid]}
