@@ -450,6 +450,7 @@ void path_drop(struct path *p, uint64_t code, bool by_peer, int reason, uint64_t
 void path_timer(struct path *p, uint64_t now);
 uint64_t path_deadline(struct path *p);
 bool path_usable(const struct path *p);                 /* carries new data: validated, not suspect */
+bool path_good(const struct path *p);                   /* the same, no backup of the peer's, and over an access */
 bool path_speaks(const struct path *p);                 /* packets may go out on it at all */
 struct path *conn_best_path(struct conn *c);            /* for frames of no path in particular; NULL */
 void path_peer_opens(struct path *p, uint32_t link, const struct address *remote, uint64_t now);

@@ -100,6 +100,11 @@ bool path_usable(const struct path *p)
     return p->state == PATH_ACTIVE && p->dcid;
 }
 
+bool path_good(const struct path *p)
+{
+    return path_usable(p) && !p->peer_backup && p->conn->e->access[p->link] >= 0;
+}
+
 /* An abandoned path has no connection ID of the peer any more: path_drop forgets them. */
 bool path_speaks(const struct path *p)
 {

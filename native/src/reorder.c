@@ -160,16 +160,22 @@ static void late_note(const struct reorder_flow *f, uint32_t n, uint64_t now)
 
 /* ---- losses */
 
+static struct reorder_carrier *carrier_find(struct reorder_flow *f, uint32_t conn, uint32_t path)
+{
+    for (struct reorder_carrier *c = f->carriers; c < f->carriers + REORDER_CARRIERS; c++)
+        if (c->conn == conn && c->path == path)
+            return c;
+    return NULL;
+}
+
 /* n came over this path. */
 static void carrier_note(struct reorder_flow *f, uint32_t conn, uint32_t path, uint32_t n, uint64_t now)
 {
-    struct reorder_carrier *c = NULL, *oldest = f->carriers;
-    for (struct reorder_carrier *i = f->carriers; i < f->carriers + REORDER_CARRIERS && !c; i++) {
-        c = i->conn == conn && i->path == path ? i : NULL;
-        oldest = !i->conn || (oldest->conn && i->last < oldest->last) ? i : oldest;
-    }
+    struct reorder_carrier *c = carrier_find(f, conn, path);
     if (!c) {
-        c = oldest;
+        c = f->carriers;                /* the oldest */
+        for (struct reorder_carrier *i = f->carriers; i < f->carriers + REORDER_CARRIERS; i++)
+            c = !i->conn || (c->conn && i->last < c->last) ? i : c;
         *c = (struct reorder_carrier){ .conn = conn, .path = path };
     }
     c->last = now;
@@ -184,28 +190,17 @@ static void carrier_note(struct reorder_flow *f, uint32_t conn, uint32_t path, u
     c->highest[at] = n;
 }
 
-static const struct reorder_carrier *carrier_find(const struct reorder_flow *f, uint32_t conn, uint32_t path)
-{
-    for (const struct reorder_carrier *c = f->carriers; c < f->carriers + REORDER_CARRIERS; c++)
-        if (c->conn == conn && c->path == path)
-            return c;
-    return NULL;
-}
-
-/* The sender may use it at any time. */
-static bool may_bring(const struct path *p) { return path_usable(p) && !p->peer_backup && p->conn->e->access[p->link] >= 0; }
-
 /* Every path that may carry the flow has brought several numbers behind n: it is lost, since each keeps their order. One that has carried
  * nothing of it lately may be the one that n is on: a slow path gets a packet now and then, and brings it long after the next ones. */
-static bool is_passed(endpoint *e, const struct reorder_flow *f, uint32_t conn, uint32_t n, uint64_t now)
+static bool is_passed(endpoint *e, struct reorder_flow *f, uint32_t conn, uint32_t n, uint64_t now)
 {
     struct conn *c = conn_find(e, conn);
     for (uint32_t i = 0; c && i < c->path_count; i++)
-        if (may_bring(c->paths[i]) && !carrier_find(f, conn, c->paths[i]->id))
+        if (path_good(c->paths[i]) && !carrier_find(f, conn, c->paths[i]->id))
             return false;
     for (const struct reorder_carrier *r = f->carriers; r < f->carriers + REORDER_CARRIERS; r++) {
         const struct path *p = c && r->conn == conn ? path_find(c, r->path) : NULL;
-        if (!r->conn || (now - r->last > REORDER_LATELY_NS && !(p && may_bring(p))))
+        if (!r->conn || (now - r->last > REORDER_LATELY_NS && !(p && path_good(p))))
             continue;
         if (r->count < REORDER_TOLERANCE || behind(n, r->highest[REORDER_TOLERANCE - 1]) <= 0)
             return false;

@@ -7,11 +7,6 @@
 #define CAPACITY_QUEUE_NS 5000000ull    /* an RTT so much above the least, or by a quarter: there is a queue */
 #define CAPACITY_LATELY_NS 10000000000ull
 
-static bool is_good(const struct path *p)
-{
-    return path_usable(p) && !p->peer_backup && p->conn->e->access[p->link] >= 0;
-}
-
 /* A rate sample with queueing in its RTT tells what the path carries; one without tells only that it carries that much. */
 void split_sample(struct path *p, const struct rate_sample *s, uint64_t rtt, uint64_t now)
 {
@@ -56,7 +51,7 @@ struct path *split_soonest(struct conn *c, uint64_t *takes)
     struct path *soonest = NULL;
     for (uint32_t i = 0; i < c->path_count; i++) {
         struct path *p = c->paths[i];
-        uint64_t there = is_good(p) ? way(p) : NEVER;
+        uint64_t there = path_good(p) ? way(p) : NEVER;
         if (there == NEVER || (soonest && there >= *takes))
             continue;
         soonest = p;
@@ -70,13 +65,13 @@ struct path *split_soonest(struct conn *c, uint64_t *takes)
 uint64_t split_leaves(const struct path *p)
 {
     const struct conn *c = p->conn;
-    if (!is_good(p))
+    if (!path_good(p))
         return NEVER;
     uint64_t here = way(p), soonest = here;
     double rate = 0, queued = 0;
     for (uint32_t i = 0; i < c->path_count; i++) {
         const struct path *q = c->paths[i];
-        uint64_t there = q != p && is_good(q) ? way(q) : NEVER;
+        uint64_t there = q != p && path_good(q) ? way(q) : NEVER;
         if (there >= here)
             continue;
         rate += drain(q);
@@ -94,7 +89,7 @@ void split_tune(struct conn *c)
     uint64_t rate = 0, rtt = 0, least = NEVER, most = 0;
     for (uint32_t i = 0; i < c->path_count; i++) {
         const struct path *p = c->paths[i];
-        if (!is_good(p))
+        if (!path_good(p))
             continue;
         uint64_t w = way(p);
         least = w < least ? w : least;
@@ -121,7 +116,7 @@ bool split_takes(const struct conn *c, const struct tunnel *t, const struct pack
         return false;                   /* one is above a threshold of the rule: all goes over the other */
     bool agreed = sequence_agreed(c, t), good = false;
     for (uint32_t i = 0; agreed && i < c->path_count; i++)
-        if (is_good(c->paths[i])) {
+        if (path_good(c->paths[i])) {
             good = true;
             if (k->length > path_inner_mtu(c->paths[i]))
                 return false;           /* a path of its own, one that it fits */
@@ -135,7 +130,7 @@ struct path *split_quickest(struct conn *c)
 {
     struct path *best = NULL;
     for (uint32_t i = 0; i < c->path_count; i++)
-        if (is_good(c->paths[i]) && (!best || c->paths[i]->rec.min < best->rec.min))
+        if (path_good(c->paths[i]) && (!best || c->paths[i]->rec.min < best->rec.min))
             best = c->paths[i];
     return best;
 }
@@ -144,7 +139,7 @@ uint64_t split_rate(const struct conn *c)
 {
     uint64_t rate = 0;
     for (uint32_t i = 0; i < c->path_count; i++)
-        rate += is_good(c->paths[i]) ? path_rate(c->paths[i]) : 0;
+        rate += path_good(c->paths[i]) ? path_rate(c->paths[i]) : 0;
     return rate;
 }
 
@@ -161,7 +156,7 @@ void split_resteer(struct conn *c, uint64_t now)
 void split_check(struct conn *c, uint64_t now)
 {
     for (uint32_t i = 0; i < c->path_count; i++)
-        if (is_good(c->paths[i]))
+        if (path_good(c->paths[i]))
             return;
     split_resteer(c, now);
 }

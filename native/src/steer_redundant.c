@@ -3,12 +3,10 @@
  * carries all, and packets are doubled while it is above one. */
 #include "core.h"
 
-static bool has_threshold(const struct steering_rule *r) { return r->max_rtt_ms || r->has_max_loss; }
-
 static bool valid(const struct steering_rule *r)
 {
     bool primary = r->active_access == ACCESS_3GPP || r->active_access == ACCESS_NON_3GPP;
-    return r->transport == TRANSPORT_SEQUENCED && (primary || (r->active_access == STEER_NO_PRIMARY && !has_threshold(r)));
+    return r->transport == TRANSPORT_SEQUENCED && (primary || (r->active_access == STEER_NO_PRIMARY && !steering_has_threshold(r)));
 }
 
 /* Without a primary access it only tells which of the two is the original: the one that is there first. */
@@ -30,7 +28,7 @@ static int access_now(const struct steering_rule *r, const struct steering_state
 
 static int reason(const struct steering_rule *r, const struct steering_state *st, int access)
 {
-    bool doubles = !has_threshold(r) || st->over[r->active_access].on;
+    bool doubles = !steering_has_threshold(r) || st->over[r->active_access].on;
     return doubles || access == r->active_access ? REASON_NONE : REASON_WITHIN_THRESHOLD;
 }
 
@@ -47,7 +45,7 @@ static struct path *second_path(const struct tunnel *t, const struct packet *k, 
     const struct steering_rule *r = &t->rules[f->rule];
     if (r->mode != STEER_REDUNDANT || k->twin || k->serial != f->serial || !sequence_agreed(c, t))
         return NULL;
-    if (has_threshold(r) && !t->steering[f->rule].over[r->active_access].on)
+    if (steering_has_threshold(r) && !t->steering[f->rule].over[r->active_access].on)
         return NULL;
     enum grade grade;
     struct path *q = steering_path_over(c, !c->e->access[p->link], k->length, &grade);

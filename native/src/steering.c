@@ -36,7 +36,7 @@ static const struct steering_mode_ops *mode_of(int mode)
     return mode >= 0 && mode < (int)(sizeof modes / sizeof *modes) ? modes[mode] : NULL;
 }
 
-static bool has_threshold(const struct steering_rule *r) { return r->max_rtt_ms || r->has_max_loss; }
+bool steering_has_threshold(const struct steering_rule *r) { return r->max_rtt_ms || r->has_max_loss; }
 
 bool steering_valid(const struct steering_rule *r)
 {
@@ -45,7 +45,7 @@ bool steering_valid(const struct steering_rule *r)
                  (r->match_ip_version == 6 && r->remote_prefix <= 128);
     bool transport = r->transport == TRANSPORT_PLAIN || r->transport == TRANSPORT_SEQUENCED;
     /* TS 23.501 §5.32.8: thresholds go with fixed weights, with priority and with redundant */
-    bool threshold = !has_threshold(r) || (r->mode == STEER_LOAD_BALANCING && !r->autonomous) || r->mode == STEER_PRIORITY ||
+    bool threshold = !steering_has_threshold(r) || (r->mode == STEER_LOAD_BALANCING && !r->autonomous) || r->mode == STEER_PRIORITY ||
                      r->mode == STEER_REDUNDANT;
     bool autonomous = !r->autonomous || r->mode == STEER_LOAD_BALANCING;
     return mode && mode->valid(r) && match && transport && threshold && autonomous && r->max_loss_percent <= 100 &&
@@ -203,7 +203,7 @@ static void over_judge(struct steering *s, int a)
 static void judge(struct steering *s, const struct steering_mode_ops *mode)
 {
     struct steering_state *st = s->state;
-    bool thresholds = has_threshold(s->rule) || s->rule->mode == STEER_PRIORITY;
+    bool thresholds = steering_has_threshold(s->rule) || s->rule->mode == STEER_PRIORITY;
     st->judged = s->now;
     for (int a = 0; a < 2; a++) {
         struct path *p = s->path[a] = steering_path_over(s->c, a, 0, &s->grade[a]);
@@ -273,7 +273,8 @@ struct path *steering_path(struct conn *c, struct tunnel *t, const uint8_t *pack
 bool steering_stands_in(struct conn *c, int access)
 {
     enum grade here, elsewhere;
-    return steering_path_over(c, access, 0, &here) && (steering_path_over(c, !access, 0, &elsewhere), here < elsewhere);
+    steering_path_over(c, !access, 0, &elsewhere);
+    return steering_path_over(c, access, 0, &here) && here < elsewhere;
 }
 
 /* Of several rules the first one's answer, unless another one uses the access. */

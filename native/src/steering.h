@@ -71,6 +71,7 @@ void redundant_double(struct tunnel *t, struct packet *k, const struct path *p, 
 
 /* The best path over this access for a packet of this length, and how good it is; NULL. */
 struct path *steering_path_over(struct conn *c, int access, size_t length, enum grade *grade);
+bool steering_has_threshold(const struct steering_rule *r);
 bool steering_good(const struct steering *s, int access);       /* a good path, within the rule's thresholds */
 /* The flow of this rule at this home whose load is nearest to aim, none above most, young ones left alone; NULL. */
 struct flow *steering_flow_near(struct steering *s, int home, double aim, double most);
