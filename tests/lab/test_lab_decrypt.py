@@ -281,8 +281,8 @@ def test_foreign_key_log_says_which_secret_is_missing():
     assert all(not p.reason for p in packets if p.kind == "initial")
 
 
-def test_a_handshake_that_nobody_captured_is_not_waited_for(monkeypatch):
-    """Thousands of packets were held back, and then opened one by one."""
+def behind_its_handshake(packets: int) -> tuple[Capture, Talk]:
+    """A capture that begins in the middle of a connection: neither ClientHello nor announcements."""
     capture = Capture()
     talk = Talk(capture)
     capture.hold()
@@ -291,7 +291,13 @@ def test_a_handshake_that_nobody_captured_is_not_waited_for(monkeypatch):
     capture.held = None
     for side in talk.sides.values():
         side.numbers |= {("1rtt", 0): 70_000, ("1rtt", 1): 900}
-    talk.data(300, {0: "3gpp", 1: "wifi"})
+    talk.data(packets, {0: "3gpp", 1: "wifi"})
+    return capture, talk
+
+
+def test_a_handshake_that_nobody_captured_is_not_waited_for(monkeypatch):
+    """Thousands of packets were held back, and then opened one by one."""
+    capture, talk = behind_its_handshake(300)
 
     def held_at_most(early: int) -> int:
         monkeypatch.setattr(d, "EARLY_TRIAL", early)
@@ -307,16 +313,8 @@ def test_a_handshake_that_nobody_captured_is_not_waited_for(monkeypatch):
 
 
 def test_capture_that_starts_behind_the_handshake():
-    """Neither ClientHello nor announcements: the key log and the nonce tell connection, path and packet number."""
-    capture = Capture()
-    talk = Talk(capture)
-    capture.hold()
-    talk.handshake()
-    talk.announce()
-    capture.held = None
-    for side in talk.sides.values():
-        side.numbers |= {("1rtt", 0): 70_000, ("1rtt", 1): 900}
-    talk.data(20, {0: "3gpp", 1: "wifi"})
+    """The key log and the nonce tell connection, path and packet number."""
+    capture, talk = behind_its_handshake(20)
     packets, reader = read(capture.bytes(), talk.keylog())
     assert [p.reason for p in packets] == [""] * 40
     assert {(p.path, p.number) for p in packets if p.up} == (
