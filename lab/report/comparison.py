@@ -8,7 +8,7 @@ from lab.compare import Column, names_of, ratio
 from lab.figures import MORE_IS_BETTER, Spread
 from lab.report.chart import Scale, line, svg
 from lab.report.markup import Markup, digits_of, el, join, plain, told
-from lab.report.page import head
+from lab.report.page import document
 
 WIDTH, ROW, PAD = 240.0, 13.0, 6.0
 COLOURS = 4  # of style.py; a fifth column has the first one's colour again, and its place
@@ -35,7 +35,7 @@ def page(sides: Sequence[Column], only: str = "") -> str:
         el("h2", "Runs"),
         el("dl", *runs),
     ]
-    return "<!DOCTYPE html>\n" + el("html", head(title), "\n", el("body", *body), lang="en") + "\n"
+    return document(title, *body)
 
 
 def _key(number: int) -> Markup:

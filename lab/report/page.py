@@ -44,11 +44,15 @@ def page(run: RunFiles) -> str:
         el("nav", *(join(el("a", name, href=f"#{key}"), " ") for key, name, _ in sections)),
         *(el("section", el("h2", name), content, id=key) for key, name, content in sections),
     ]
-    return "<!DOCTYPE html>\n" + el("html", head(title), "\n", el("body", *body), lang="en") + "\n"
+    return document(title, *body)
 
 
-def head(title: str) -> Markup:
-    """Of a page that stands alone."""
+def document(title: str, *body: object) -> str:
+    """A page that stands alone."""
+    return "<!DOCTYPE html>\n" + el("html", _head(title), "\n", el("body", *body), lang="en") + "\n"
+
+
+def _head(title: str) -> Markup:
     return el(
         "head",
         el("meta", charset="utf-8"),

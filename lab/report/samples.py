@@ -149,7 +149,7 @@ class Samples:
             if value is not None and value >= 0:
                 found["shared", end, ""] = value / 1e3
         waiting = document.get("wire_queues")
-        for access in self.names if isinstance(waiting, dict) else ():
+        for access in self.names:
             values = waiting.get(access) if isinstance(waiting, dict) else None
             for way, queued in zip(("up", "down"), values if isinstance(values, list) else [], strict=False):
                 if (known := finite(queued)) is not None and known >= 0:
