@@ -183,7 +183,7 @@ class NetemWires:
         self._shapes.setdefault(name, [up, down])
         self._cut.setdefault(name, [False, False])
         ends = self._ends[name] = (upf_end[1], ue_end[1])  # where what goes up and down leaves
-        number = sorted(self._ends).index(name)
+        number = list(self._ends).index(name)  # in the order they came: another name changes none that is there
         space = self._space()
 
         def join() -> None:

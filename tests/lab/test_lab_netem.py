@@ -195,6 +195,25 @@ def test_an_access_is_a_bridge_with_a_shape_at_each_way_out(line: Any, monkeypat
         wires.rebind("wifi", 1, 2)
 
 
+@privileged
+def test_each_access_has_a_bridge_of_its_own_in_whatever_order_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(netem, "replace_qdisc", lambda *_: None)
+    with Netns() as space:
+        wires, index_of = NetemWires(lambda: space), lambda name: int(space.ipr.link_lookup(ifname=name)[0])
+
+        def masters(*names: str) -> list[int]:
+            return [space.ipr.link("get", index=index_of(name))[0].get_attr("IFLA_MASTER") for name in names]
+
+        for _ in range(2):  # the second time the UPF was started again
+            for name in ("wifi", "lte"):  # not in the order of the alphabet
+                if not space.call_sync(lambda n=name: space.ipr.link_lookup(ifname=f"{n}-ue")):
+                    space.call_sync(lambda n=name: space.ipr.link("add", ifname=f"{n}-ue", kind="veth", peer=f"{n}-upf"))
+                ends = [space.call_sync(index_of, f"{name}-{end}") for end in ("ue", "upf")]
+                wires.add(name, (space.fd, ends[0]), (space.fd, ends[1]), Shape(), Shape())
+            wifi_ue, wifi_upf, lte_ue, lte_upf = space.call_sync(masters, "wifi-ue", "wifi-upf", "lte-ue", "lte-upf")
+            assert wifi_ue == wifi_upf != lte_ue == lte_upf and None not in (wifi_ue, lte_ue)
+
+
 def test_every_shape_is_said_or_refused() -> None:
     """Of each value of a shape: it changes the message, or netem refuses it."""
     base = Shape(rate_mbps=10, delay_ms=10, jitter_every_ms=0)
