@@ -92,7 +92,7 @@ def put(document: Any, path: str, value: Any) -> None:
         at = _step(at, word)
     if isinstance(at, dict):
         at[last] = value
-    elif isinstance(at, list) and last.isdigit() and int(last) < len(at):
+    elif isinstance(at, list) and last.isdecimal() and int(last) < len(at):
         at[int(last)] = value
     else:
         raise KeyError(last)
@@ -107,7 +107,7 @@ def _step(at: Any, word: str) -> Any:
         for item in at:
             if isinstance(item, dict) and any(str(item.get(key)) == word for key in NAMED_BY):
                 return item
-        if word.isdigit() and int(word) < len(at):
+        if word.isdecimal() and int(word) < len(at):
             return at[int(word)]
     raise KeyError(word)
 

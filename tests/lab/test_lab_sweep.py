@@ -205,7 +205,7 @@ def test_where_a_value_goes(path: str, found: dict[str, Any]) -> None:
     document = {"list": [{"name": "x"}, {"id": 3}]}
     put(document, path, 1)
     assert {key: document[key] for key in found} == found
-    for nowhere in ("list/7/v", "list/y", "list/x/name/more"):
+    for nowhere in ("list/7/v", "list/y", "list/x/name/more", "list/²/v", "list/²"):
         with pytest.raises(KeyError):
             put(document, nowhere, 1)
 
