@@ -40,6 +40,17 @@ def number(low: float, high: float, above: bool = False) -> Callable[[str], floa
     return convert
 
 
+def repeats(most: int) -> Callable[[str], int]:
+    """A type of argparse: how often something is run."""
+
+    def convert(text: str) -> int:
+        if not text.isdecimal() or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {most}, not {text[:40]}")
+        return int(text)
+
+    return convert
+
+
 def require_programs(names: Iterable[str]) -> None:
     """Before anything is made."""
     for name in names:

@@ -17,14 +17,16 @@ from lab import rootless
 from lab.errors import LabError, Misuse
 from lab.scenario import Scenario, families, find, load
 from lab.state import StateDir, stale_remove
-from lab.verbs.common import require_programs, runs_root
+from lab.verbs.common import repeats, require_programs, runs_root
 
 MOST_REPEATS = 100  # as lab/scenario.schema.json
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scenario", metavar="SCENARIO", help=f"one of {named()}, FILE.yaml, or FILE.yaml:NAME")
-    parser.add_argument("--repeat", metavar="N", type=repeats, help="the phases N times in one lab: medians with their spread")
+    parser.add_argument(
+        "--repeat", metavar="N", type=repeats(MOST_REPEATS), help="the phases N times in one lab: medians with their spread"
+    )
     parser.add_argument("--lab", metavar="NAME", help="name of the lab while it runs (default: run-PID)")
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
@@ -32,12 +34,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def named() -> str:
     """The shipped scenarios in few words: of a file with a matrix one for all."""
     return ", ".join(stem if not variants else f"{stem}-... ({len(variants)})" for stem, variants in families().items())
-
-
-def repeats(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_REPEATS:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST_REPEATS}, not {text[:40]}")
-    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from lab.compare import aligned
 from lab.sweep import SweepRun
 from lab.sweep_file import load, shipped
-from lab.verbs.common import runs_root, show
+from lab.verbs.common import repeats, runs_root, show
 
 MOST_REPEATS = 20  # as lab/sweep.schema.json
 
@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="SWEEP", help=f"one of {', '.join(shipped())}, or FILE.yaml (docs/sweeps.md)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where it goes, and goes on (default: sweep-NAME among the runs)")
     parser.add_argument(
-        "--repeat", metavar="N", type=repeats,
+        "--repeat", metavar="N", type=repeats(MOST_REPEATS),
         help="every run N times, whatever the file says: medians with their spread; those that are there already count",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress on stderr")
@@ -33,12 +33,6 @@ def run(options: argparse.Namespace) -> int:
     document = work.run()
     show(options, document, f"{_table(document)}\n\n{directory}: table.csv, table.json, plot.svg, runs/")
     return 0 if all(document["figure"] in row["figures"] for row in document["rows"]) else 1
-
-
-def repeats(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= MOST_REPEATS:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST_REPEATS}, not {text}")
-    return int(text)
 
 
 def _say(text: str) -> None:
