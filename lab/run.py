@@ -286,20 +286,13 @@ class Runner:
     def _wire_octets(self) -> dict[str, dict[str, int]]:
         return {name: {word: int(of[word]["bytes"]) for word in ("up", "down")} for name, of in self.lab.wires.stats().items()}
 
-    async def _window(self, seconds: float) -> None:
-        """Full packets are captured for so long; the windows stand in result.json."""
+    async def _window(self, seconds: float, after: asyncio.Event | None = None) -> None:
+        """Full packets are captured for so long, `after` that, if given; the windows stand in result.json."""
         if self.lab.capture is not None:
             self.lab.capture.window(True, self.lab.now())
+            if after is not None:
+                await after.wait()
             await asyncio.sleep(seconds)
-            self.lab.capture.window(False, self.lab.now())
-
-    async def _window_around(self, over: asyncio.Event) -> None:
-        """Until half a second after a step is over: on a busy machine a re-key takes longer than that, and what its new connection
-        carries first would be in no window."""
-        if self.lab.capture is not None:
-            self.lab.capture.window(True, self.lab.now())
-            await over.wait()
-            await asyncio.sleep(WINDOW_STEP_S)
             self.lab.capture.window(False, self.lab.now())
 
     async def _steps(self, phase: Phase, started: asyncio.Event, done: list[tuple[Action, float, str]]) -> None:
@@ -309,8 +302,8 @@ class Runner:
         windows: list[asyncio.Task[None]] = []
         for step in phase.actions:
             await asyncio.sleep(max(0.0, start + step.at - WINDOW_STEP_S - self.lab.now()))
-            over = asyncio.Event()
-            windows.append(asyncio.create_task(self._window_around(over)))
+            over = asyncio.Event()  # a re-key can take a while, and what its new connection carries first is wanted, too
+            windows.append(asyncio.create_task(self._window(WINDOW_STEP_S, after=over)))
             await asyncio.sleep(max(0.0, start + step.at - self.lab.now()))
             at, error = self.lab.now(), ""
             try:
