@@ -277,11 +277,12 @@ class Runner:
 
     async def _carry(self, phase: Phase, started: asyncio.Event) -> TrafficResult:
         lab = self.lab
+        numbers = {a.name: k for k, a in enumerate(lab.scenario.accesses, 1)}
         if phase.carrier == "tunnel":
-            number = next((k for k, a in enumerate(lab.scenario.accesses, 1) if a.name == phase.rival), 0)
-            return await run_traffic(lab.topology, phase, self._ue_address(), started, AccessAddresses(number).ue)
+            beside = "" if phase.rival is None else AccessAddresses(numbers[phase.rival]).ue
+            return await run_traffic(lab.topology, phase, self._ue_address(), started, beside)
         started.set()
-        return await run_baseline(lab.topology, phase, {a.name: k for k, a in enumerate(lab.scenario.accesses, 1)})
+        return await run_baseline(lab.topology, phase, numbers)
 
     def _wire_octets(self) -> dict[str, dict[str, int]]:
         return {name: {word: int(of[word]["bytes"]) for word in ("up", "down")} for name, of in self.lab.wires.stats().items()}
