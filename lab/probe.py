@@ -75,18 +75,16 @@ class Flow:
         }
 
 
-def percentiles(delays: list[float]) -> dict[str, float] | None:
-    """Of delays in seconds, in ms, by nearest rank; None of none."""
-    ordered = sorted(delays)
+def percentiles(ordered: list[float]) -> dict[str, float] | None:
+    """Of delays in seconds, sorted; in ms, by nearest rank; None of none."""
     if not ordered:
         return None
     found = {f"p{p}": percentile(ordered, p) for p in (50, 95, 99)} | {"max": ordered[-1]}
     return {name: round(value * 1000, 3) for name, value in found.items()}
 
 
-def distribution(delays: list[float]) -> list[tuple[float, float]]:
-    """Of delays in seconds: (share of them, ms that so many are no longer than), at SHARES; empty of none."""
-    ordered = sorted(delays)
+def distribution(ordered: list[float]) -> list[tuple[float, float]]:
+    """Of delays in seconds, sorted: (share of them, ms that so many are no longer than), at SHARES; empty of none."""
     if not ordered:
         return []
     last = len(ordered) - 1
@@ -123,12 +121,12 @@ class Tally:
     def document(self) -> dict[str, object]:
         for flow in self.flows.values():
             flow.ended(self.end)
-        numbers = sorted({*range(self.expected), *self.flows})
+        numbers, delays = sorted({*range(self.expected), *self.flows}), sorted(self.delays)
         return {
             "flows": {str(n): self.flows.get(n, Flow()).document(self.total) for n in numbers},
             "malformed": self.malformed,
-            "delay_ms": percentiles(self.delays),
-            "delays": {"count": len(self.delays), "ms": distribution(self.delays)},
+            "delay_ms": percentiles(delays),
+            "delays": {"count": len(delays), "ms": distribution(delays)},
         }
 
 
