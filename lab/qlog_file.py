@@ -104,9 +104,9 @@ class QlogFile:
             if left:
                 yield left
 
-    def _texts(self, wanted: tuple[bytes, ...] = ()) -> Iterator[bytes]:
+    def _texts(self) -> Iterator[bytes]:
         """Records as they stand there."""
-        for whole in self._wholes(wanted):
+        for whole in self._wholes():
             yield from (text for text in whole.split(SEPARATOR) if text)
 
     def __iter__(self) -> Iterator[Record]:
@@ -184,10 +184,8 @@ class QlogFile:
     def scan(self) -> None:
         """As a pass over it, but only for what the log tells of itself: `lost` and `full_ns`. Twenty times as fast."""
         self.malformed = self.lost = 0
-        for text in self._texts(OF_ITSELF):
-            record = self._record(text) if any(mark in text for mark in OF_ITSELF) else None
-            if record is not None:
-                self._note(record)
+        for record in self.about(*OF_ITSELF):
+            self._note(record)
 
     def words(self) -> list[str]:
         """What a reader must know of it; call it after the pass."""
