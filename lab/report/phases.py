@@ -17,23 +17,23 @@ CDF_MOST = 24  # plots
 DELAY_LEAST = 0.01  # ms, on a logarithmic scale
 
 
-def bars(phases: Sequence[dict[str, Any]], names: Sequence[str]) -> Markup:
-    """What each phase carried, by path; a tick where the receiver's goodput is, a frame as long as the wires' rates."""
+def bars(phases: Sequence[dict[str, Any]], names: Sequence[str]) -> Markup | None:
+    """What each phase carried, by path; a tick where the receiver's goodput is, a frame as long as the wires' rates. None: nothing
+    was carried."""
     known = [
         (number_, phase) for number_, phase in enumerate(phases, 1) if _rates(phase, names) or finite(phase.get("goodput_mbps"))
     ]
+    if not known:
+        return None
     top, left, right = 8.0, NAME_ROOM, WIDTH - VALUE_ROOM
     most = max(
-        (
-            m
-            for _, phase in known
-            for m in (
-                sum(_rates(phase, names)),
-                finite(phase.get("goodput_mbps")) or 0.0,
-                finite(phase.get("wire_sum_mbps")) or 0.0,
-            )
-        ),
-        default=0.0,
+        m
+        for _, phase in known
+        for m in (
+            sum(_rates(phase, names)),
+            finite(phase.get("goodput_mbps")) or 0.0,
+            finite(phase.get("wire_sum_mbps")) or 0.0,
+        )
     )
     x = rising_scale(most, left, right, 6)
     bottom = top + (BAR + GAP) * len(known)

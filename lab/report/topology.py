@@ -9,7 +9,6 @@ from lab.report.chart import LINE, cut_to, svg, text, wide
 from lab.report.markup import Markup, el, figure, number
 from lab.report.samples import finite
 
-WIDTH = 880.0
 TOP, ROW = 112.0, 78.0
 UE, UPF, DN = 70.0, 700.0, 830.0
 BOX_W, BOX_H = 92.0, 40.0
@@ -70,7 +69,7 @@ def topology(result: dict[str, Any], names: Sequence[str]) -> Markup:
         parts += _access(name, wires.get(name), y, middle, most, position)
         parts += _words(wires.get(name), y - 46 if position < len(names) / 2 else y + 40)
     parts += [*_box(UE, middle, "UE"), *_box(UPF, middle, "UPF"), *_box(DN, middle, "DN", 64)]
-    return svg("topology", "The lab: UE, accesses, UPF and core, and what each access carried", height, *parts, width=WIDTH)
+    return svg("topology", "The lab: UE, accesses, UPF and core, and what each access carried", height, *parts)
 
 
 def _access(name: str, wire: Any, y: float, middle: float, most: float, position: int) -> list[Markup]:
