@@ -4,7 +4,7 @@ formed as XML, too: a test, or anybody's script, can read it with any parser."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lab.numbers import is_number
@@ -55,15 +55,20 @@ def number(value: float) -> str:
     return f"{value:.4g}" if abs(value) >= 1e-4 else f"{value:.1e}"
 
 
+def at(document: Any, way: Sequence[str | int]) -> Any:
+    """What stands there; None when nothing does."""
+    try:
+        for step in way:
+            document = document[step]
+    except (KeyError, IndexError, TypeError):
+        return None
+    return document
+
+
 def figure(document: Any, *way: str | int, digits: int | None = None) -> Markup:
     """What stands in result.json at this way, told with where it stands: `data-of` is a JSON pointer (RFC 6901), `value` is the
     JSON. A dash for null and for what is not there."""
-    value = document
-    try:
-        for step in way:
-            value = value[step]
-    except (KeyError, IndexError, TypeError):
-        value = None
+    value = at(document, way)
     pointer = "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in way)
     return el("data", told(value, digits), value=json.dumps(value), data_of=pointer)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lab.reasons import NO_PATH, meaning
-from lab.report.markup import Markup, digits_of, el, figure, told
+from lab.report.markup import Markup, at, digits_of, el, figure, told
 from lab.report.samples import Samples
 from lab.report.topology import FLOW_HEAD, flows
 
@@ -83,20 +83,6 @@ COST: tuple[Column, ...] = (
 )
 
 
-def _at(holder: Any, way: Sequence[str | int]) -> Any:
-    for step in way:
-        if not isinstance(holder, dict) or step not in holder:
-            return None
-        holder = holder[step]
-    return holder
-
-
-def _cells(result: dict[str, Any], key: str, columns: Sequence[Column]) -> Callable[[int], list[Markup]]:
-    """Cells of one entry of a list, by its number; a column has the same digits behind the point in all of them."""
-    digits = [digits_of(_at(entry, way) for entry in result[key]) for _, way in columns]
-    return lambda number: [figure(result, key, number, *way, digits=d) for (_, way), d in zip(columns, digits, strict=True)]
-
-
 def of_list(
     result: dict[str, Any],
     key: str,
@@ -105,17 +91,27 @@ def of_list(
     head: Sequence[str],
     *,
     bare: bool = False,
+    why_not: Callable[[dict[str, Any]], str] = lambda _: "",
 ) -> Markup | None:
-    """Rows of a list in result.json; columns that say nothing of any, and (not `bare`) rows that say nothing, are left out."""
+    """Rows of a list in result.json; columns that say nothing of any, and (not `bare`) rows that say nothing, are left out. All
+    rows of a column have the same digits behind the point."""
     entries = result[key]
-    used = [column for column in columns if any(_at(entry, column[1]) not in (None, "") for entry in entries)]
-    cells = _cells(result, key, used)
+    used = [(word, way) for word, way in columns if any(at(entry, way) not in (None, "") for entry in entries)]
+    digits = [digits_of(at(entry, way) for entry in entries) for _, way in used]
+    whys = [why_not(entry) for entry in entries]
     rows = [
-        [*name(number, entry), *cells(number)]
+        [
+            *name(number, entry),
+            *(figure(result, key, number, *way, digits=d) for (_, way), d in zip(used, digits, strict=True)),
+            *[whys[number]] * any(whys),
+        ]
         for number, entry in enumerate(entries)
-        if bare or any(_at(entry, way) not in (None, "") for _, way in used)
+        if bare or any(at(entry, way) not in (None, "") for _, way in used)
     ]
-    return table([*head, *(word for word, _ in used)], rows, left=len(head)) if rows and (used or bare) else None
+    if not rows:
+        return None
+    heads = [*head, *(word for word, _ in used), *["why not"] * any(whys)]
+    return table(heads, rows, left=len(head), words=(len(heads) - 1,) if any(whys) else ())
 
 
 def _phase_name(number: int, phase: dict[str, Any]) -> list[object]:
@@ -126,38 +122,19 @@ def _phase_name(number: int, phase: dict[str, Any]) -> list[object]:
 def phases(result: dict[str, Any], names: Sequence[str]) -> list[tuple[str, Markup | None]]:
     """What they carried, what the probe saw, what they cost; each phase in those where it has anything."""
     per_path: list[Column] = [(f"{name}, Mbit/s", ("per_path_mbps", name)) for name in names]
-    spreads: list[Column] = [(f"goodput {word}", ("spread", "goodput_mbps", at)) for at, word in enumerate(("least", "most"))]
+    spreads: list[Column] = [(f"goodput {word}", ("spread", "goodput_mbps", i)) for i, word in enumerate(("least", "most"))]
     windows: list[Column] = [(f"window {name}, octets", ("cwnd_octets", name)) for name in names]
-    if not any(isinstance(p.get("spread"), dict) and "goodput_mbps" in p["spread"] for p in result["phases"]):
-        spreads = []
     head = ["#", "phase"]
-    carried = [*PHASE[:3], *per_path, *PHASE[3:]]
+    carried = [*PHASE[:3], *per_path, *PHASE[3:], *spreads]
     return [
-        ("Carried", _with_spread(result, carried, spreads, head)),
+        ("Carried", of_list(result, "phases", carried, _phase_name, head, bare=True, why_not=_why_not)),
         ("Seen by the probe", of_list(result, "phases", PROBE, _phase_name, head)),
         ("Cost", of_list(result, "phases", (*COST, *windows), _phase_name, head)),
     ]
 
 
-def _with_spread(
-    result: dict[str, Any], columns: Sequence[Column], spreads: Sequence[Column], head: Sequence[str]
-) -> Markup | None:
-    entries = result["phases"]
-    used = [c for c in columns if any(_at(e, c[1]) not in (None, "") for e in entries)]
-    cells = _cells(result, "phases", [*used, *spreads])
-    rows = [
-        [
-            *_phase_name(n, e),
-            *cells(n),
-            str(e.get("error") or e.get("skipped") or ""),
-        ]
-        for n, e in enumerate(entries)
-    ]
-    said = any(row[-1] for row in rows)
-    if not rows:
-        return None
-    heads = [*head, *(word for word, _ in (*used, *spreads)), *["why not"] * said]
-    return table(heads, rows if said else [row[:-1] for row in rows], left=len(head), words=(len(heads) - 1,) if said else ())
+def _why_not(phase: dict[str, Any]) -> str:
+    return str(phase.get("error") or phase.get("skipped") or "")
 
 
 OUTAGE: tuple[Column, ...] = (

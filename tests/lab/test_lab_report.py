@@ -90,6 +90,20 @@ def test_a_wrong_figure_would_be_seen(page: Page) -> None:
     assert [p for p, value, _ in page.figures() if value != at(other, p)] == ["/phases/2/goodput_mbps"]
 
 
+def test_a_spread_has_the_digits_of_a_figure(tmp_path: Path) -> None:
+    """It had none: 41 and 44 beside a median of 42.9."""
+    repeated = copy.deepcopy(RESULT)
+    repeated["phases"][2]["spread"] = {"goodput_mbps": [41.31, 43.76]}
+    repeated["phases"][3]["error"] = "iperf3 did not answer"
+    page = Page(write_report(write(tmp_path, repeated, [sample(t) for t in TIMES])))
+    shown = {pointer: text for pointer, _, text in page.figures()}
+    assert [shown[f"/phases/2/spread/goodput_mbps/{i}"] for i in (0, 1)] == ["41.3", "43.8"]
+    assert shown["/phases/0/spread/goodput_mbps/0"] == "–"
+    heads = ["".join(th.itertext()) for th in page.root.iter("th")]
+    assert heads[heads.index("goodput least") :][:3] == ["goodput least", "goodput most", "why not"]
+    assert [td.get("class") for td in page.root.iter("td") if "".join(td.itertext()) == "iperf3 did not answer"] == ["words"]
+
+
 def test_steps_are_marked_with_signs_and_words(page: Page) -> None:
     plot = page.plots()["goodput.down"]
     signs = [e.get("data-mark") for e in plot.iter(f"{SVG}path") if e.get("data-mark")]
