@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from mpquic.path_reasons import PATH_REASONS
@@ -27,15 +26,6 @@ def without_rule(words: str) -> str:
 def meaning(words: str) -> str:
     """Of a reason, also one with the number of its rule; empty of what is none."""
     return MEANINGS.get(without_rule(words), "")
-
-
-def shown(paths: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-    """The path that is told of an access: of the newest connection, one that carries, else the newest."""
-    return max(paths, key=_rank, default=None)
-
-
-def _rank(path: dict[str, Any]) -> tuple[int, bool, int]:
-    return int(path.get("generation", 0)), path.get("state") == "active", int(path.get("path", 0))
 
 
 def why(ue: dict[str, Any] | None, upf: dict[str, Any] | None, *, cut: bool) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lab.errors import LabError
 from lab.lab import Lab
+from lab.paths import shared_queue
 
 INTERVAL_S = 0.1
 ACCESS_TYPES = ("3gpp", "non-3gpp")  # enum engine_access
@@ -38,15 +39,6 @@ def received(stats: dict[str, Any]) -> tuple[int, int]:
         value = dict(zip(ACCESS_TYPES, value, strict=False))
     first, second = (int(value.get(access, 0)) for access in ACCESS_TYPES)
     return first, second
-
-
-def shared(ue: list[dict[str, Any]], upf: list[dict[str, Any]]) -> dict[str, int]:
-    """Octets that wait at each end for whichever path may carry them first, of the newest connection."""
-    found = {}
-    for end, paths in (("ue", ue), ("upf", upf)):
-        newest = max(paths, key=lambda path: int(path.get("generation", 0)), default={})
-        found[end] = int(newest.get("shared_queue_bytes", 0))
-    return found
 
 
 async def sample(lab: Lab) -> Sample:
@@ -97,7 +89,8 @@ class Sampler:
                         self.windows += [(one.t, node, str(p.get("access")), int(p["cwnd"])) for p in found if p.get("cwnd")]
                     told = {"t": round(one.t, 3), "counted": {way: round(t, 4) for way, t in one.counted.items()}, "up": one.up,
                             "down": one.down, "paths": paths, "upf_paths": upf_paths}
-                    file.write(json.dumps({**told, "shared_queue": shared(paths, upf_paths), **self._wires()}) + "\n")
+                    waiting = {"ue": shared_queue(paths), "upf": shared_queue(upf_paths)}
+                    file.write(json.dumps({**told, "shared_queue": waiting, **self._wires()}) + "\n")
                 await asyncio.sleep(INTERVAL_S)
 
     def _wires(self) -> dict[str, Any]:

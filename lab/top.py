@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-from lab.reasons import shown, why
+from lab.paths import shared_queue, shown
+from lab.reasons import why
 from native import ffi, lib
 
 ENDS = ("ue", "upf")
@@ -113,18 +114,8 @@ def view(before: dict[str, Any], now: dict[str, Any]) -> View:
     key = now.get("key") or {}  # none, or the UE did not answer
     return View(
         float(now["t"]), str(now["lab"]), str(now["scenario"]), key.get("generation"), str(key.get("fingerprint", "")), tuple(rows),
-        _drops(before, now), _shared(now),
+        _drops(before, now), sum(shared_queue(told) for end in ENDS if isinstance(told := now["paths"].get(end), list)),
     )
-
-
-def _shared(look: dict[str, Any]) -> int:
-    """Of the newest connection of each end: all paths of a connection tell the same."""
-    found = 0
-    for end in ENDS:
-        paths = look["paths"].get(end)
-        newest = shown(paths) if isinstance(paths, list) else None
-        found += int(newest.get("shared_queue_bytes", 0)) if newest is not None else 0
-    return found
 
 
 def _drops(before: dict[str, Any], now: dict[str, Any]) -> dict[str, int]:

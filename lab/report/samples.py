@@ -11,6 +11,7 @@ from itertools import pairwise, zip_longest
 from typing import Any
 
 from lab.numbers import HUGE, is_number
+from lab.paths import shown
 
 POINTS_MOST = 600
 STATES_MOST = 4000
@@ -20,6 +21,8 @@ SENDER = {"up": "ue", "down": "upf"}
 PATHS = {"ue": "paths", "upf": "upf_paths"}
 GAUGES = {"rtt": ("rtt_smoothed", 1e-6), "cwnd": ("cwnd", 1e-3), "queue": ("queue_bytes", 1e-3)}
 """Of a path at its end, by the word in `path_info`: ms, kB, kB."""
+ByEnd = dict[str, dict[str, dict[str, Any]]]
+"""The path that counts, by end and access."""
 HOLE, HOLE_S = 4.0, 1.0
 """So many times the usual distance between samples, and so many seconds at least: nothing is known of what lies between."""
 
@@ -99,8 +102,9 @@ class Samples:
         self.count += 1
         times = document.get("counted")
         counted = {way: at for way in WAYS if isinstance(times, dict) and (at := finite(times.get(way))) is not None}
-        one = Sample(t, octets, self._gauges(document), counted)
-        self._states(document, t)
+        paths = {end: self._paths(document, end) for end in ENDS}
+        one = Sample(t, octets, self._gauges(document, paths), counted)
+        self._states(paths, t)
         self._open = one if self._open is None else one.after(self._open)
         self._in_open += 1
         if self._in_open == self._step:
@@ -127,19 +131,16 @@ class Samples:
     # ---- what a sample has
 
     def _paths(self, document: dict[str, Any], end: str) -> dict[str, dict[str, Any]]:
-        """The path that counts, by access: one that carries before one that does not, the newest of these."""
-        found: dict[str, dict[str, Any]] = {}
+        """The path that counts, by access."""
         paths = document.get(PATHS[end])
-        for path in paths if isinstance(paths, list) else []:
-            name = path.get("access") if isinstance(path, dict) else None
-            if name in self.names and (name not in found or _rank(path) >= _rank(found[name])):
-                found[name] = path
-        return found
+        known = [path for path in paths if isinstance(path, dict)] if isinstance(paths, list) else []
+        found = {name: shown(path for path in known if path.get("access") == name) for name in self.names}
+        return {name: path for name, path in found.items() if path is not None}
 
-    def _gauges(self, document: dict[str, Any]) -> dict[tuple[str, str, str], float]:
+    def _gauges(self, document: dict[str, Any], paths: ByEnd) -> dict[tuple[str, str, str], float]:
         found = {}
         for end in ENDS:
-            for access, path in self._paths(document, end).items():
+            for access, path in paths[end].items():
                 for name, (word, unit) in GAUGES.items():
                     value = finite(path.get(word))
                     if value is not None and value >= 0 and (value or name == "queue"):
@@ -156,11 +157,10 @@ class Samples:
                     found["wire", way, access] = known / 1e3
         return found
 
-    def _states(self, document: dict[str, Any], t: float) -> None:
+    def _states(self, paths: ByEnd, t: float) -> None:
         for end in ENDS:
-            paths = self._paths(document, end)
             for access in self.names:
-                path = paths.get(access, {})
+                path = paths[end].get(access, {})
                 state, reason = str(path.get("state", "")), str(path.get("reason", ""))
                 line = self.states.setdefault((end, access), [])
                 if line:
@@ -210,9 +210,3 @@ class Samples:
             found[-1].append((sample.t, value))
             last = sample.t
         return found
-
-
-def _rank(path: dict[str, Any]) -> tuple[float, bool, float]:
-    """Of a later connection first (a re-key's overlap has two), then one that carries, then the newest."""
-    generation, number = finite(path.get("generation")), finite(path.get("path"))
-    return (generation or 0.0, path.get("state") == "active", number or 0.0)
