@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from lab.compare import columns, document, names_of, table
-from lab.errors import LabError, Misuse
+from lab.errors import Misuse
 from lab.verbs.common import show
 
 
@@ -25,11 +25,9 @@ def run(options: argparse.Namespace) -> int:
     if not names_of(sides, options.only):
         raise Misuse(f"no figure of these runs has {options.only!r} in its name" if options.only else "these runs have no figures")
     if options.output is not None:
+        from lab.report import keep
         from lab.report.comparison import page
 
-        try:
-            options.output.write_text(page(sides, options.only), encoding="utf-8")
-        except OSError as error:
-            raise LabError(f"{options.output}: cannot be written: {error.strerror}") from None
+        keep(page(sides, options.only), options.output)
     show(options, document(sides, options.only), table(sides, options.only))
     return 0
