@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lab.report.markup import BLANK, Markup, el, join, plain
+from lab.report.markup import Markup, el, grouped, join, plain
 
 WIDTH = 880
 LEFT, RIGHT = 92.0, 92.0
@@ -26,7 +26,7 @@ def round_step(span: float, most: int) -> float:
 
 def tick_text(value: float, step: float) -> str:
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    return f"{value:,.{digits}f}".replace(",", BLANK)
+    return grouped(value, digits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,10 +48,15 @@ def el(name: str, *children: object, **attributes: object) -> Markup:
     return Markup(f"<{name}{told}>{join(*children)}</{name}>")
 
 
+def grouped(value: float, digits: int) -> str:
+    """Thousands apart, with so many digits behind the point."""
+    return f"{value:,.{digits}f}".replace(",", BLANK)
+
+
 def number(value: float) -> str:
     """Four digits, or all before the point: 0.02345 -> 0.02345, 1234567.8 -> 1 234 568."""
     if abs(value) >= 1000 or value == int(value):
-        return f"{value:,.0f}".replace(",", BLANK)
+        return grouped(value, 0)
     return f"{value:.4g}" if abs(value) >= 1e-4 else f"{value:.1e}"
 
 
@@ -81,7 +86,7 @@ def told(value: Any, digits: int | None = None) -> str:
     if isinstance(value, int | float):
         if not is_number(value):
             return "out of range"
-        fixed = None if digits is None else f"{value:,.{digits}f}".replace(",", BLANK)
+        fixed = None if digits is None else grouped(value, digits)
         return number(value) if fixed is None or (value and not fixed.strip("0.,-")) else fixed
     return str(value)
 
