@@ -266,6 +266,8 @@ def test_two_percent_lost_by_threes_does_not_slow_the_clean_path(sim: Simulator,
     rate = {k: (paths[k].datagrams_sent - paths[k].datagrams_lost - before[k]) * 1260 * 8 / 3e6 for k in range(2)}
     for link in range(2):
         assert rate[link] >= (1.0 if link in links else 9.0), rate
+    if len(links) == 2:
+        assert max(rate.values()) <= 3 * min(rate.values()), rate  # each pays for its own losses
 
 
 def test_a_satellite_beside_a_short_path_costs_nothing(sim: Simulator) -> None:
