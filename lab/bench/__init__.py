@@ -81,7 +81,7 @@ PARTS: dict[str, Measure] = {  # what can be measured alone, in the order of the
     "qlog": lambda plan, progress, _peers: measure_qlog(plan.runs, plan.seconds, progress),
     "handshake": lambda plan, _progress, _peers: [measure_handshakes(plan.others, plan.handshakes)],
     "session": lambda plan, _progress, _peers: [*measure_memory(plan.memory_sessions), measure_idle(plan.idle_sessions)],
-    "sessions": lambda plan, progress, _peers: [measure_active(plan.others, plan.seconds, progress)],
+    "sessions": lambda plan, progress, _peers: measure_active(plan.others, plan.seconds, progress),
     "capture": lambda plan, progress, _peers: measure_capture(plan.others, plan.sum_seconds, progress),
     "inspect": lambda plan, _progress, _peers: [
         measure_inspect(plan.others, plan.inspect_packets), measure_stats(plan.others, plan.inspect_packets * 3),

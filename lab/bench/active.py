@@ -13,13 +13,15 @@ from typing import Any
 from lab.bench.figure import Figure
 from lab.bench.iperf import GBIT
 from lab.bench.pair import CLIENT, INNER, SERVER, EnginePair, Line
-from lab.bench.profile import shares
+from lab.bench.profile import COUNT, parts, shares
 
 ACTIVE = 100
 SUITE = 0x1301
 PORT = 5300
 CHUNK = bytes(1 << 18)
-SETTLE_S = 0.3  # of each turn, not counted: windows grow again
+CONGESTION = b"cubic"  # whatever the machine's default is
+THREAD = "mpq-io"
+SETTLE_S = 1.5  # of each turn, not counted: flows that paused begin with small windows, and it is the steady state that is compared
 TURNS = 4  # for each run asked for: a ratio of turns that stand beside each other is what a shared machine leaves
 
 
@@ -66,9 +68,19 @@ class Bulk:
         return listener
 
     def _connect(self) -> list[socket.socket]:
-        return [
-            socket.create_connection((INNER[SERVER], PORT), timeout=10, source_address=(address, 0)) for address in self._addresses
-        ]
+        return [self._sender(address) for address in self._addresses]
+
+    def _sender(self, address: str) -> socket.socket:
+        sender = socket.socket()
+        try:
+            sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION)
+            sender.settimeout(10)
+            sender.bind((address, 0))
+            sender.connect((INNER[SERVER], PORT))
+        except BaseException:
+            sender.close()
+            raise
+        return sender
 
     def _send(self) -> None:
         with selectors.DefaultSelector() as ready:
@@ -116,17 +128,17 @@ class Bulk:
 
 
 class Active:
-    """A line with so many sessions, and a TCP connection of ACTIVE over each of them, or over the only one."""
+    """A line with so many sessions, and one of so many TCP connections over each of them, or all over the only one."""
 
-    def __init__(self, sessions: int) -> None:
+    def __init__(self, sessions: int, flows: int = ACTIVE) -> None:
         self.sessions = sessions
         self.line = Line()
         self.line.__enter__()
         try:
-            addresses = self.line.addresses(ACTIVE)
+            addresses = self.line.addresses(flows)
             self.pair = EnginePair(self.line, SUITE, sessions)
             try:
-                self.bulk = Bulk(self.line, addresses if sessions > 1 else addresses[:1] * ACTIVE)
+                self.bulk = Bulk(self.line, addresses if sessions > 1 else addresses[:1] * flows)
             except BaseException:
                 self.pair.close()
                 raise
@@ -143,40 +155,48 @@ class Active:
         self.line.close()
 
 
-def measure_active(runs: int, seconds: float, progress: Callable[[str], None]) -> Figure:
-    """Goodput of 100 TCP connections over 100 sessions, one each; ratio `one`: to as many over one session. Both stand at once and
-    take short turns, who comes first alternating."""
-    figure = Figure("sessions.100", "Gbit/s")
+def measure_active(runs: int, seconds: float, progress: Callable[[str], None]) -> list[Figure]:
+    """Goodput of 100 TCP connections over 100 sessions, one each, and CPU time of both ends; ratio `one`: over one session. Both
+    stand at once and take short turns, who comes first alternating."""
+    goodput, cpu = Figure("sessions.100", "Gbit/s"), Figure("sessions.100.cpu", "CPU-s/Gbit")
     both: list[Active] = []
     try:
         for sessions in (ACTIVE, 1):
             both.append(Active(sessions))
         for turn in range(runs * TURNS):
             found = {one.sessions: one.turn(seconds / 2) for one in (both if turn % 2 else both[::-1])}
-            figure.add(found[ACTIVE].gbps, one=found[1].gbps)
-            said = f"{found[ACTIVE].gbps:.2f} Gbit/s over {ACTIVE}, {found[1].gbps:.2f} over one"
-            progress(f"sessions, turn {turn + 1} of {runs * TURNS}: {said}")
+            many, one = found[ACTIVE], found[1]
+            goodput.add(many.gbps, one=one.gbps)
+            cpu.add(many.cpu_per_gbit, one=one.cpu_per_gbit)
+            progress(f"sessions, turn {turn + 1} of {runs * TURNS}: {many.gbps:.2f} Gbit/s over {ACTIVE}, {one.gbps:.2f} over one")
     finally:
-        for one in both:
-            one.close()
-    return figure
+        for active in both:
+            active.close()
+    return [goodput, cpu]
 
 
 def explain_active(seconds: float) -> str:
-    """What the engines did for a Gbit over 100 sessions and over one, and the functions by share over 100."""
+    """What the engines did for a Gbit over 100 sessions and over one, whose time it was, and the functions by share over 100."""
     costs: dict[int, Cost] = {}
-    functions: list[tuple[str, float]] = []
+    functions: dict[int, list[tuple[str, float]]] = {}
     for sessions in (ACTIVE, 1):
         active = Active(sessions)
         try:
             costs[sessions] = active.turn(seconds)
-            if sessions == ACTIVE:
-                functions = shares(lambda active=active: active.turn(seconds))  # type: ignore[misc]
+            functions[sessions] = shares(lambda active=active: active.turn(seconds), THREAD)  # type: ignore[misc]
         finally:
             active.close()
     many, one = costs[ACTIVE], costs[1]
-    named = ", ".join(f"{name} {share:.0f} %" for name, share in functions) or "no profile: perf is not there or may not"
-    return (
+    text = (
         f"CPU-s per Gbit {many.cpu_per_gbit:.3f} against {one.cpu_per_gbit:.3f}, packets in a send {many.per_send:.1f} against "
-        f"{one.per_send:.1f}, inner packets in a read {many.per_read:.1f} against {one.per_read:.1f}; functions: {named}"
+        f"{one.per_send:.1f}, inner packets in a read {many.per_read:.1f} against {one.per_read:.1f}"
     )
+    if not functions[ACTIVE] or not functions[1]:
+        return f"{text}; functions: no profile: perf is not there or may not"
+    theirs = parts(functions[1])
+    split = ", ".join(
+        f"{name} {share * many.cpu_per_gbit:.3f} against {theirs[name] * one.cpu_per_gbit:.3f}"
+        for name, share in parts(functions[ACTIVE]).items()
+    )
+    named = ", ".join(f"{name} {share:.0f} %" for name, share in functions[ACTIVE][:COUNT])
+    return f"{text}; of the CPU-s {split}; functions: {named}"

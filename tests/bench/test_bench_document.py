@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jsonschema
 import pytest
 from needs import needs_tunnel
 
 import lab
-from lab.bench import PARTS, Plan, inspect_logs, markdown, run_bench
+from lab.bench import PARTS, Plan, active, inspect_logs, markdown, run_bench
 from lab.bench import inspect as bench_inspect
 from lab.bench.aead import SUITES, measure_aead
 from lab.bench.aims import AIMS, judge
@@ -23,8 +24,9 @@ from lab.bench.engine import measure_engine
 from lab.bench.figure import Figure
 from lab.bench.handshake import DERIVATION, ENGINE, PYTHON, X25519, handshake_parts, measure_handshakes
 from lab.bench.packages import Peer
-from lab.bench.pair import BenchError, check
-from lab.bench.profile import parse
+from lab.bench.pair import CLIENT, BenchError, check
+from lab.bench.profile import AEAD, KERNEL, parse, parts
+from lab.bench.profile import ENGINE as OUR_OWN
 from lab.bench.sessions import measure_idle, measure_memory
 from lab.bench.tunnel import LOADS
 from lab.inspect_stats import inspect_stats
@@ -150,6 +152,39 @@ def test_profiles_name_functions() -> None:
     assert parse(lines) == [("x", 40.0), ("gcm_128", 12.5), ("_copy_to_iter (kernel)", 3.0)]
 
 
+def test_a_profile_is_the_kernels_the_ciphers_and_the_engines() -> None:
+    found = parts([("_copy_to_iter (kernel)", 30.0), ("gcm_128", 12.0), ("aead_seal", 3.0), ("fq_push", 15.0)])
+    assert found == {KERNEL: 0.5, AEAD: 0.25, OUR_OWN: 0.25}
+
+
+@needs_tunnel
+def test_the_flows_of_many_sessions_use_cubic_whatever_the_default_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a rate-based default, which holds so many short windows down, the figure once told of that."""
+
+    def other_default() -> None:
+        Path("/proc/sys/net/ipv4/tcp_congestion_control").write_text("reno")
+
+    class Changed(active.Line):
+        def __enter__(self) -> Self:
+            line = super().__enter__()
+            line.spaces[CLIENT].call_sync(other_default)
+            return line
+
+    def used(sessions: int) -> set[bytes]:
+        one = active.Active(sessions, 2)
+        try:
+            assert one.bulk.turn(one.pair, 0.1).gbps > 0
+            return {s.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") for s in one.bulk._senders}
+        finally:
+            one.close()
+
+    monkeypatch.setattr(active, "SETTLE_S", 0.1)
+    monkeypatch.setattr(active, "Line", Changed)
+    assert used(2) == used(1) == {b"cubic"}
+    monkeypatch.setattr(active, "CONGESTION", b"reno")  # the canary: what the default would have been
+    assert used(2) == {b"reno"}
+
+
 def test_parts_of_a_handshake_make_the_whole() -> None:
     parts, modules = handshake_parts(5, 4)
     assert set(parts) == {X25519, DERIVATION, ENGINE, PYTHON}
@@ -177,8 +212,9 @@ def test_the_schema_wants_a_reason_for_every_missed_aim() -> None:
 
 
 @needs_tunnel
-def test_the_whole_document() -> None:
+def test_the_whole_document(monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it, in the shortest form; a peer that cannot run is named and nothing else fails."""
+    monkeypatch.setattr(active, "SETTLE_S", 0.3)
     found = [
         Peer("openvpn", "/bin/false", "0"),
         Peer("wireguard_go", absent="wireguard-go is not installed"),
@@ -191,7 +227,8 @@ def test_the_whole_document() -> None:
     assert set(figures) >= DESIGN_IDS | {load.id for load in LOADS} | others
     assert all(figures[load.id]["value"] > 0 and figures[load.id]["ratios"]["forwarder"] > 0 for load in LOADS)
     assert figures["tunnel.cpu"]["runs"] == 2  # up and down
-    beside = {"multipath.cpu": "single", "multipath.sum": "sum", "multipath.sum.unequal": "sum", "sessions.100": "one"}
+    beside = {"multipath.cpu": "single", "multipath.sum": "sum", "multipath.sum.unequal": "sum", "sessions.100": "one",
+              "sessions.100.cpu": "one"}
     assert all(figures[name]["ratios"][ratio] > 0 for name, ratio in beside.items())
     by_name = {peer["name"]: peer for peer in document["peers"]}
     assert by_name["openvpn"]["absent"].startswith("it failed: openvpn did not come up")
