@@ -202,5 +202,5 @@ def r_141() -> None:
     from node.budget import Budget
     from upf import key_request
 
-    key_request.BACKOFF_FIRST = key_request.BACKOFF_LONGEST = 0.05  # not 0: time would stand still in tests that step from deadline to deadline
+    key_request.BACKOFF_FIRST = key_request.BACKOFF_LONGEST = 0.05  # at 0 time would stand still in tests
     Budget.take = lambda self, now: True
