@@ -176,6 +176,10 @@ class Engine:
     def link_set(self, link: int, access: str) -> None:
         check("endpoint_link_set", lib.endpoint_link_set(self._endpoint, link, ACCESSES.index(access)))
 
+    def link_state(self, link: int, up: bool) -> None:
+        """The host says that the link's device went down, or is up (again), or has got a route."""
+        check("endpoint_link_state", lib.endpoint_link_state(self._endpoint, link, int(up)))
+
     def forbid(self, network: IPv4Network | IPv6Network) -> None:
         """No inner packet goes to these addresses any more (a server's)."""
         address = network.network_address.packed

@@ -31,6 +31,7 @@ PATH_REASONS = (
     PathReason(lib.REASON_NO_FLOW, "no flow", "nothing was sent there for 2 s: no flow is there, or no traffic at all"),
     PathReason(lib.REASON_SHORTER_ELSEWHERE, "the other path is shorter", "smallest delay: all flows are on the other access"),
     PathReason(lib.REASON_OVER_THRESHOLD, "RTT or loss over threshold", "it is above a threshold of its rule, the other is not"),
+    PathReason(lib.REASON_LINK_DOWN, "link down", "its interface is down, as the host says"),
     PathReason(lib.REASON_WITHIN_THRESHOLD, "primary within threshold", "redundant: all goes once while the primary is well"),
 )
 _BY_CODE = {reason.code: reason for reason in PATH_REASONS}

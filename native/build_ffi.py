@@ -48,6 +48,7 @@ SECTIONS: dict[str, list[str]] = {
         "pacer.c",
         "packet.c",
         "path.c",
+        "path_link.c",
         "path_status.c",
         "pmtud.c",
         "random.c",

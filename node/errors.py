@@ -25,5 +25,9 @@ class SecretLeak(NodeError):
     """Something that must stay secret was about to leave in an event."""
 
 
+class LinkError(NodeError):
+    """A network device cannot be watched."""
+
+
 class NetnsError(NodeError):
     """A namespace could not be made, entered or named."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from fiveg.keys import psk_identity
 from fiveg.nas.gmm import PayloadType, UlNasTransport
+from node.counters import Counters
 from node.errors import VerbError
 from node.keylog import keylog_verb
 from node.main import NodeContext
@@ -61,7 +62,7 @@ class Ue:
         config: UeConfig,
         context: NodeContext,
         make_tun: Callable[[str, int], NodeTun],
-        make_endpoint: Callable[[UeConfig, int], NodeEndpoint],
+        make_endpoint: Callable[[UeConfig, int, Counters], NodeEndpoint],
     ) -> None:
         self._config, self._context = config, context
         self._make_tun, self._make_endpoint = make_tun, make_endpoint
@@ -91,7 +92,7 @@ class Ue:
         """Ready means: registering. The session comes as events."""
         config = self._config
         self._tun = self._make_tun(config.tun, LEAST)
-        self._endpoint = self._make_endpoint(config, self._tun.fd)
+        self._endpoint = self._make_endpoint(config, self._tun.fd, self._context.counters)
         self._client = MpquicClient(
             config,
             self._store,

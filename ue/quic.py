@@ -8,6 +8,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from mpquic.errors import EngineError, HandshakeFailed, MpquicError
 from mpquic.errors import HandshakeRefused as QuicRefused
 from mpquic.psk import Psk
 from mpquic.steering import ACCESSES, SteeringRule
+from node.counters import Counters
+from node.errors import LinkError
+from node.link_watch import LinkWatch
 from ue.config import AccessConfig, UeConfig
 from ue.errors import DatapathError, HandshakeRefused, NoAnswer, PathNotOpened
 from ue.ports import Assignment, ConnectionPort, PathHandler, TunnelPort, TunnelSpec
@@ -142,8 +146,9 @@ class QuicTunnel:
 class QuicEndpoint:
     """The engine with its I/O thread, the sockets of the accesses, and the TUN."""
 
-    def __init__(self, config: UeConfig, tun_fd: int) -> None:
+    def __init__(self, config: UeConfig, tun_fd: int, counters: Counters) -> None:
         self._files: list[int] = []
+        self._watches: dict[int, LinkWatch] = {}
         self._endpoint = Endpoint(
             EndpointConfig(
                 role="client",
@@ -165,6 +170,10 @@ class QuicEndpoint:
                 self._endpoint.add_socket(link, sock, access.type)  # it duplicates the descriptor
             finally:
                 sock.close()
+            try:
+                self._watches[link] = LinkWatch(access.device, counters)
+            except LinkError:  # its failures are found out by time-outs then
+                counters.inc("link_watch.not_opened")
 
     def _text_sink(self, path: Path | None) -> Callable[[str], object] | None:
         sink = self._sink(path)
@@ -184,8 +193,13 @@ class QuicEndpoint:
 
     def start(self) -> None:
         self._endpoint.start()
+        for link, watch in self._watches.items():
+            watch.start(partial(self._endpoint.engine.link_state, link))
 
     async def close(self) -> None:
+        for watch in self._watches.values():
+            watch.close()
+        self._watches = {}
         await self._endpoint.close()
         for fd in self._files:
             os.close(fd)

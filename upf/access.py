@@ -16,6 +16,9 @@ from typing import TypeVar
 
 from pyroute2 import NetlinkError
 
+from node.counters import Counters
+from node.errors import LinkError
+from node.link_watch import LinkWatch, Told
 from node.netns import Netns
 from upf.config import AccessConfig, ProxyConfig
 from upf.errors import UpfError
@@ -49,6 +52,7 @@ class AccessPath:
     proxy: ProxyConfig
     netns: Netns = field(default_factory=Netns)
     sockets: list[socket.socket] = field(default_factory=list)
+    _watch: LinkWatch | None = None
 
     def prepare(self) -> None:
         """What needs no interface of the supervisor: loopback, proxy address, forwarding."""
@@ -119,7 +123,23 @@ class AccessPath:
             raise AccessError(f"access {self.config.name}: socket for the proxy: {name}") from error
         return opened
 
+    def watch(self, told: Told, counters: Counters) -> None:
+        """Tells what becomes of the wire's device from now on; of a new wire: of that one. In the thread of the event loop."""
+        self._watch_end()
+        try:
+            self._watch = self.netns.call_sync(LinkWatch, WIRE, counters)
+        except LinkError:  # its failures are found out by time-outs then
+            counters.inc("link_watch.not_opened")
+            return
+        self._watch.start(told)
+
+    def _watch_end(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
     def close(self) -> None:
+        self._watch_end()
         for sock in self.sockets:
             sock.close()
         self.netns.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ class Upf:
         try:
             sockets = path.ready()
             self._proxy.access_add(path.config, sockets)
+            path.watch(partial(self._proxy.access_state, path.config), self._context.counters)
         except UpfError as error:
             raise VerbError("access_not_ready", str(error)) from error
         return {"sockets": [str(s.getsockname()[0]) for s in sockets]}

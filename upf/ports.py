@@ -84,6 +84,9 @@ class EndpointPort(Protocol):
 
     def socket_remove(self, link: int) -> None: ...
 
+    def link_state(self, link: int, up: bool) -> None:
+        """The host says of the link's device that it is down, or up."""
+
     def counters(self) -> dict[str, int]: ...
 
     async def close(self) -> None: ...

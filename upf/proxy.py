@@ -115,6 +115,12 @@ class Proxy:
             del self._links[first:]
             raise
 
+    def access_state(self, access: AccessConfig, up: bool) -> None:
+        """The kernel says that the access's device is down, or up."""
+        for link, of in enumerate(self._links):
+            if of is access:
+                self._endpoint.link_state(link, up)
+
     # ---- Datapath: what the PFCP agent wants done
 
     def session_open(self, session: Session, rules: RuleSet, steering: list[Steering]) -> None:

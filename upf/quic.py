@@ -207,6 +207,10 @@ class QuicEndpoint:
         with contextlib.suppress(MpquicError):  # it was never added
             self._endpoint.engine.io_socket_remove(link)
 
+    def link_state(self, link: int, up: bool) -> None:
+        with contextlib.suppress(MpquicError):  # it is being closed
+            self._endpoint.engine.link_state(link, up)
+
     def counters(self) -> dict[str, int]:
         return self._endpoint.all_counters()
 

@@ -95,10 +95,11 @@ static uint64_t on_status(struct context *x, const struct frame_in *f)
     if (!p->validated && !(p->state == PATH_UNUSED ? RULE(MP_74, true) : RULE(MP_75, true)))
         return 0;                       /* §4.3: it may come before the path is used, and with what validates it */
     p->status_received = f->sequence + 1;
+    bool before = p->peer_backup;
     p->peer_backup = f->type == F_PATH_STATUS_BACKUP;
     event_simple(x->c, EVENT_PATH_STATUS, p->id, !p->peer_backup, f->sequence);
     if (p->peer_backup)
-        path_backup_told(p);
+        path_backup_told(p, !before, x->now);
     conn_ready(x->c);                   /* what waits may have to go elsewhere */
     return 0;
 }

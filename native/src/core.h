@@ -279,6 +279,7 @@ struct endpoint {
     uint8_t random_pool[256]; uint32_t random_left;
     uint64_t hash_seed;
     int access[ENGINE_MAX_LINKS];       /* -1: no such link */
+    bool down[ENGINE_MAX_LINKS];        /* its device is, says the host: path_link.c */
     struct conn *conns[ENGINE_MAX_CONNS];
     uint16_t generations[ENGINE_MAX_CONNS];
     uint32_t conn_count, half_open;
@@ -457,6 +458,7 @@ void path_peer_opens(struct path *p, uint32_t link, const struct address *remote
 void path_received(struct path *p, const struct cid_entry *cid, uint32_t link, const struct address *remote, size_t length,
                    bool probing, bool largest, uint64_t now);      /* cid: its DCID, in 1-RTT */
 void path_resteer(struct path *p, uint64_t now);         /* its queue is steered anew */
+void path_left(struct path *p, uint64_t now);            /* data goes elsewhere from now on: what waits for it, and what it had under way */
 uint64_t path_amplification_left(const struct path *p);
 void acks_postpone(struct conn *c, uint64_t now);       /* ACKs that are due and cannot leave now */
 void path_info_fill(struct path *p, struct path_info *out);
@@ -467,7 +469,10 @@ uint64_t path_rate(const struct path *p);               /* pacing, bytes per sec
 void path_status_tell(struct path *p, bool available);  /* sends PATH_STATUS_* */
 void path_failure_tell(struct path *p, uint64_t now);   /* it does not answer */
 void path_failure_over(struct path *p);                 /* it does */
-void path_backup_told(struct path *p);                  /* by the peer */
+void path_backup_told(struct path *p, bool news, uint64_t now);         /* by the peer; news: it was none before */
+
+/* path_link.c */
+bool path_link_down(const struct path *p);
 
 /* raw.c. Room for an answer that belongs to no connection; NULL when too many wait. */
 struct packet *raw_new(endpoint *e, uint32_t link, const struct address *remote);

@@ -97,7 +97,7 @@ void path_free(struct path *p)
 
 bool path_usable(const struct path *p)
 {
-    return p->state == PATH_ACTIVE && p->dcid;
+    return p->state == PATH_ACTIVE && p->dcid && !path_link_down(p);
 }
 
 bool path_good(const struct path *p)
@@ -115,7 +115,7 @@ static unsigned path_rank(const struct path *p)
 {
     static const uint8_t rank_of[] = { [PATH_ACTIVE] = 0, [PATH_SUSPECT] = 2, [PATH_FAILED] = 3, [PATH_VALIDATING] = 4,
                                        [PATH_UNUSED] = 9, [PATH_STANDBY] = 9, [PATH_ABANDONED] = 9 };
-    return rank_of[p->state] + (p->state == PATH_ACTIVE && RULE(MP_50, p->peer_backup));
+    return path_link_down(p) ? rank_of[PATH_UNUSED] : rank_of[p->state] + (p->state == PATH_ACTIVE && RULE(MP_50, p->peer_backup));
 }
 
 /* Where frames of no path in particular go: a validated path that answers, no backup (RFC 10069 §3.3), with the lowest RTT. */
@@ -333,6 +333,10 @@ void path_received(struct path *p, const struct cid_entry *cid, uint32_t link, c
         p->amp_received += length;
         conn_ready(c);
     }
+    if ((p->state == PATH_SUSPECT || p->state == PATH_FAILED) && now - p->last_received >= recovery_pto(c, p)) {
+        p->probes = 1;                  /* its silence is over: asked at once, our next probe may be half a second away */
+        conn_ready(c);
+    }
     p->last_received = now;
     p->stats.packets_received++;
     p->stats.bytes_received += length;
@@ -349,9 +353,17 @@ void path_resteer(struct path *p, uint64_t now)
     }
 }
 
+void path_left(struct path *p, uint64_t now)
+{
+    path_resteer(p, now);
+    resend_leave(p, now);
+}
+
 void path_answered(struct path *p)
 {
     ecn_answered(p);
+    if (path_link_down(p))
+        return;                         /* an acknowledgement that came over another path: of before */
     if (p->state == PATH_FAILED)
         congestion_restart(&p->cc);
     if (RULE(R_50, p->state == PATH_SUSPECT || p->state == PATH_FAILED))
@@ -367,7 +379,7 @@ void path_pto(struct path *p, uint64_t now)
     ecn_pto(p);
     bool was_active = p->state == PATH_ACTIVE;
     if (RULE(R_50, p->rec.pto_count >= 3))
-        path_state_set(p, PATH_FAILED, REASON_NO_ANSWER);
+        path_state_set(p, PATH_FAILED, path_link_down(p) ? REASON_LINK_DOWN : REASON_NO_ANSWER);
     else if (RULE(R_50, was_active))
         path_state_set(p, PATH_SUSPECT, REASON_NO_ANSWER);
     if (p->state == PATH_SUSPECT || p->state == PATH_FAILED)

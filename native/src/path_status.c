@@ -35,7 +35,8 @@ void path_failure_tell(struct path *p, uint64_t now)
     if (!c->multipath || p->told_failed || p->own_backup || p->peer_backup || !best || best == p || !path_usable(best))
         return;
     bool replaced = p->state == PATH_FAILED && best->peer_backup, silent = now - p->last_received >= recovery_pto(c, p);
-    if (!RULE(MP_51, replaced || silent) || is_too_soon(p, now))
+    bool known = path_link_down(p);     /* for certain, and it is told once each time: no timer's guess, which comes and goes */
+    if (!known && (!RULE(MP_51, replaced || silent) || is_too_soon(p, now)))
         return;
     p->told_failed = true;
     p->told_at = now;
@@ -49,10 +50,14 @@ void path_failure_over(struct path *p)
     p->told_failed = false;
 }
 
-/* The peer had better know when it is only its packets that do not reach us: after a NAT's rebinding ours would show it where we are, and
+/* The peer has its reason, which it may have seen before us: what waits for the path, or is under way there and may be sent again, goes
+ * over another one. And it had better know when it is only its packets that do not reach us: after a NAT's rebinding ours would show it where we are, and
  * no data goes there to do so any more. One PING at a time, whatever comes. */
-void path_backup_told(struct path *p)
+void path_backup_told(struct path *p, bool news, uint64_t now)
 {
+    uint64_t way;
+    if (news && split_soonest(p->conn, &way))
+        path_left(p, now);
     if (p->state != PATH_ACTIVE || p->space.eliciting)
         return;
     p->probes = 1;

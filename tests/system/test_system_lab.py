@@ -104,6 +104,7 @@ def test_a_link_that_was_down_carries_again(lab: Mpq) -> None:
     assert lab("path", "cut", "wifi", "--link-down").code == 0
     assert lab.round_trip().code == 0
     assert lab("exec", "ue", "ip", "route", "show", "table", "102").out == ""  # canary: they were gone
+    assert "link down" in lab("status").out
     assert lab("path", "restore", "wifi").code == 0
     assert lab("exec", "ue", "ip", "-6", "address", "show", "dev", "acc2").out.count("fd02::2") == before.count("fd02::2") == 1
     assert "default via 10.2.0.1" in lab("exec", "ue", "ip", "route", "show", "table", "102").out

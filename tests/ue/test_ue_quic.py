@@ -64,7 +64,7 @@ def with_proxy(tmp_path, monkeypatch, work, **more):
             monkeypatch.setattr(
                 upf_script, "PROXY", MpquicAddress(ProxyType.CONNECT_IP, proxy.port, IPv4Address("127.0.0.1"))
             )
-            rig.make_endpoint = lambda config, fd: QuicEndpoint(config, tun)
+            rig.make_endpoint = lambda config, fd, counters: QuicEndpoint(config, tun, counters)
             async with rig:
                 await work(rig, proxy)
             await proxy.endpoint.close()

@@ -173,7 +173,7 @@ class Rig:
         self.events, self.counters, self.channel = EventList(), Counters(), Channel()
         self.endpoint = FakeEndpoint()
         self.endpoint.ipv4 = lambda: self.ue.status()["session"]["ipv4"]
-        self.make_endpoint = lambda config, fd: self.endpoint
+        self.make_endpoint = lambda config, fd, counters: self.endpoint
         self.tun = None
 
     async def __aenter__(self):

@@ -88,6 +88,7 @@ class FakeEndpoint:
         self.fail = False
         self.sockets: dict[int, str] = {}
         self.refuse_link: int | None = None
+        self.links_told: list[tuple[int, bool]] = []
 
     def tunnel_new(self, spec: TunnelSpec) -> FakeTunnel:
         self.tunnels.append(FakeTunnel(spec, fail=self.fail))
@@ -100,6 +101,9 @@ class FakeEndpoint:
 
     def socket_remove(self, link: int) -> None:
         del self.sockets[link]
+
+    def link_state(self, link: int, up: bool) -> None:
+        self.links_told.append((link, up))
 
     def counters(self) -> dict[str, int]:
         return {}

@@ -5,6 +5,7 @@ ue ─ w0 ══ wire ─ access ─ lo 10.100.0.1, fd64::1        n6: TUN in a 
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
@@ -13,6 +14,7 @@ import pytest
 from pyroute2 import NetlinkError
 from upf_rig import config
 
+from node.counters import Counters
 from node.netns import Netns
 from upf.access import WIRE, AccessError, AccessPath
 
@@ -67,6 +69,45 @@ def test_sockets_answer_from_the_proxy_address_on_both_ip_versions(access: Acces
 def test_ready_again_after_a_new_wire_keeps_the_sockets(access: AccessPath, ue: Netns) -> None:
     first = list(access.ready())
     assert access.ready() == first
+
+
+def test_what_becomes_of_the_wire_is_told_and_of_a_new_one(access: AccessPath, ue: Netns) -> None:
+    def state(up: bool) -> None:
+        ue.ipr.link("set", index=ue.ipr.link_lookup(ifname="w0")[0], state="up" if up else "down")
+
+    def anew() -> None:
+        ue.ipr.link("del", index=ue.ipr.link_lookup(ifname="w0")[0])
+        ue.ipr.link("add", ifname="w0", kind="veth", peer={"ifname": WIRE, "net_ns_fd": access.netns.fd})
+        state(True)
+
+    async def main() -> None:
+        news: asyncio.Queue[bool] = asyncio.Queue()
+        counters = Counters()
+
+        async def hear(up: bool) -> None:
+            async with asyncio.timeout(20):
+                while await news.get() is not up:
+                    continue
+
+        access.ready()
+        access.watch(news.put_nowait, counters)
+        await hear(True)
+        ue.call_sync(state, False)
+        await hear(False)
+        ue.call_sync(state, True)
+        await hear(True)
+        ue.call_sync(anew)
+        access.ready()
+        access.watch(news.put_nowait, counters)
+        await hear(True)
+        ue.call_sync(state, False)
+        await hear(False)
+        access.netns.call_sync(lambda: access.netns.ipr.link("del", index=access.netns.ipr.link_lookup(ifname=WIRE)[0]))
+        access.watch(news.put_nowait, counters)
+        assert counters.get("link_watch.not_opened") == 1  # and the access stays as it is
+        access._watch_end()
+
+    asyncio.run(main())
 
 
 def test_without_wire_it_says_so_and_opens_nothing(access: AccessPath) -> None:

@@ -314,6 +314,8 @@ def test_an_access_is_added_whole_and_once() -> None:
             rig.proxy.access_add(near, sockets)
             rig.proxy.access_add(far, sockets)
         assert rig.endpoint.sockets == {0: "3gpp", 1: "3gpp", 2: "non-3gpp", 3: "non-3gpp"}
+        rig.proxy.access_state(far, False)
+        assert rig.endpoint.links_told == [(2, False), (3, False)]
         for sock in sockets:
             sock.close()
 
