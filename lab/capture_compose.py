@@ -174,8 +174,8 @@ def compose(run_dir: Path, raw: str = RAW_NAME) -> ComposeResult:
                 composer = _Composer(writer, nas, inner_interface, nas_interface, Marker(steps_of(read_run(source))), accesses)
                 for step in capture.steps():
                     composer.step(step, capture.decryptor.oldest_waiting())
-                composer.result.problem = capture.reader.problem
-                for number, figures in capture.reader.statistics.items():
+                composer.result.problem = capture.problem
+                for number, figures in capture.statistics.items():
                     writer.statistics(number, figures)
         part.replace(target)
     finally:

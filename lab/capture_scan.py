@@ -7,29 +7,27 @@ and then teach it what they learnt: connection IDs, keys, the largest packet num
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Iterator
+import io
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
+from lab.capture_files import CaptureFiles, one_file
+from lab.clear_scan import BLOCK, BLOCK_SIZE, INNER_INTERFACE, NAS_INTERFACE, ClearReader, PlainRun, seen_elsewhere
 from lab.decrypt import WAITING_MAX, ClearPacket, Decryptor
-from lab.decrypt_connection import Connection, Space
 from lab.decrypt_keys import KeyLog
 from lab.packets.errors import PacketError
-from lab.packets.headers import CID_LENGTH
-from lab.packets.link import LINK_ETHERNET, LINK_RAW, UDP, Flow, read_link
-from lab.pcapng import NANOSECONDS, Interface, PcapngReader, Record
+from lab.packets.link import UDP, Flow, read_link
+from lab.pcapng import Interface, Interfaces, PcapngReader, Record, Statistics
 from native import ffi, lib
 
+__all__ = ["INNER_INTERFACE", "NAS_INTERFACE", "SERVER_PORT", "CaptureDecryptor", "Step", "load_keylog", "read_secrets"]
 SERVER_PORT = 4433
-INNER_INTERFACE, NAS_INTERFACE = "tunnel-inner", "n1-deciphered"        # of a composed capture: no outer packets
 WINDOW = 1 << 20                # octets of the file that are looked at at once; grows to one block where that is larger
-ROWS = 4096                     # packets that one call gives
-ROW = struct.Struct("=8Q15I4x")
-INTERFACE, SPACE, DATAGRAMS = 8, 9, 16          # places in it
-SLACK = 64                      # behind the last packet: vector code may look there
 PROGRESS_OCTETS = 32 << 20
+REPEATED = "repeated from an earlier file: a handshake"         # comment in a file of a ring (native/src/capture_file.c)
+HANDSHAKES_MAX = 65536          # packets with a long header that are remembered, to know one that is repeated
 
 
 class Window:
@@ -80,74 +78,134 @@ class Step:
     packets: list[ClearPacket]
 
 
-def seen_elsewhere(name: str, names: Iterable[str]) -> bool:
-    """Of a lab's capture (lab/capturing.py): this interface shows packets that another one of these shows at the UE's end, or
-    packets that went through the tunnel. QUIC, N1 and N4 are read once."""
-    place, colon, device = name.partition(":")
-    if not colon:
-        return False
-    there = set(names)
-    if device == "n4":
-        return "upf/n4" in there
-    if device == "wire":
-        return f"ue/{place}" in there
-    of_a_lab = place in ("ue", "core", "upf", "dn", "wires") or f"ue/{place}" in there
-    return of_a_lab and any(other.startswith("ue/") for other in there)
-
-
 class CaptureDecryptor:
-    """A pcapng file and its key log; packets of QUIC come in the order of the capture.
+    """A pcapng file, or several as one capture, and its key log; packets of QUIC come in the order of the capture.
 
     lean: what a composed capture adds (inner packets, deciphered NAS) is passed over, and a packet that the clear reader
     opened comes without its captured frame. progress is told the octets read so far, now and then."""
 
-    def __init__(self, stream: BinaryIO, keylog: KeyLog, port: int = SERVER_PORT, waiting_max: int = WAITING_MAX, *,
+    def __init__(self, source: BinaryIO | CaptureFiles, keylog: KeyLog, port: int = SERVER_PORT, waiting_max: int = WAITING_MAX, *,
                  lean: bool = False, native: bool = True, progress: Callable[[int], None] | None = None) -> None:
-        self._window = Window(stream)
-        self.reader = PcapngReader(cast(BinaryIO, self._window))
+        self._source = source
+        self._known = Interfaces()
+        self._open(io.BytesIO() if isinstance(source, CaptureFiles) else source, 0)
         self.decryptor = Decryptor(keylog, waiting_max)
         self.unreadable = 0             # frames whose IP, UDP or TCP header does not read
         self.by_clear_reader = 0        # packets that the engine opened
+        self.repeated = 0               # handshakes that stood in an earlier file of the ring already
+        self.holes: list[tuple[int, int]] = []      # between files: time of the last packet before, of the first behind
+        self.problem = ""               # what was not read of the files so far, and why
         self._port = port
         self._lean = lean
-        self._seen_secrets = 0
         self._progress = progress
+        self._read_octets = 0           # of the files before this one
         self._told = 0
         self._passed_over: dict[int, bool] = {}
-        self._clear = _ClearReader(port, self.decryptor) if native else None
+        self._described = (0, 0)
+        self._newest_ns = 0
+        self._hole_since: int | None = None
+        self._run_start = 0             # where in the window the newest run's octets begin
+        self._handshakes: dict[int, None] = {}
+        self._clear = ClearReader(port, self.decryptor) if native else None
+
+    @property
+    def interfaces(self) -> list[Interface]:
+        return self._known.every
+
+    @property
+    def statistics(self) -> dict[int, Statistics]:
+        """By interface: what the files say that it had and lost."""
+        return self._known.statistics
+
+    # ---- the files
+
+    def _open(self, stream: BinaryIO, number: int) -> None:
+        """number: packets of the files before this one."""
+        self._window = Window(stream)
+        self.reader = PcapngReader(cast(BinaryIO, self._window), self._known, number)
+        self._seen_secrets = 0
+
+    def _files(self) -> Iterator[None]:
+        """Each file in its turn is what self.reader reads."""
+        if not isinstance(self._source, CaptureFiles):
+            yield
+            self.problem = self.reader.problem
+            return
+        several = len(self._source.parts) > 1
+        problems = []
+        for part, stream in self._source.streams():
+            before = self.reader.number
+            self._open(stream, before)
+            if part.missing and self._newest_ns:
+                self._hole_since = self._newest_ns
+            yield
+            self._read_octets += self._window.read_octets
+            part.first, part.last, part.problem = before + 1 if self.reader.number > before else 0, self.reader.number, \
+                self.reader.problem
+            if part.problem:
+                problems.append(f"{part.path.name}: {part.problem}" if several else part.problem)
+                self._hole_since = self._newest_ns or None
+        self.problem = "; ".join(problems)
+
+    def _at(self, time_ns: int) -> None:
+        """A packet of this file that no earlier one had."""
+        if self._hole_since is not None:
+            self.holes.append((self._hole_since, max(self._hole_since, time_ns)))
+            self._hole_since = None
+        self._newest_ns = max(self._newest_ns, time_ns)
+
+    def _is_repeated(self, record: Record) -> bool:
+        """A ring repeats the handshakes at the start of each file, so that it opens by itself."""
+        mark = hash((record.interface, record.time_ns, record.data))
+        if record.comment == REPEATED and mark in self._handshakes:
+            self.repeated += 1
+            return True
+        self._handshakes[mark] = None
+        if len(self._handshakes) > HANDSHAKES_MAX:
+            del self._handshakes[next(iter(self._handshakes))]
+        return False
+
+    # ---- packets
 
     def packets(self) -> Iterator[ClearPacket]:
         """As steps(), without what was captured."""
-        if self._lean and self._clear is not None:
-            yield from self._packets(self._clear)
-            return
-        for step in self.steps():
-            yield from step.packets
+        for chunk in self.chunks():
+            yield from chunk.packets() if isinstance(chunk, PlainRun) else chunk
 
-    def _packets(self, clear: _ClearReader) -> Iterator[ClearPacket]:
-        records, decryptor = iter(self.reader), self.decryptor
-        while True:
-            if self.reader.little_endian:
-                for packet, _, _ in self._opened(clear):
-                    if decryptor.waits:
-                        yield from decryptor.feed_clear(packet)
-                    else:
-                        yield packet
-            record = next(records, None)
-            if record is None:
-                break
-            yield from self._step(record).packets
-        yield from decryptor.flush()
+    def chunks(self) -> Iterator[PlainRun | list[ClearPacket]]:
+        """As packets(), and runs of plain ones where no packet before them waits."""
+        if self._clear is None or not self._lean:
+            for step in self.steps():
+                yield step.packets
+            return
+        decryptor, clear = self.decryptor, self._clear
+        for _ in self._files():
+            records = iter(self.reader)
+            while True:
+                if self.reader.little_endian:
+                    for run in self._runs(clear):
+                        if decryptor.waits:
+                            for packet in run.packets():
+                                yield decryptor.feed_clear(packet)
+                        else:
+                            yield run
+                record = next(records, None)
+                if record is None:
+                    break
+                yield self._step(record).packets
+        yield decryptor.flush()
 
     def steps(self) -> Iterator[Step]:
-        records = iter(self.reader)
-        while True:
-            if self._clear is not None and self.reader.little_endian:
-                yield from self._run(self._clear)
-            record = next(records, None)
-            if record is None:
-                break
-            yield self._step(record)
+        for _ in self._files():
+            records = iter(self.reader)
+            while True:
+                if self._clear is not None and self.reader.little_endian:
+                    for run in self._runs(self._clear):
+                        yield from self._steps_of(run)
+                record = next(records, None)
+                if record is None:
+                    break
+                yield self._step(record)
         yield Step(None, None, False, self.decryptor.flush())
 
     def _step(self, record: Record) -> Step:
@@ -156,7 +214,7 @@ class CaptureDecryptor:
         while self._seen_secrets < len(self.reader.secrets):
             self.decryptor.keylog.add(self.reader.secrets[self._seen_secrets])
             self._seen_secrets += 1
-        interface = self.reader.interfaces[record.interface]
+        interface = self.interfaces[record.interface]
         try:
             flow = read_link(interface.linktype, record.data)
         except PacketError:
@@ -165,6 +223,10 @@ class CaptureDecryptor:
         if flow is None or flow.protocol != UDP or port not in (flow.source_port, flow.destination_port) \
                 or self._is_passed_over(record.interface):
             return Step(record, flow, False, [])
+        if flow.payload and flow.payload[0] & 0x80 and self._is_repeated(record):
+            return Step(record, flow, False, [])
+        if record.comment != REPEATED:
+            self._at(record.time_ns)
         up = flow.destination_port == port
         client, server = (flow.source, flow.source_port), (flow.destination, flow.destination_port)
         packets = self.decryptor.feed(record.number, record.time_ns, record.interface, up, flow.payload, flow.cut,
@@ -174,192 +236,91 @@ class CaptureDecryptor:
         return Step(record, flow, True, packets)
 
     def _is_passed_over(self, number: int) -> bool:
+        now = (self.reader.sections, len(self.reader.section))
+        if now != self._described:
+            self._described = now
+            self._passed_over.clear()
         known = self._passed_over.get(number)
         if known is None:
-            interfaces = self.reader.interfaces
+            interfaces = self.interfaces
             known = interfaces[number].name == INNER_INTERFACE or seen_elsewhere(
-                interfaces[number].name, [one.name for one in interfaces[self.reader.section:]])
+                interfaces[number].name, [interfaces[one].name for one in self.reader.section if one >= 0])
             self._passed_over[number] = known
         return known
 
-    def _run(self, clear: _ClearReader) -> Iterator[Step]:
-        """As many plain packets as there are in a row."""
-        reader = self.reader
-        for packet, first, last in self._opened(clear):
+    def _runs(self, clear: ClearReader) -> Iterator[PlainRun]:
+        """As many plain packets as there are in a row, a few hundred at a time."""
+        reader, window = self.reader, self._window
+        while True:
+            window.fill(WINDOW // 4)
+            done = self._read_octets + window.read_octets
+            if self._progress is not None and done - self._told >= PROGRESS_OCTETS:
+                self._told = done
+                self._progress(done)
+            clear.interfaces(reader, self._lean)
+            rows, octets, number = clear.scan(window.data, window.start, window.end, reader.number)
+            if not octets:
+                return
+            self._run_start = window.start
+            reader.advance(octets, number)
+            window.start += octets
+            self.by_clear_reader += len(rows)
+            if rows:
+                run = clear.run(rows, octets, reader)
+                if self._hole_since is not None:
+                    self._at(run.time_ns(rows[0]))
+                self._newest_ns = max(self._newest_ns, run.time_ns(rows[-1]))
+                yield run
+
+    def _steps_of(self, run: PlainRun) -> Iterator[Step]:
+        """With the captured frames, unless they are not wanted."""
+        start, reader = self._run_start, self.reader
+        for packet, row in zip(run.packets(), run.rows, strict=True):
             packets = self.decryptor.feed_clear(packet)
             record: Record | None = None
             flow: Flow | None = None
             if not self._lean:
+                first, last = start + row[BLOCK] + 8, start + row[BLOCK] + row[BLOCK_SIZE] - 4
                 record = reader.packet(bytes(memoryview(self._window.data)[first:last]), packet.record)
-                flow = read_link(reader.interfaces[packet.interface].linktype, record.data) if record is not None else None
+                flow = read_link(self.interfaces[packet.interface].linktype, record.data) if record is not None else None
             yield Step(record, flow, True, packets)
-
-    def _opened(self, clear: _ClearReader) -> Iterator[tuple[ClearPacket, int, int]]:
-        """As many plain packets as there are in a row, each with the bounds of its block's body in the window. This is where
-        most of the time goes: what is the same for many packets is looked up once."""
-        reader, window = self.reader, self._window
-        while True:
-            window.fill(WINDOW // 4)
-            if self._progress is not None and window.read_octets - self._told >= PROGRESS_OCTETS:
-                self._told = window.read_octets
-                self._progress(self._told)
-            clear.interfaces(reader, self._lean)
-            start = window.start
-            rows, octets, number = clear.scan(window, reader.number)
-            if not octets:
-                return
-            reader.advance(octets, number)
-            window.start += octets
-            section, rates = reader.section, [one.ticks_per_second for one in reader.interfaces]
-            if rows:
-                ticks, interface = rows[-1][0], rows[-1][INTERFACE] + section
-                clear.count(rows, ticks * NANOSECONDS // rates[interface])
-            self.by_clear_reader += len(rows)
-            text, spaces = bytes(memoryview(clear.text)[:octets]), clear.spaces
-            generations = {space: clear.generation(*spaces[space][:2]) for space in {row[SPACE] for row in rows}}
-            for (ticks, packet_number, bits, record_number, ack_path, largest, delay, span, interface, space, block, block_size, at,
-                 size, header, length, _, inner_count, inner_offset, inner_length, acks, ack_offset, ranges) in rows:
-                connection, up, path, _ = spaces[space]
-                interface += section
-                rate = rates[interface]
-                body = at + header
-                ack = [(ack_path, [(largest - span, largest)], delay)] if acks == 1 and not ranges else None
-                yield ClearPacket(
-                    record_number, ticks if rate == NANOSECONDS else ticks * NANOSECONDS // rate, interface, up, "1rtt", size,
-                    text[at + 1:at + 9], b"", connection.index, path, packet_number, generations[space],
-                    text[at:body], text[body:body + length], "", (inner_count, inner_offset, inner_length), bits,
-                    ack_offset if acks == 1 else -1, None, ack), start + block + 8, start + block + block_size - 4
-
-
-class _ClearReader:
-    """The engine's clear reader, and what the decryptor has taught it."""
-
-    def __init__(self, port: int, decryptor: Decryptor) -> None:
-        self.spaces: list[tuple[Connection, bool, int, Space]] = []
-        self.text = bytearray(0)
-        self._reader = ffi.gc(lib.clear_reader_new(port), lib.clear_reader_free)
-        self._decryptor = decryptor
-        self._rows = ffi.new("struct clear_row[]", ROWS)
-        self._consumed, self._records = ffi.new("size_t *"), ffi.new("uint64_t *")
-        self._streams: dict[tuple[int, bool], list[int]] = {}       # -> its number in the engine, generation of its keys
-        self._described = (-1, -1)
-
-    def interfaces(self, reader: PcapngReader, lean: bool) -> None:
-        now = (reader.section, len(reader.interfaces))
-        if now == self._described:
-            return
-        self._described = now
-        kinds = bytearray()
-        names = [interface.name for interface in reader.interfaces[reader.section:]]
-        for interface in reader.interfaces[reader.section:]:
-            if interface.name in (INNER_INTERFACE, NAS_INTERFACE) or seen_elsewhere(interface.name, names):
-                kinds.append(lib.CLEAR_SKIP if lean else lib.CLEAR_LEAVE)
-            else:
-                kinds.append({LINK_ETHERNET: lib.CLEAR_ETHERNET, LINK_RAW: lib.CLEAR_RAW}.get(interface.linktype, lib.CLEAR_LEAVE))
-        lib.clear_reader_interfaces(self._reader, ffi.from_buffer(kinds) if kinds else ffi.NULL, len(kinds))
-
-    def generation(self, connection: Connection, up: bool) -> int:
-        return self._streams[connection.index, up][1]
-
-    def count(self, rows: list[Any], last_ns: int) -> None:
-        """What these rows teach: how many packets of each space, the largest number of each."""
-        spaces: dict[int, list[int]] = {}
-        for row in rows:
-            known = spaces.get(row[SPACE])
-            if known is None:
-                spaces[row[SPACE]] = [row[1], row[1], 1, row[DATAGRAMS]]
-                continue
-            if row[1] > known[1]:
-                known[1] = row[1]
-            known[2] += 1
-            known[3] += row[DATAGRAMS]
-        for number, (first, largest, packets, datagrams) in spaces.items():
-            connection, up, path, space = self.spaces[number]
-            space.largest = max(space.largest, largest)
-            self._decryptor.count_clear(connection, up, path, first, last_ns, packets, datagrams)
-
-    def scan(self, window: Window, number: int) -> tuple[list[Any], int, int]:
-        """Rows, octets done, packets so far."""
-        if len(self.text) < len(window.data):
-            self.text = bytearray(len(window.data) + SLACK)
-        size = window.end - window.start
-        if not size:
-            return [], 0, number
-        self._records[0] = number
-        source = ffi.from_buffer("uint8_t[]", window.data)
-        got = lib.clear_reader_scan(self._reader, source + window.start, size, ffi.from_buffer("uint8_t[]", self.text), self._rows,
-                                    ROWS, self._consumed, self._records)
-        return list(ROW.iter_unpack(ffi.buffer(self._rows, got * ROW.size))), self._consumed[0], self._records[0]
-
-    def learn(self) -> None:
-        """After a packet that Python opened."""
-        decryptor = self._decryptor
-        while decryptor.announced:
-            connection, cid = decryptor.announced.pop()
-            if len(cid) != CID_LENGTH or connection.without_cid:   # without: Python must see where it sends from
-                continue
-            by_client, path = connection.cids[cid]
-            stream, space = self._stream(connection, not by_client), self._space(connection, not by_client, path)
-            if space >= 0:
-                lib.clear_reader_cid(self._reader, cid, stream[0], space, path)
-        while decryptor.opened:
-            index, up, path = decryptor.opened.pop()
-            connection = decryptor.connections[index]
-            stream = self._stream(connection, up)
-            in_force = connection.keys_in_force(up)
-            if in_force is not None and in_force[0] != stream[1]:
-                generation, keys = in_force
-                lib.clear_reader_keys(self._reader, stream[0], keys.suite, *keys.raw(), generation & 1)
-                stream[1] = generation
-            number = self._space(connection, up, path)
-            if number >= 0:
-                lib.clear_reader_largest(self._reader, number, self.spaces[number][3].largest)
-
-    def _stream(self, connection: Connection, up: bool) -> list[int]:
-        stream = self._streams.get((connection.index, up))
-        if stream is None:
-            stream = self._streams[connection.index, up] = [lib.clear_reader_stream(self._reader, up), -1]
-        return stream
-
-    def _space(self, connection: Connection, up: bool, path: int) -> int:
-        """Its number in the engine; -1 when there are too many: Python goes on with that one."""
-        space = connection.space("1rtt", up, path)
-        if space.native < 0:
-            number = lib.clear_reader_space(self._reader)
-            if number < 0:
-                return -1
-            space.native = number
-            self.spaces.append((connection, up, path, space))
-        return space.native
 
 
 def read_secrets(capture: Path) -> tuple[list[Interface], list[bytes]]:
     """Interfaces and key logs of the whole file, wherever they stand in it; packets are passed over."""
+    known = Interfaces()
     with capture.open("rb") as stream:
-        window = Window(stream)
-        reader = PcapngReader(cast(BinaryIO, window))
-        skipper = ffi.gc(lib.clear_reader_new(0), lib.clear_reader_free)
-        kinds = ffi.new("uint8_t[]", [lib.CLEAR_SKIP] * lib.CLEAR_MAX_INTERFACES)
-        lib.clear_reader_interfaces(skipper, kinds, lib.CLEAR_MAX_INTERFACES)
-        consumed, records, row = ffi.new("size_t *"), ffi.new("uint64_t *"), ffi.new("struct clear_row *")
-        blocks = reader.others()
-        while True:
-            while reader.little_endian and window.fill(WINDOW // 4) | (window.end > window.start):
-                lib.clear_reader_scan(skipper, ffi.from_buffer("uint8_t[]", window.data) + window.start, window.end - window.start,
-                                      ffi.NULL, row, 1, consumed, records)
-                reader.advance(consumed[0], records[0])
-                window.start += consumed[0]
-                if not consumed[0]:
-                    break
-            if next(blocks, None) is None:
-                return reader.interfaces, reader.secrets
+        secrets = _secrets_of(stream, known)
+    return known.every, secrets
 
 
-def load_keylog(capture: Path, keylog: Path | None = None) -> KeyLog:
+def _secrets_of(stream: BinaryIO, known: Interfaces) -> list[bytes]:
+    window = Window(stream)
+    reader = PcapngReader(cast(BinaryIO, window), known)
+    skipper = ffi.gc(lib.clear_reader_new(0), lib.clear_reader_free)
+    kinds = ffi.new("uint8_t[]", [lib.CLEAR_SKIP] * lib.CLEAR_MAX_INTERFACES)
+    lib.clear_reader_interfaces(skipper, kinds, lib.CLEAR_MAX_INTERFACES)
+    consumed, records, row = ffi.new("size_t *"), ffi.new("uint64_t *"), ffi.new("struct clear_row *")
+    blocks = reader.others()
+    while True:
+        while reader.little_endian and window.fill(WINDOW // 4) | (window.end > window.start):
+            lib.clear_reader_scan(skipper, ffi.from_buffer("uint8_t[]", window.data) + window.start, window.end - window.start,
+                                  ffi.NULL, row, 1, consumed, records)
+            reader.advance(consumed[0], records[0])
+            window.start += consumed[0]
+            if not consumed[0]:
+                break
+        if next(blocks, None) is None:
+            return reader.secrets
+
+
+def load_keylog(capture: Path | CaptureFiles, keylog: Path | None = None) -> KeyLog:
     """Secrets of the capture's Decryption Secrets Blocks (wherever they stand in it) and of a file."""
     log = KeyLog()
-    for secrets in read_secrets(capture)[1]:
-        log.add(secrets)
+    files = one_file(capture) if isinstance(capture, Path) else capture
+    for _, stream in files.streams():
+        for secrets in _secrets_of(stream, Interfaces()):
+            log.add(secrets)
     if keylog is not None:
         log.add(keylog.read_bytes())
     return log

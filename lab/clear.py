@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.capture_files import InspectError, find_capture
 from lab.capture_scan import CaptureDecryptor
 from lab.decrypt import ClearPacket
-from lab.decrypt_keys import KeyLog
+from lab.inspect_stats import find_keylog
 from lab.packets.quic import QuicWire, clear_layer
 
 
@@ -25,14 +26,11 @@ def clear_packets(source: str | Path, keys: str | Path | None = None) -> Iterato
     """Every QUIC packet of a capture, in its order. `source`: a capture, or the directory of a run. Keys are those in the
     capture and those of `keys`, by default the run's keys.log. A packet that stays closed has its reason in `told`, and an
     empty layer."""
-    path = Path(source)
-    if path.is_dir():
-        keys = keys or path / "keys.log"
-        path /= "capture.pcapng"
-    keylog = KeyLog()
-    if keys is not None and Path(keys).is_file():
-        keylog.add(Path(keys).read_bytes())
-    with path.open("rb") as stream:
-        for packet in CaptureDecryptor(stream, keylog).packets():
-            opened = packet.number is not None
-            yield Clear(packet, clear_layer(packet.kind, packet.header, packet.payload) if opened else QuicWire(packet.header))
+    try:
+        files = find_capture(str(source))
+    except InspectError as error:
+        raise FileNotFoundError(str(error)) from None
+    keylog = find_keylog(files, None if keys is None else str(keys))
+    for packet in CaptureDecryptor(files, keylog).packets():
+        opened = packet.number is not None
+        yield Clear(packet, clear_layer(packet.kind, packet.header, packet.payload) if opened else QuicWire(packet.header))

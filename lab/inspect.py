@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from lab.capture_files import InspectError, find_capture
 from lab.capture_scan import SERVER_PORT
 from lab.decrypt import ClearPacket
 from lab.decrypt_connection import Connection
@@ -18,11 +19,11 @@ from lab.inspect_fates import Fate
 from lab.inspect_follow import HEADING as FOLLOW_HEADING
 from lab.inspect_follow import Follower, flow_filter, follow_summary, line_document, line_text
 from lab.inspect_lacks import capture_lacks, lacks_lines, qlog_lacks
-from lab.inspect_paths import PathStats, path_lines
+from lab.inspect_paths import path_lines
 from lab.inspect_qlog import Logs, aligned, fate_document, fate_words, key_of
 from lab.inspect_rows import HEADING, Filter, Inspection, Row, row_document, row_line
 from lab.inspect_run import RunRecord
-from lab.inspect_stats import InspectError, find_capture, inspect_stats, verify_capture
+from lab.inspect_stats import inspect_stats, verify_capture
 from lab.inspect_track import Tracker
 from lab.inspect_why import Explainer, find_losses, summary, why_document, why_lines
 from lab.packets.frames import FRAME_NAMES
@@ -138,7 +139,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.target is not None and arguments.target.endswith(SUFFIX) and Path(arguments.target).is_file():
         return _print_qlog(QlogFile(Path(arguments.target)), arguments)
     inspection = Inspection(find_capture(arguments.target), arguments.keys, arguments.port)
-    size = inspection.path.stat().st_size
+    size = inspection.files.size
     if size >= PROGRESS_FROM and sys.stderr.isatty():
         inspection.progress = lambda done: print(f"\r{100 * done // size:>3} % of {size >> 20} MiB", end="", file=sys.stderr)
     if arguments.packet is not None:
@@ -161,7 +162,7 @@ def _print_packet(inspection: Inspection, arguments: argparse.Namespace) -> int:
     from lab.inspect_qlog_table import packet_words, record_document, records_of_packet
     from lab.inspect_tree import packet_trees  # scapy loads here only: it takes most of a second
 
-    trees = packet_trees(inspection.path, inspection.keylog, arguments.packet, arguments.port)
+    trees = packet_trees(inspection.files, inspection.keylog, arguments.packet, arguments.port)
     if not trees:
         raise InspectError(f"there is no packet {arguments.packet} in {inspection.path}")
     wanted: list[ClearPacket] = []
@@ -214,27 +215,20 @@ def _print_qlog(file: QlogFile, arguments: argparse.Namespace) -> int:
 
 
 def _print_stats(inspection: Inspection, as_json: bool) -> int:
-    figures: PathStats | None = None
     run = inspection.run
-    for packet, access in inspection.packets():
-        if figures is None:
-            figures = PathStats(run, inspection.connections)
-        figures.add(packet, access)
+    figures = inspection.figures()
     document = inspection.stats.document(inspection.problem)
-    for path, entry in (figures.documents() if figures is not None else {}).items():
-        document["paths"].setdefault(str(path), {"packets": 0, "decrypted": 0}).update(entry)
+    document |= figures.document(inspection.stats.per_path, run.generations(), inspection.start_ns or 0)
     lacks, qlogs = capture_lacks(run, inspection.interfaces, inspection.statistics), qlog_lacks(inspection.path)
     if as_json:
         print(json.dumps(document | {"capture": lacks, "qlog": qlogs}))
     else:
         print(f"1-RTT packets {document['packets']}, decrypted {document['decrypted']}, "
               f"inner packets {document['inner_packets']}")
-        for number, counts in document["paths"].items():
-            print(f"  path {number}: {counts['packets']} packets, {counts['decrypted']} decrypted")
-            if "up" in counts:
-                print("\n".join(path_lines(counts)))
+        if document["connections"]:
+            print("\n".join(path_lines(document)))
         for entry in document["not_decrypted"]:
-            print(f"  not decrypted: {entry['count']} ({entry['reason']})")
+            print(f"not decrypted: {entry['count']} ({entry['reason']})")
         print("\n".join(lacks_lines(lacks, qlogs)))
     return _end(inspection)
 
@@ -246,7 +240,7 @@ def _print_rows(inspection: Inspection, wanted: Filter, arguments: argparse.Name
         logs = aligned(inspection)
         if not logs.files:
             raise Misuse(f"--qlog: there is no ue.sqlog or upf.sqlog that reads beside {inspection.path}: {logs.remarks or 'none'}")
-        inspection = Inspection(inspection.path, arguments.keys, arguments.port)
+        inspection = Inspection(inspection.files, arguments.keys, arguments.port)
     if arguments.json:
         sys.stdout.write('{"packets": [')
     else:
@@ -315,7 +309,7 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
                 sys.stdout.write((", " if shown and arguments.json else "") + text)
                 shown += 1
 
-    inspection = Inspection(inspection.path, arguments.keys, arguments.port)
+    inspection = Inspection(inspection.files, arguments.keys, arguments.port)
     for packet, access in inspection.packets():
         sent = tracker.add(packet, access)
         inners = follower.matching(packet) if wanted.packet(packet) else []
@@ -359,7 +353,7 @@ def _print_dropped(inspection: Inspection, wanted: Filter, as_json: bool) -> int
 def _print_graph(inspection: Inspection, wanted: Filter, arguments: argparse.Namespace) -> int:
     from lab.inspect_graph import graph_messages, graph_svg, graph_text
 
-    messages, left_out = graph_messages(inspection.path, inspection.keylog, inspection.run, wanted, arguments.port)
+    messages, left_out = graph_messages(inspection.files, inspection.keylog, inspection.run, wanted, arguments.port)
     start_ns = inspection.start_ns or (messages[0].time_ns if messages else 0)
     if arguments.svg is not None:
         title = f"mpq inspect --flow-graph {inspection.path.resolve().parent.name}"
@@ -379,9 +373,9 @@ def _export(inspection: Inspection, wanted: Filter, arguments: argparse.Namespac
     from lab.inspect_export import export
 
     target = Path(arguments.export)
-    if target.exists() and target.samefile(inspection.path):
+    if target.exists() and any(target.samefile(part.path) for part in inspection.files.parts):
         raise Misuse(f"--export {target}: that is the capture itself")
-    counts = export(inspection.path, inspection.keylog, target, wanted, arguments.port)
+    counts = export(inspection.files, inspection.keylog, target, wanted, arguments.port)
     if arguments.json:
         print(json.dumps({"file": str(target), "packets": counts}))
     else:

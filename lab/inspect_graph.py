@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from lab.capture_compose import NAS_KEYS_NAME, nas_comment
+from lab.capture_files import CaptureFiles
 from lab.capture_scan import SERVER_PORT, CaptureDecryptor
 from lab.decrypt import ClearPacket
 from lab.decrypt_keys import KeyLog
 from lab.decrypt_nas import PORTS, NasReader, load_nas_keys
+from lab.inspect_paths import access_of
 from lab.inspect_rows import Filter
 from lab.inspect_run import RunRecord
 from lab.packets import frames as f
@@ -135,10 +136,10 @@ def _http3(frame: f.Stream) -> list[str]:
     return [f"HTTP/3 {names[kind]}" for kind, _, _ in read_typed(data) if kind in names and kind in H3_FRAMES]
 
 
-def graph_messages(capture: Path, keylog: KeyLog, run: RunRecord, wanted: Filter,
+def graph_messages(files: CaptureFiles, keylog: KeyLog, run: RunRecord, wanted: Filter,
                    port: int = SERVER_PORT) -> tuple[list[Message], int]:
     """In the order of time; and how many more there were than MESSAGES_MAX."""
-    nas_keys = capture.with_name(NAS_KEYS_NAME)
+    nas_keys = files.first.with_name(NAS_KEYS_NAME)
     nas = NasReader(load_nas_keys(nas_keys) if nas_keys.is_file() else [])
     upf = {str(e.get("peer")) for e in run.events if e.get("node") == "smf" and e.get("event") == "association_up"}
     smf = {str(e.get("peer")) for e in run.events if e.get("node") == "upf" and e.get("event") == "association_up"}
@@ -154,32 +155,31 @@ def graph_messages(capture: Path, keylog: KeyLog, run: RunRecord, wanted: Filter
             else:
                 left_out += 1
 
-    with capture.open("rb") as stream:
-        reader = CaptureDecryptor(stream, keylog, port, lean=True)
-        for step in reader.steps():
-            record, flow = step.record, step.flow
-            if record is not None and flow is not None and not step.quic:
-                if flow.protocol == UDP and PFCP_PORT in (flow.source_port, flow.destination_port):
-                    words = pfcp_words(flow.payload)
-                    if words.startswith("Heartbeat"):
-                        continue
-                    source = address_text(flow.source)
-                    if words.startswith(FROM_SMF):
-                        smf.add(source)
-                    up = source in smf or (source not in upf and words.startswith("Association Setup Request"))
-                    put(Message(record.time_ns, *(("SMF", "UPF") if up else ("UPF", "SMF")), "N4", words))
-                elif flow.protocol == TCP and (flow.destination_port in PORTS or flow.source_port in PORTS):
-                    access = reader.reader.interfaces[record.interface].name.rpartition("/")[2]
-                    for pdu in nas.feed(record.number, record.time_ns, flow):
-                        ends = ("UE", "AMF") if pdu.uplink else ("AMF", "UE")
-                        put(Message(record.time_ns, *ends, f"N1 {access}", nas_comment(pdu)[1].partition(": ")[2]))
-            for packet in step.packets:
-                words_of = quic.words(packet)
-                if words_of:
-                    level = {"1rtt": f"path {packet.path}", "initial": "Initial", "handshake": "Handshake"}.get(packet.kind, "")
-                    access = reader.reader.interfaces[packet.interface].name.rpartition("/")[2]
-                    put(Message(packet.time_ns, *(("UE", "UPF") if packet.up else ("UPF", "UE")), f"QUIC {access}",
-                                (f"{level}: " if level else "") + "; ".join(words_of)))
+    reader = CaptureDecryptor(files, keylog, port, lean=True)
+    for step in reader.steps():
+        record, flow = step.record, step.flow
+        if record is not None and flow is not None and not step.quic:
+            if flow.protocol == UDP and PFCP_PORT in (flow.source_port, flow.destination_port):
+                words = pfcp_words(flow.payload)
+                if words.startswith("Heartbeat"):
+                    continue
+                source = address_text(flow.source)
+                if words.startswith(FROM_SMF):
+                    smf.add(source)
+                up = source in smf or (source not in upf and words.startswith("Association Setup Request"))
+                put(Message(record.time_ns, *(("SMF", "UPF") if up else ("UPF", "SMF")), "N4", words))
+            elif flow.protocol == TCP and (flow.destination_port in PORTS or flow.source_port in PORTS):
+                access = access_of(reader.interfaces[record.interface].name)
+                for pdu in nas.feed(record.number, record.time_ns, flow):
+                    ends = ("UE", "AMF") if pdu.uplink else ("AMF", "UE")
+                    put(Message(record.time_ns, *ends, f"N1 {access}", nas_comment(pdu)[1].partition(": ")[2]))
+        for packet in step.packets:
+            words_of = quic.words(packet)
+            if words_of:
+                level = {"1rtt": f"path {packet.path}", "initial": "Initial", "handshake": "Handshake"}.get(packet.kind, "")
+                access = access_of(reader.interfaces[packet.interface].name)
+                put(Message(packet.time_ns, *(("UE", "UPF") if packet.up else ("UPF", "UE")), f"QUIC {access}",
+                            (f"{level}: " if level else "") + "; ".join(words_of)))
     for message in _event_messages(run):
         put(message)
     return sorted(found, key=lambda message: message.time_ns), left_out

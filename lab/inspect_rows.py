@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lab.capture_compose import NAS_KEYS_NAME, nas_comment
+from lab.capture_files import CaptureFiles
 from lab.capture_scan import INNER_INTERFACE, NAS_INTERFACE, SERVER_PORT, CaptureDecryptor, Step
+from lab.clear_scan import PlainRun
 from lab.decrypt import ClearPacket
 from lab.decrypt_connection import Connection
 from lab.decrypt_nas import PORTS, NasReader, load_nas_keys
+from lab.inspect_paths import PathStats, access_of
 from lab.inspect_run import read_run
 from lab.inspect_stats import Stats, find_keylog
 from lab.packets.link import TCP, UDP, ip_words
@@ -74,59 +76,79 @@ class Filter:
 class Inspection:
     """One pass over a capture: rows of every protocol that we know; figures on the way."""
 
-    def __init__(self, path: Path, keys: str | None, port: int = SERVER_PORT) -> None:
-        self.path = path
+    def __init__(self, files: CaptureFiles, keys: str | None, port: int = SERVER_PORT) -> None:
+        self.files = files
+        self.path = files.first                 # beside which everything else lies
         self.port = port                        # of the server
-        self.keylog = find_keylog(path, keys)
-        nas_keys = path.with_name(NAS_KEYS_NAME)
+        self.keylog = find_keylog(files, keys)
+        nas_keys = self.path.with_name(NAS_KEYS_NAME)
         self._nas = NasReader(load_nas_keys(nas_keys) if nas_keys.is_file() else [])
         self.stats = Stats()
         self.problem = ""
         self.unreadable = 0
         self.interfaces: list[Interface] = []
-        self.statistics: dict[int, Statistics] = {}     # what the file says of interfaces, after the pass
-        self.run = read_run(path)
+        self.statistics: dict[int, Statistics] = {}     # what the files say of interfaces, after the pass
+        self.run = read_run(self.path)
         self.start_ns = self.run.start_ns       # second 0 of what is shown: the run's; else the first packet's
         self.connections: list[Connection] = []
         self.progress: Callable[[int], None] | None = None
 
+    def open(self) -> CaptureDecryptor:
+        """For one pass; close_pass() when it is over."""
+        capture = CaptureDecryptor(self.files, self.keylog, self.port, lean=True, progress=self.progress)
+        self.connections, self.interfaces = capture.decryptor.connections, capture.interfaces
+        self.statistics, self.run.holes = capture.statistics, capture.holes
+        return capture
+
+    def close_pass(self, capture: CaptureDecryptor) -> None:
+        self.problem, self.unreadable = capture.problem, capture.unreadable
+
     def rows(self, wanted: Filter) -> Iterator[Row]:
         others = not wanted.quic_only
-        with self.path.open("rb") as stream:
-            capture = CaptureDecryptor(stream, self.keylog, self.port, lean=True, progress=self.progress)
-            self.connections = capture.decryptor.connections
-            interfaces = capture.reader.interfaces
-            for step in capture.steps():
-                if step.record is not None and not step.quic:
-                    for row in self._other(step, interfaces[step.record.interface].name):
-                        self.start_ns = row.time_ns if self.start_ns is None else self.start_ns
-                        if others and wanted.time(row.time_ns):
-                            yield row
-                for packet in step.packets:
-                    self.start_ns = packet.time_ns if self.start_ns is None else self.start_ns
-                    self.stats.add(packet)
-                    if wanted.packet(packet):
-                        yield packet_row(packet, interfaces[packet.interface].name)
-            self.problem = capture.reader.problem
-            self.unreadable = capture.unreadable
-
-    def packets(self) -> Iterator[tuple[ClearPacket, str]]:
-        """Every QUIC packet, and the access it was captured on (the last part of the interface's name)."""
-        with self.path.open("rb") as stream:
-            capture = CaptureDecryptor(stream, self.keylog, self.port, lean=True, progress=self.progress)
-            self.connections = capture.decryptor.connections
-            interfaces = self.interfaces = capture.reader.interfaces
-            self.statistics = capture.reader.statistics
-            names: dict[int, str] = {}
-            for packet in capture.packets():
-                name = names.get(packet.interface)
-                if name is None:
-                    name = names[packet.interface] = interfaces[packet.interface].name.rpartition("/")[2]
+        capture = self.open()
+        interfaces = capture.interfaces
+        for step in capture.steps():
+            if step.record is not None and not step.quic:
+                for row in self._other(step, interfaces[step.record.interface].name):
+                    self.start_ns = row.time_ns if self.start_ns is None else self.start_ns
+                    if others and wanted.time(row.time_ns):
+                        yield row
+            for packet in step.packets:
                 self.start_ns = packet.time_ns if self.start_ns is None else self.start_ns
                 self.stats.add(packet)
-                yield packet, name
-            self.problem = capture.reader.problem
-            self.unreadable = capture.unreadable
+                if wanted.packet(packet):
+                    yield packet_row(packet, interfaces[packet.interface].name)
+        self.close_pass(capture)
+
+    def packets(self) -> Iterator[tuple[ClearPacket, str]]:
+        """Every QUIC packet, and the access it was captured on."""
+        capture = self.open()
+        names: dict[int, str] = {}
+        for packet in capture.packets():
+            name = names.get(packet.interface)
+            if name is None:
+                name = names[packet.interface] = access_of(capture.interfaces[packet.interface].name)
+            self.start_ns = packet.time_ns if self.start_ns is None else self.start_ns
+            self.stats.add(packet)
+            yield packet, name
+        self.close_pass(capture)
+
+    def figures(self) -> PathStats:
+        """Of all packets; `stats` with it."""
+        capture = self.open()
+        figures = PathStats(self.run, capture)
+        for chunk in capture.chunks():
+            if isinstance(chunk, PlainRun):
+                self.start_ns = chunk.time_ns(chunk.rows[0]) if self.start_ns is None else self.start_ns
+                self.stats.add_run(chunk)
+                figures.add_run(chunk)
+                continue
+            for packet in chunk:
+                self.start_ns = packet.time_ns if self.start_ns is None else self.start_ns
+                self.stats.add(packet)
+                figures.add(packet)
+        self.close_pass(capture)
+        return figures
 
     def _other(self, step: Step, interface: str) -> Iterator[Row]:
         record, flow = step.record, step.flow

@@ -53,6 +53,7 @@ class RunRecord:
     samples: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
     start_ns: int | None = None
+    holes: list[tuple[int, int]] = field(default_factory=list)      # ns between which files of the capture are missing or damaged
 
     def seconds(self, time_ns: int) -> float | None:
         return None if self.start_ns is None else (time_ns - self.start_ns) / 1e9
@@ -70,6 +71,15 @@ class RunRecord:
                 spans.append(Span(float(event["t"]), float("inf"), event.get("link_down") is True))
             elif event.get("event") == "restore" and running:
                 spans[-1] = Span(spans[-1].start, float(event["t"]), spans[-1].link_down)
+        return out
+
+    def generations(self) -> dict[str, int]:
+        """Of the key of each connection, by its client random."""
+        out: dict[str, int] = {}
+        for event in self.events:
+            random, generation = event.get("client_random"), event.get("generation")
+            if event.get("event") == "connection_ready" and isinstance(random, str) and isinstance(generation, int):
+                out[random] = generation
         return out
 
     def windows(self) -> list[Span]:
@@ -115,7 +125,7 @@ class RunRecord:
 
 
 def read_run(capture: Path) -> RunRecord:
-    """What lies beside the capture; empty for a capture from elsewhere."""
+    """What lies beside the capture, or the first file of it; empty for a capture from elsewhere."""
     run = RunRecord(_lines(capture.with_name(EVENTS_NAME)), _lines(capture.with_name(METRICS_NAME)))
     result = capture.with_name(RESULT_NAME)
     if result.is_file():

@@ -2,70 +2,47 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.capture_files import CaptureFiles, InspectError, find_capture, one_file
 from lab.capture_scan import CaptureDecryptor, load_keylog
+from lab.clear_scan import PlainRun
 from lab.decrypt import ClearPacket
 from lab.decrypt_connection import ConnectionSummary
 from lab.decrypt_keys import KeyLog
 
-RAW_NAME, CAPTURE_NAME, KEYLOG_NAME = "capture.raw.pcapng", "capture.pcapng", "keys.log"
+KEYLOG_NAME = "keys.log"
 KEYLOG_MAX = 64 << 20
 
 
-class InspectError(Exception):
-    """Nothing to inspect: what was looked for and what to do."""
-
-
-def find_capture(target: str | None) -> Path:
-    """A capture file, or that of a run directory; without a target the newest run's."""
-    path = Path(target) if target else Path(os.environ.get("MPQ_RUNS", "runs")) / "last"
-    if path.is_dir():
-        for name in (CAPTURE_NAME, RAW_NAME):
-            if (path / name).is_file():
-                return path / name
-        others = [*ring_files(path), *path.glob("capture-*.pcapng")]        # of a ring; of `mpq capture`
-        if others:
-            return max(others, key=lambda one: one.stat().st_mtime)
-        raise InspectError(f"{path} has no {CAPTURE_NAME}: was the run made with captures?")
-    if path.is_file():
-        return path
-    if target:
-        raise InspectError(f"{path}: there is no such run or capture")
-    raise InspectError(f"{path}: there is no run yet; name a run directory or a capture")
-
-
-def ring_files(run_dir: Path) -> list[Path]:
-    """Of a scenario's `capture:` with a ring, oldest first; one that was not ended, too."""
-    return sorted(run_dir.glob("capture_[0-9]*.pcapng*"))
-
-
-def find_keylog(capture: Path, keys: str | None) -> KeyLog:
+def find_keylog(files: CaptureFiles, keys: str | None) -> KeyLog:
     """Secrets inside the capture; and the file named by --keys, or else the key log beside it."""
     if keys is not None:
         path: Path | None = Path(keys)
         if not Path(keys).is_file():
             raise InspectError(f"{keys}: there is no such key log")
     else:
-        beside = capture.with_name(KEYLOG_NAME)
+        beside = files.first.with_name(KEYLOG_NAME)
         path = beside if beside.is_file() else None
     if path is not None and path.stat().st_size > KEYLOG_MAX:
         raise InspectError(f"{path}: larger than {KEYLOG_MAX >> 20} MiB: no key log of a run is")
-    return load_keylog(capture, path)
+    return load_keylog(files, path)
+
+
+Counted = dict[tuple[int | None, int], list[int]]       # by connection and path: 1-RTT packets, those of them that were opened
 
 
 @dataclass(slots=True)
 class Stats:
-    """1-RTT packets: every one of both paths must be decrypted. Stateless resets are no packets (RFC 9000 §10.3)."""
+    """1-RTT packets: every one of all paths must be decrypted. Stateless resets are no packets (RFC 9000 §10.3)."""
 
     packets: int = 0
     decrypted: int = 0
     inner_packets: int = 0
-    per_path: dict[int, list[int]] = field(default_factory=dict)        # path -> [packets, decrypted]
+    per_path: Counted = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     handshake_closed: int = 0           # Initial and Handshake packets that stayed closed
 
@@ -76,7 +53,8 @@ class Stats:
         clear = packet.number is not None and not packet.reason
         self.packets += 1
         if packet.path is not None:
-            counts = self.per_path.get(packet.path) or self.per_path.setdefault(packet.path, [0, 0])
+            key = packet.connection, packet.path
+            counts = self.per_path.get(key) or self.per_path.setdefault(key, [0, 0])
             counts[0] += 1
             counts[1] += clear
         if clear:
@@ -85,14 +63,33 @@ class Stats:
         else:
             self.reasons[packet.reason] += 1
 
+    def add_run(self, run: PlainRun) -> None:
+        for connection, path, packets, inner in run.carried:
+            self.packets += packets
+            self.decrypted += packets
+            self.inner_packets += inner
+            counts = self.per_path.setdefault((connection, path), [0, 0])
+            counts[0] += packets
+            counts[1] += packets
+
+    def read(self, capture: CaptureDecryptor) -> None:
+        """All of it."""
+        for chunk in capture.chunks():
+            if isinstance(chunk, PlainRun):
+                self.add_run(chunk)
+            else:
+                for packet in chunk:
+                    self.add(packet)
+
     def merge(self, other: Stats) -> None:
+        """Of another capture: its connections have numbers of their own."""
         self.packets += other.packets
         self.decrypted += other.decrypted
         self.inner_packets += other.inner_packets
         self.handshake_closed += other.handshake_closed
         self.reasons.update(other.reasons)
-        for path, counts in other.per_path.items():
-            mine = self.per_path.setdefault(path, [0, 0])
+        for (_, path), counts in other.per_path.items():
+            mine = self.per_path.setdefault((None, path), [0, 0])
             for i, count in enumerate(counts):
                 mine[i] += count
 
@@ -101,30 +98,31 @@ class Stats:
         closed = [{"reason": reason, "count": count} for reason, count in self.reasons.most_common()]
         if problem:
             closed.append({"reason": f"capture: {problem}", "count": 0})
+        paths: dict[int, list[int]] = {}
+        for (_, path), counts in self.per_path.items():
+            paths[path] = [one + more for one, more in zip(paths.get(path, (0, 0)), counts, strict=True)]
         return {
             "packets": self.packets,
             "decrypted": self.decrypted,
             "paths": {str(path): {"packets": counts[0], "decrypted": counts[1]}
-                      for path, counts in sorted(self.per_path.items())},
+                      for path, counts in sorted(paths.items())},
             "inner_packets": self.inner_packets,
             "not_decrypted": closed,
         }
 
 
-def _read(path: Path, keylog: KeyLog) -> tuple[Stats, CaptureDecryptor]:
+def _read(files: CaptureFiles, keylog: KeyLog) -> tuple[Stats, CaptureDecryptor]:
     stats = Stats()
-    with path.open("rb") as stream:
-        capture = CaptureDecryptor(stream, keylog, lean=True)
-        for packet in capture.packets():
-            stats.add(packet)
+    capture = CaptureDecryptor(files, keylog, lean=True)
+    stats.read(capture)
     return stats, capture
 
 
 def inspect_stats(path: str | Path, keys: str | None = None) -> dict[str, Any]:
     """The --stats document of a run directory or capture."""
-    capture_path = find_capture(str(path))
-    stats, capture = _read(capture_path, find_keylog(capture_path, keys))
-    return stats.document(capture.reader.problem)
+    files = find_capture(str(path))
+    stats, capture = _read(files, find_keylog(files, keys))
+    return stats.document(capture.problem)
 
 
 def verify_capture(path: str | Path, keys: str | None = None) -> dict[str, Any]:
@@ -132,9 +130,9 @@ def verify_capture(path: str | Path, keys: str | None = None) -> dict[str, Any]:
 
     `ok` is False also for an empty or truncated capture. `client_randoms` counts the connections that carried DATAGRAM
     frames: one per generation of the key."""
-    capture_path = find_capture(str(path))
-    stats, capture = _read(capture_path, find_keylog(capture_path, keys))
-    return _verdict(stats, capture.decryptor.summaries, capture.reader.problem, capture.decryptor.keylog.conflicts)
+    files = find_capture(str(path))
+    stats, capture = _read(files, find_keylog(files, keys))
+    return _verdict(stats, capture.decryptor.summaries, capture.problem, capture.decryptor.keylog.conflicts)
 
 
 def _verdict(stats: Stats, summaries: list[ConnectionSummary], problem: str, conflicts: int) -> dict[str, Any]:
@@ -160,11 +158,11 @@ def verify_ring(files: list[Path]) -> dict[str, Any]:
     connections: dict[str, ConnectionSummary] = {}
     for file in files:
         log = load_keylog(file)
-        one, capture = _read(file, log)
+        one, capture = _read(one_file(file), log)
         stats.merge(one)
         conflicts += log.conflicts
-        if capture.reader.problem:
-            problems.append(f"{file.name}: {capture.reader.problem}")
+        if capture.problem:
+            problems.append(f"{file.name}: {capture.problem}")
         for summary in capture.decryptor.summaries:
             if summary.packets:
                 merged = connections.setdefault(summary.client_random, ConnectionSummary(-1, summary.client_random, ""))

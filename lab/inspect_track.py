@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from lab.decrypt import ACK_BITS, ClearPacket
 from lab.inspect_run import RunRecord, Span
@@ -58,7 +59,10 @@ class Space:
     connection: int
     path: int
     up: bool
-    access: str = ""
+    access: str = ""                        # where it was seen last
+    accesses: list[str] = field(default_factory=list)       # where it was seen, in that order
+    first_ns: int = 0
+    last_ns: int = 0
     packets: int = 0
     octets: int = 0
     duplicates: int = 0
@@ -73,6 +77,11 @@ class Space:
     recent: set[int] = field(default_factory=set, repr=False)
     missing: OrderedDict[int, tuple[int, int]] = field(default_factory=OrderedDict, repr=False)
     doubted_to: int = -1                    # open numbers up to here have been doubted already
+
+    def seen_on(self, access: str) -> None:
+        self.access = access
+        if access not in self.accesses:
+            self.accesses.append(access)
 
 
 class Tracker:
@@ -91,30 +100,40 @@ class Tracker:
         return None if t is None else next((span for span in self._windows if span.has(t, 0.02)), None)
 
     def one_window(self, from_ns: int, to_ns: int) -> bool:
-        """True when everything between the two was captured, as far as the run says."""
+        """True when everything between the two was captured, as far as the run and the files of a ring say."""
+        holes = self._run.holes
+        if holes and (at := bisect_right(holes, to_ns, key=itemgetter(0))) and from_ns <= holes[at - 1][1]:
+            return False
         if not self._windows:
             return True
         window = self._window(from_ns)
         return window is not None and window is self._window(to_ns)
 
-    def space(self, packet: ClearPacket) -> Space:
-        assert packet.connection is not None and packet.path is not None
-        key = (packet.connection, packet.path, packet.up)
+    def space(self, connection: int, path: int, up: bool) -> Space:
+        key = (connection, path, up)
         return self.spaces.get(key) or self.spaces.setdefault(key, Space(*key))
 
     def add(self, packet: ClearPacket, access: str) -> Sent | None:
         """The entry of an uplink packet. Duplicates on the wire have none of their own."""
         if packet.kind != "1rtt" or packet.number is None or packet.path is None or packet.connection is None:
             return None
-        space, number = self.space(packet), packet.number
-        space.access = access
-        space.packets += 1
-        space.octets += packet.size
+        space = self.space(packet.connection, packet.path, packet.up)
+        if access != space.access:
+            space.seen_on(access)
         if self.newly:
             self.newly.clear()
-        if packet.frame_bits == 0 or packet.frame_bits & ACK_BITS:
+        if not packet.up and (packet.frame_bits == 0 or packet.frame_bits & ACK_BITS):
             for path, ranges, delay in packet.acks:
-                self._acknowledge(packet, path, ranges, delay)
+                self.acknowledge(packet.connection, packet.time_ns, path, ranges, delay)
+        return self.note(space, packet.record, packet.time_ns, packet.number, packet.size)
+
+    def note(self, space: Space, record: int, time_ns: int, number: int, size: int) -> Sent | None:
+        """A packet of this space, as add(); its acknowledgements are told before it."""
+        if not space.packets:
+            space.first_ns = time_ns
+        space.last_ns = time_ns
+        space.packets += 1
+        space.octets += size
         recent = space.recent
         if number in recent:
             space.duplicates += 1
@@ -122,38 +141,39 @@ class Tracker:
         recent.add(number)
         if len(recent) > 2 * RECENT_MAX:
             recent.difference_update(sorted(recent)[:RECENT_MAX])
-        if not packet.up:
-            self._arrive(space, packet, number)
+        if not space.up:
+            if number == space.largest + 1:
+                space.largest, space.largest_ns = number, time_ns
+            else:
+                self._arrive(space, time_ns, number)
             return None
-        sent = space.open[number] = Sent(packet.record, packet.time_ns, number, packet.size)
-        if not space.numbers or number > space.numbers[-1]:
+        sent = space.open[number] = Sent(record, time_ns, number, size)
+        if number > space.largest:
             space.numbers.append(number)
+            space.largest = number
         else:
             insort(space.numbers, number)
         if len(space.numbers) > OPEN_MAX:
             self._settle(space, space.open.pop(space.numbers.pop(0)))
-        space.largest = max(space.largest, number)
         return sent
 
-    def _arrive(self, space: Space, packet: ClearPacket, number: int) -> None:
+    def _arrive(self, space: Space, time_ns: int, number: int) -> None:
         if number < space.largest:
             space.reordered += 1
             space.reordered_most = max(space.reordered_most, space.largest - number)
             space.missing.pop(number, None)
             return
         gap = number - space.largest - 1
-        if 0 < gap <= GAP_MAX and space.largest >= 0 and self.one_window(space.largest_ns, packet.time_ns):
+        if 0 < gap <= GAP_MAX and space.largest >= 0 and self.one_window(space.largest_ns, time_ns):
             for absent in range(space.largest + 1, number):
-                space.missing[absent] = (space.largest_ns, packet.time_ns)
+                space.missing[absent] = (space.largest_ns, time_ns)
             while len(space.missing) > OPEN_MAX:
                 self._lose(space, *space.missing.popitem(last=False))
-        space.largest, space.largest_ns = number, packet.time_ns
+        space.largest, space.largest_ns = number, time_ns
 
-    def _acknowledge(self, packet: ClearPacket, path: int, ranges: list[tuple[int, int]], delay: int) -> None:
+    def acknowledge(self, connection: int, time_ns: int, path: int, ranges: list[tuple[int, int]], delay: int) -> None:
         """What the server acknowledges of the client's packets; the other way tells nothing that the capture does not."""
-        if packet.up or packet.connection is None:
-            return
-        space = self.spaces.get((packet.connection, path, True))
+        space = self.spaces.get((connection, path, True))
         if space is None or not space.numbers:
             return
         numbers, largest = space.numbers, ranges[0][1]
@@ -161,14 +181,14 @@ class Tracker:
             first, last = bisect_left(numbers, low), bisect_right(numbers, high)
             for number in numbers[first:last]:
                 sent = space.open.pop(number)
-                sent.acknowledged_ns, sent.settled = packet.time_ns, True
+                sent.acknowledged_ns, sent.settled = time_ns, True
                 if number == largest:
                     self.newly.append((sent, path, delay))
             del numbers[first:last]
         bound = largest - PACKET_THRESHOLD
         if bound > space.doubted_to:
             for number in numbers[bisect_right(numbers, space.doubted_to):bisect_right(numbers, bound)]:
-                space.open[number].doubted_ns = packet.time_ns
+                space.open[number].doubted_ns = time_ns
             space.doubted_to = bound
 
     def _settle(self, space: Space, sent: Sent) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 from typing import Any
 
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
+from lab.capture_files import CaptureFiles
 from lab.capture_scan import SERVER_PORT, CaptureDecryptor, Step
 from lab.decrypt import ClearPacket
 from lab.decrypt_keys import KeyLog
@@ -29,21 +29,20 @@ LINE_MAX = 200
 OCTETS_IN_LINE = 16
 
 
-def packet_trees(path: Path, keylog: KeyLog, number: int, port: int = SERVER_PORT) -> list[str]:
+def packet_trees(files: CaptureFiles, keylog: KeyLog, number: int, port: int = SERVER_PORT) -> list[str]:
     """The layers of captured packet `number`, as text blocks; empty when there is no such packet."""
     found: Step | None = None
     linktype = 0
     packets: list[ClearPacket] = []
-    with path.open("rb") as stream:
-        capture = CaptureDecryptor(stream, keylog, port)
-        for step in capture.steps():
-            if step.record is not None and step.record.number == number:
-                found = step
-                linktype = capture.reader.interfaces[step.record.interface].linktype
-            packets += [packet for packet in step.packets if packet.record == number]
-            oldest = capture.decryptor.oldest_waiting()
-            if found is not None and (oldest is None or oldest > number):
-                break
+    capture = CaptureDecryptor(files, keylog, port)
+    for step in capture.steps():
+        if step.record is not None and step.record.number == number:
+            found = step
+            linktype = capture.interfaces[step.record.interface].linktype
+        packets += [packet for packet in step.packets if packet.record == number]
+        oldest = capture.decryptor.oldest_waiting()
+        if found is not None and (oldest is None or oldest > number):
+            break
     if found is None or found.record is None:
         return []
     out = [_head(found.record), *_outer(found, linktype, packets)]

@@ -8,8 +8,9 @@ flags and the key log inside (Decryption Secrets Block).
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import BinaryIO
 
@@ -59,19 +60,53 @@ class Statistics:
     dropped: int | None = None
     written: int | None = None
 
+    def after(self, earlier: Statistics) -> Statistics:
+        """Of this section and those before it."""
+        both = {name: one if other is None else other if one is None else one + other
+                for name in ("received", "dropped", "written") for one, other in [(getattr(self, name), getattr(earlier, name))]}
+        return Statistics(max(self.time_ns, earlier.time_ns), **both)
+
+
+@dataclass(slots=True)
+class Interfaces:
+    """Those of all sections, and of all files that are read as one capture: the n-th in a section with this description is one with
+    the n-th of another, so that a ring has as many as one of its files."""
+
+    every: list[Interface] = field(default_factory=list)
+    statistics: dict[int, Statistics] = field(default_factory=dict)     # by interface: its last of each section, summed up
+    _known: dict[tuple[int, str, int, int], list[int]] = field(default_factory=dict)
+
+    def place(self, found: Interface, before: Counter[tuple[int, str, int, int]]) -> int:
+        """Its number; -1 when there are too many. before: descriptions of the section so far."""
+        key = (found.linktype, found.name, found.ticks_per_second, found.snaplen)
+        alike, nth = self._known.setdefault(key, []), before[key]
+        before[key] += 1
+        if nth < len(alike):
+            return alike[nth]
+        if len(self.every) >= INTERFACES_MAX:
+            return -1
+        alike.append(len(self.every))
+        self.every.append(found)
+        return alike[-1]
+
 
 class PcapngReader:
     """Iterate over it for the records; interfaces, statistics, secrets and problem fill while it reads."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, known: Interfaces | None = None, number: int = 0) -> None:
+        """known, number: interfaces and packets of the files before this one."""
         self._stream = stream
         self._order = "<"
-        self._section = 0                       # index of the section's first interface
-        self._number = 0
+        self._number = number
         self._offset = 0
-        self.interfaces: list[Interface] = []
+        self._known = known or Interfaces()
+        self._alike: Counter[tuple[int, str, int, int]] = Counter()
+        self._earlier: dict[int, Statistics] = {}       # of the sections before this one
+        self.section: list[int] = []            # its interfaces: what a block says -> what is told here
+        self.sections = 0
+        self.interfaces = self._known.every
+        self.statistics = self._known.statistics
         self.secrets: list[bytes] = []          # key logs of Decryption Secrets Blocks
-        self.statistics: dict[int, Statistics] = {}     # by interface: its last Interface Statistics Block
         self.problem = ""                       # why reading ended early; empty when it did not
         self.skipped = 0                        # packets of interfaces that no block describes
 
@@ -99,11 +134,6 @@ class PcapngReader:
     def little_endian(self) -> bool:
         """False also before the first section."""
         return self._order == "<" and self._offset > 0 and not self.problem
-
-    @property
-    def section(self) -> int:
-        """Index of the first interface of the section that is read."""
-        return self._section
 
     @property
     def number(self) -> int:
@@ -147,7 +177,8 @@ class PcapngReader:
                     self._bad("a section header without its byte-order magic")
                     return
                 self._order = "<" if magic[0] == 0x4D else ">"
-                self._section = len(self.interfaces)
+                self.section, self._alike, self._earlier = [], Counter(), dict(self.statistics)
+                self.sections += 1
                 body_read = 4
             elif self._offset == 0:
                 self._bad("not pcapng: no section header (a classic pcap is converted by `editcap IN OUT.pcapng`)")
@@ -188,7 +219,7 @@ class PcapngReader:
             offset += 4 + (length + 3) // 4 * 4
 
     def _read_other(self, kind: int, body: bytes) -> None:
-        if kind == IDB and len(body) >= 8 and len(self.interfaces) < INTERFACES_MAX:
+        if kind == IDB and len(body) >= 8 and len(self.section) < INTERFACES_MAX:
             linktype, _, snaplen = struct.unpack_from(self._order + "HHI", body)
             interface = Interface(linktype, snaplen=snaplen)
             for code, value in self._options(body, 8):
@@ -198,7 +229,7 @@ class PcapngReader:
                     exponent = value[0] & 0x7F
                     if exponent < 64:
                         interface.ticks_per_second = 2**exponent if value[0] & 0x80 else 10**exponent
-            self.interfaces.append(interface)
+            self.section.append(self._known.place(interface, self._alike))
         elif kind == ISB and len(body) >= 12:
             self._read_statistics(body)
         elif kind == DSB and len(body) >= 8:
@@ -210,8 +241,8 @@ class PcapngReader:
 
     def _read_statistics(self, body: bytes) -> None:
         index, high, low = struct.unpack_from(self._order + "III", body)
-        index += self._section
-        if index >= len(self.interfaces):
+        index = self._interface(index)
+        if index < 0:
             return
         found = Statistics((high << 32 | low) * NANOSECONDS // self.interfaces[index].ticks_per_second)
         for code, value in self._options(body, 12):
@@ -223,7 +254,12 @@ class PcapngReader:
                     found.dropped = number
                 elif code == OPT_ISB_USRDELIV:
                     found.written = number
-        self.statistics[index] = found
+        earlier = self._earlier.get(index)
+        self.statistics[index] = found if earlier is None else found.after(earlier)
+
+    def _interface(self, index: int) -> int:
+        """What a block of this section calls so; -1: nothing."""
+        return self.section[index] if index < len(self.section) else -1
 
     def _read_packet(self, body: bytes) -> Record | None:
         self._number += 1
@@ -231,8 +267,8 @@ class PcapngReader:
             self.skipped += 1
             return None
         index, high, low, captured, length = struct.unpack_from(self._order + "IIIII", body)
-        index += self._section
-        if index >= len(self.interfaces) or captured > len(body) - 20:
+        index = self._interface(index)
+        if index < 0 or captured > len(body) - 20:
             self.skipped += 1
             return None
         ticks = high << 32 | low
@@ -250,12 +286,13 @@ class PcapngReader:
 
     def _read_simple(self, body: bytes) -> Record | None:
         self._number += 1
-        if len(body) < 4 or self._section >= len(self.interfaces):
+        first = self._interface(0)
+        if len(body) < 4 or first < 0:
             self.skipped += 1
             return None
         length = struct.unpack_from(self._order + "I", body)[0]
-        snaplen = self.interfaces[self._section].snaplen or length
-        return Record(self._number, self._section, 0, body[4:4 + min(length, snaplen)], length)
+        snaplen = self.interfaces[first].snaplen or length
+        return Record(self._number, first, 0, body[4:4 + min(length, snaplen)], length)
 
 
 class PcapngWriter:

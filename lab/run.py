@@ -14,10 +14,11 @@ from typing import Any
 
 from lab.baseline import run_baseline
 from lab.capture_compose import CAPTURE_NAME, RAW_NAME, ComposeError, compose
+from lab.capture_files import InspectError, ring_files
 from lab.configs import TUN_MTU
 from lab.decrypt_nas import NasKeysError
 from lab.errors import LabError
-from lab.inspect_stats import InspectError, ring_files, verify_capture, verify_ring
+from lab.inspect_stats import verify_capture, verify_ring
 from lab.lab import Lab
 from lab.pcapng import PcapngError
 from lab.probe import DELAYS_NAME

@@ -10,6 +10,7 @@ import io
 import ipaddress
 import struct
 from dataclasses import dataclass, field
+from typing import Any
 
 from lab.decrypt_keys import PacketKeys, initial_keys
 from lab.packets import frames as f
@@ -247,3 +248,9 @@ def two_paths(packets: int = 20) -> tuple[bytes, bytes]:
     talk.validate()
     talk.data(packets, {0: "3gpp", 1: "wifi"})
     return capture.bytes(), talk.keylog()
+
+
+def stats_paths(document: dict[str, Any]) -> dict[str, Any]:
+    """Of `mpq inspect --stats --json` of a capture with one connection: its paths."""
+    (connection,) = document["connections"]
+    return {str(path["path"]): path for path in connection["paths"]}

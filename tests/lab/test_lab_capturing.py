@@ -10,10 +10,11 @@ import pytest
 from synthetic_capture import Capture as Synthetic
 from synthetic_capture import Talk
 
+from lab.capture_files import ring_files
 from lab.capture_scan import seen_elsewhere
 from lab.capturing import Port, chosen, of_a_run
 from lab.errors import LabError, Misuse, ScenarioError
-from lab.inspect_stats import inspect_stats, ring_files, verify_ring
+from lab.inspect_stats import inspect_stats, verify_ring
 from lab.live_capture import MOST, Captures, KeyTail, Request
 from lab.packets.link import LINK_ETHERNET
 from lab.pcapng import PcapngReader, PcapngWriter

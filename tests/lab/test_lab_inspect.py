@@ -9,15 +9,18 @@ import shutil
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
+import jsonschema
 import pytest
-from synthetic_capture import UE, Capture, Talk, tcp4, two_paths, udp4
+from synthetic_capture import UE, Capture, Talk, stats_paths, tcp4, two_paths, udp4
 
 from lab import inspect
 from lab.capture_compose import ComposeError, compose
 from lab.decrypt_nas import NasKeysError, nea2, nia2
 from lab.pcapng import PcapngReader
 
+SCHEMA = json.loads((Path(inspect.__file__).parent / "inspect_stats.schema.json").read_text())
 K_ENC, K_INT = bytes(range(16)), bytes(range(16, 32))
 KEY = bytes.fromhex("b6af50be041c41bfff74a45cb190fe497d2c29575874cb11a78ebf7fa0ba6b5e")
 PROVISION = bytes.fromhex("7e00680d003101012100000001020020") + KEY + bytes.fromhex("03000400000e101205")
@@ -97,11 +100,14 @@ def test_stats_document_is_that_of_the_design_and_more_per_path(run, capsys):
     code, out, _ = output(capsys, run, "--stats", "--json")
     assert code == 0
     document = json.loads(out)
-    assert list(document) == ["packets", "decrypted", "paths", "inner_packets", "not_decrypted", "capture", "qlog"]
+    assert list(document) == [
+        "packets", "decrypted", "paths", "inner_packets", "not_decrypted", "connections", "accesses", "capture", "qlog"]
+    jsonschema.validate(document, SCHEMA)
     del document["capture"], document["qlog"]  # what was not recorded
-    for path in document["paths"].values():
-        more = {key: path.pop(key) for key in list(path)[2:]}
-        assert more["up"]["packets"] + more["down"]["packets"] == 13 and more["down"]["lost"] == 0
+    for number, path in stats_paths(document).items():
+        assert path["access"] == ["3gpp" if number == "0" else "wifi"] and path["down"]["lost"] == 0
+        assert path["up"]["packets"] + path["down"]["packets"] == 13 == path["packets"] == path["decrypted"]
+    del document["connections"], document["accesses"]
     assert document == {"packets": 26, "decrypted": 26, "inner_packets": 20, "not_decrypted": [],
                         "paths": {"0": {"packets": 13, "decrypted": 13}, "1": {"packets": 13, "decrypted": 13}}}
     assert {name: inspect.inspect_stats(run)[name] for name in document} == document

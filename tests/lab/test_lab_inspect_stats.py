@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_capture import http_datagram
-from test_lab_inspect_views import Scene, document, segment
+from synthetic_capture import Capture, Talk, http_datagram, stats_paths
+from test_lab_clear_reader import events
+from test_lab_inspect_views import START_NS, Scene, document, segment, text
 
+from lab.capture_scan import CaptureDecryptor
+from lab.clear_scan import PlainRun
+from lab.decrypt_keys import KeyLog
+from lab.inspect_paths import PathStats
+from lab.inspect_run import RunRecord
+from lab.inspect_stats import Stats
 from lab.packets import frames as f
 
 EXPONENT = 3            # of ack_delay, where the transport parameter is not sent (RFC 9000 §18.2)
@@ -94,13 +103,13 @@ class Script:
 @pytest.mark.parametrize("seed", range(8))
 def test_figures_are_those_of_the_script(seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = Script(tmp_path, seed)
-    base = document(capsys, script.scene.write(), "--stats")["paths"]
+    base = stats_paths(document(capsys, script.scene.write(), "--stats"))
     for path in (0, 1):
         if base[str(path)]["rtt_ms"] is not None:       # of the handshake
             script.rtt[path].append(base[str(path)]["rtt_ms"]["max"])
     for _ in range(30):
         script.dice.choice((script.uplink, script.downlink))(script.dice.randrange(2))
-    told = document(capsys, script.scene.write(), "--stats")["paths"]
+    told = stats_paths(document(capsys, script.scene.write(), "--stats"))
 
     def less(path: int, way: str, name: str) -> int:
         was = base.get(str(path), {}).get(way, {}).get(name, 0)
@@ -122,3 +131,93 @@ def judged(told: dict[str, Any] | None, values: list[float]) -> None:
     for name, share in (("p50", 0.5), ("p99", 0.99)):
         low, high = bounds(values, share)
         assert low * 0.98 <= told[name] <= high * 1.02
+
+
+# ---- runs of plain packets against the same one by one
+
+
+def counted(capture: bytes, keylog: bytes, native: bool) -> tuple[dict[str, Any], int]:
+    """The figures, and how many packets came in runs."""
+    log = KeyLog()
+    log.add(keylog)
+    reader = CaptureDecryptor(io.BytesIO(capture), log, lean=True, native=native)
+    stats, figures, in_runs = Stats(), PathStats(RunRecord(), reader), 0
+    for chunk in reader.chunks():
+        if isinstance(chunk, PlainRun):
+            stats.add_run(chunk)
+            figures.add_run(chunk)
+            in_runs += len(chunk.rows)
+            continue
+        for packet in chunk:
+            stats.add(packet)
+            figures.add(packet)
+    return stats.document(reader.problem) | figures.document(stats.per_path, {}, START_NS), in_runs
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_is_counted_as_its_packets_are(seed: int, tmp_path: Path) -> None:
+    script = Script(tmp_path, seed)
+    for _ in range(30):
+        script.dice.choice((script.uplink, script.downlink))(script.dice.randrange(2))
+    script.scene.write()
+    captures = [((tmp_path / "capture.pcapng").read_bytes(), script.scene.talk.keylog()),
+                events(seed=seed, linktype=(1, 101)[seed % 2])]
+    for capture, keylog in captures:
+        (fast, in_runs), (slow, none) = counted(capture, keylog, True), counted(capture, keylog, False)
+        assert fast == slow and fast["connections"]
+        assert in_runs > 60 and none == 0                # canary: two ways it was
+
+
+# ---- connections
+
+
+def two_connections(directory: Path) -> str:
+    """A re-key: path 0 is on 3GPP at first, then on Wi-Fi; the second connection loses a packet on the way down."""
+    capture, keylog = Capture(), b""
+    for seed, accesses in enumerate((("3gpp", "wifi"), ("wifi", "3gpp"))):
+        talk = Talk(capture, seed)
+        talk.handshake(accesses[0])
+        talk.announce(access=accesses[0])
+        talk.validate(access=accesses[1])
+        talk.data(6 - 3 * seed, dict(enumerate(accesses)))
+        if seed:
+            talk.short(False, 0, [f.Ping()])
+            talk.send(False, accesses[0], talk.short(False, 0, [f.Ping()]))
+            talk.send(False, accesses[0], talk.short(False, 0, [f.Ping()]))
+        keylog += talk.keylog()
+    told = [{"t": 0.0, "node": "lab", "event": "capture_started", "unix_ns": START_NS},
+            {"t": 0.1, "node": "upf", "event": "connection_ready", "generation": 7, "client_random": talk.random.hex()},
+            {"t": 0.1, "node": "upf", "event": "connection_ready", "generation": "7", "client_random": 5}]
+    (directory / "capture.pcapng").write_bytes(capture.bytes())
+    (directory / "keys.log").write_bytes(keylog)
+    (directory / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in told))
+    return str(directory)
+
+
+def test_each_connection_has_its_own_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = document(capsys, two_connections(tmp_path), "--stats")
+    first, second = told["connections"]
+    assert (first["connection"], first["generation"], second["connection"], second["generation"]) == (0, None, 1, 7)
+    assert [path["access"] for one in (first, second) for path in one["paths"]] == [["3gpp"], ["wifi"], ["wifi"], ["3gpp"]]
+    assert [path["down"]["lost"] for one in (first, second) for path in one["paths"]] == [0, 0, 1, 0]
+    assert first["paths"][0]["down"]["to_s"] < second["paths"][0]["up"]["from_s"]
+    sums = {one["access"]: one for one in told["accesses"]}
+    for way in ("up", "down"):
+        for name in ("packets", "octets", "lost"):
+            assert sums["3gpp"][way][name] == first["paths"][0][way][name] + second["paths"][1][way][name]
+            assert sums["wifi"][way][name] == first["paths"][1][way][name] + second["paths"][0][way][name]
+    assert sums["3gpp"]["up"]["from_s"] == first["paths"][0]["up"]["from_s"]
+    assert sums["3gpp"]["up"]["to_s"] == second["paths"][1]["up"]["to_s"]
+    for path in ("0", "1"):
+        both = first["paths"][int(path)]["packets"], second["paths"][int(path)]["packets"]
+        assert told["paths"][path]["packets"] == sum(both) and all(both)
+
+
+def test_the_table_tells_connections_and_accesses_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [line.split() for line in text(capsys, two_connections(tmp_path), "--stats").splitlines()]
+    assert [row[:5] for row in rows if row[4:5] == ["up"]] == [
+        ["0", "-", "0", "3gpp", "up"], ["0", "-", "1", "wifi", "up"], ["1", "7", "0", "wifi", "up"], ["1", "7", "1", "3gpp", "up"]]
+    assert [row[:3] for row in rows if row[0] == "all"] == [["all", "3gpp", "up"], ["all", "3gpp", "down"], ["all", "wifi", "up"],
+                                                            ["all", "wifi", "down"]]
+    (down,) = [row for row in rows if row[:5] == ["1", "7", "0", "wifi", "down"]]
+    assert down[9] == "1" and float(down[10]) == pytest.approx(100 / (int(down[7]) + 1), abs=0.01)

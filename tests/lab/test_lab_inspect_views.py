@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from synthetic_capture import Capture, Talk, http_datagram, tcp4, two_paths, udp4
+from synthetic_capture import Capture, Talk, http_datagram, stats_paths, tcp4, two_paths, udp4
 from test_lab_inspect import run_directory
 
 from lab import inspect, inspect_track
@@ -160,7 +160,7 @@ def test_what_the_windows_leave_out_is_no_loss(losses: str, capsys: pytest.Captu
     (Path(losses) / "result.json").write_text(json.dumps({"capture": {"windows": [[0.0, 0.05]]}}))
     assert document(capsys, losses, "--dropped")["lost"] == 0
     stats = document(capsys, losses, "--stats")
-    assert stats["paths"]["1"]["up"]["fate_unknown"] == 5
+    assert stats_paths(stats)["1"]["up"]["fate_unknown"] == 5
 
 
 def test_a_capture_without_a_run_says_so(losses: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,12 +204,13 @@ def test_losses_beyond_the_limit_are_counted(
 
 
 def test_figures_of_a_path(losses: str, capsys: pytest.CaptureFixture[str]) -> None:
-    path = document(capsys, losses, "--stats")["paths"]["1"]
+    path = stats_paths(document(capsys, losses, "--stats"))["1"]
     assert path["up"]["lost"] == 5 and path["down"]["lost"] == 2 and path["up"]["packets"] == 2 + 57
     assert path["access"] == ["wifi"] and path["up"]["duplicates"] == 0
     assert path["ack_delay_ms"]["upf"]["p50"] == pytest.approx(1.0, rel=0.02)       # 125 << 3 microseconds
     assert 90 < path["rtt_ms"]["p50"] < 110                                         # 0.1 s, less the delay
-    assert "5 lost" in text(capsys, losses, "--stats")
+    (row,) = [line.split() for line in text(capsys, losses, "--stats").splitlines() if " wifi " in line and " up " in line]
+    assert row[:5] == ["0", "-", "1", "wifi", "up"] and row[7:11] == ["59", str(path["up"]["octets"]), "5", "8.47"]
 
 
 def test_duplicates_and_reordering(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +221,7 @@ def test_duplicates_and_reordering(tmp_path: Path, capsys: pytest.CaptureFixture
     again = scene.talk.short(True, 0, [f.Stream(4, b"0123456789", 0)])
     scene.talk.send(True, "3gpp", again)
     scene.talk.send(True, "3gpp", scene.talk.short(True, 0, [f.Stream(4, b"56789abc", 5)]))
-    paths = document(capsys, scene.write(), "--stats")["paths"]
+    paths = stats_paths(document(capsys, scene.write(), "--stats"))
     assert {k: paths["1"]["down"][k] for k in ("duplicates", "reordered", "reordered_most", "lost")} == {
         "duplicates": 1, "reordered": 2, "reordered_most": 2, "lost": 1}
     assert paths["0"]["stream_octets_again"] == 5

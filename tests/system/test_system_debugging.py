@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 from ladders import alike, blocks, missing, order_of
 from mpq_kit import ROOT, Done, Mpq
@@ -61,7 +62,9 @@ def test_the_page_has_commands_of_every_view() -> None:
 def test_every_packet_is_in_clear_and_every_loss_explained(answers: dict[str, Done]) -> None:
     stats = answers["inspect --stats --json"].document
     assert stats["packets"] == stats["decrypted"] > 1000
-    assert max(stats["paths"].values(), key=lambda path: path["up"]["lost"])["access"][0] == "wifi"
+    jsonschema.validate(stats, json.loads((ROOT / "lab" / "inspect_stats.schema.json").read_text()))
+    assert [one["generation"] for one in stats["connections"] if len(one["paths"]) == 2] == [1, 2], "a row for each, and its key"
+    assert max(stats["accesses"], key=lambda one: one["up"]["lost"])["access"] == "wifi"
     dropped = answers["inspect --dropped --json"].document
     assert dropped["lost"] > 10
     assert any(reason.startswith("wire: cut of wifi") for reason in dropped["reasons"])

@@ -1,0 +1,130 @@
+"""The files of one capture: one file, or those of a ring in their order. Which of a ring are not there any more is said."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+RAW_NAME, CAPTURE_NAME = "capture.raw.pcapng", "capture.pcapng"
+FILES_MAX = 10_000              # of a capture: as many as a ring may have
+_RING = re.compile(r"(?P<ring>.+)_(?P<number>[0-9]{5,9})_[^_]+\.pcapng(?:\.part)?")     # as native/src/capture_file.c names them
+
+
+class InspectError(Exception):
+    """Nothing to inspect: what was looked for and what to do."""
+
+
+@dataclass(slots=True)
+class Part:
+    """One file. first, last: numbers of its packets in the whole capture, once it has been read."""
+
+    path: Path
+    missing: int = 0                    # files of the ring between the one before it and this one
+    first: int = 0
+    last: int = 0
+    problem: str = ""                   # why the rest of it was not read
+
+    @property
+    def packets(self) -> int:
+        return self.last - self.first + 1 if self.first else 0
+
+
+@dataclass(slots=True)
+class CaptureFiles:
+    """Read one after the other. `notices`: what is not there, in words."""
+
+    parts: list[Part]
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def first(self) -> Path:
+        """Beside it lies what belongs to the capture: keys, events, qlogs."""
+        return self.parts[0].path
+
+    @property
+    def size(self) -> int:
+        return sum(part.path.stat().st_size for part in self.parts)
+
+    def words(self) -> str:
+        return str(self.first) if len(self.parts) == 1 else f"{self.first} and {len(self.parts) - 1} more"
+
+    def streams(self) -> Iterator[tuple[Part, BinaryIO]]:
+        """Each is open until the next one is asked for."""
+        for part in self.parts:
+            with part.path.open("rb") as stream:
+                yield part, stream
+
+
+def one_file(path: Path) -> CaptureFiles:
+    return CaptureFiles([Part(path)])
+
+
+def ring_number(path: Path) -> int | None:
+    found = _RING.fullmatch(path.name)
+    return None if found is None else int(found["number"])
+
+
+def ring_files(directory: Path, ring: str = "capture") -> list[Path]:
+    """Those of this ring, oldest first; one that was not ended, too."""
+    found = [path for path in directory.iterdir() if (match := _RING.fullmatch(path.name)) is not None and match["ring"] == ring]
+    return sorted(found, key=lambda path: (ring_number(path) or 0, path.name))
+
+
+def of_files(paths: Sequence[Path]) -> CaptureFiles:
+    """In their order; those that are all of one ring in the ring's."""
+    rings = {match["ring"] if (match := _RING.fullmatch(path.name)) is not None else None for path in paths}
+    if len(paths) < 2 or None in rings or len(rings) > 1 or len({path.parent for path in paths}) > 1:
+        return CaptureFiles([Part(path) for path in paths])
+    ordered = sorted(paths, key=lambda path: (ring_number(path) or 0, path.name))
+    numbers = [ring_number(path) or 0 for path in ordered]
+    files = CaptureFiles([Part(path) for path in ordered])
+    if numbers[0] > 1:
+        files.notices.append(f"the ring begins at file {numbers[0]}: those before it are gone, and what they had is not shown")
+    for part, before, number in zip(files.parts[1:], numbers, numbers[1:], strict=False):
+        part.missing = max(0, number - before - 1)
+        if part.missing:
+            which = f"file {before + 1}" if part.missing == 1 else f"files {before + 1} to {number - 1}"
+            files.notices.append(f"{which} of the ring {'is' if part.missing == 1 else 'are'} missing")
+    return files
+
+
+def find_capture(targets: Sequence[str] | str | None) -> CaptureFiles:
+    """A capture file, that of a run directory, all of a ring, or several files as one; without a target the newest run's."""
+    names = [targets] if isinstance(targets, str) else list(targets or ())
+    if len(names) > 1:
+        for name in names:
+            if not Path(name).is_file():
+                raise InspectError(f"{name}: there is no such capture")
+        if len(names) > FILES_MAX:
+            raise InspectError(f"{len(names)} files: at most {FILES_MAX} are read as one capture")
+        if len({os.path.realpath(name) for name in names}) < len(names):
+            raise InspectError("a file is named twice: its packets would be counted twice")
+        return of_files([Path(name) for name in names])
+    path = Path(names[0]) if names else Path(os.environ.get("MPQ_RUNS", "runs")) / "last"
+    if path.is_dir():
+        return _of_directory(path)
+    if path.is_file():
+        return one_file(path)
+    if names and path.parent.is_dir() and (files := ring_files(path.parent, path.name)):     # as `mpq capture --ring -o` was told
+        return of_files(files)
+    if names:
+        raise InspectError(f"{path}: there is no such run or capture")
+    raise InspectError(f"{path}: there is no run yet; name a run directory or a capture")
+
+
+def _of_directory(path: Path) -> CaptureFiles:
+    for name in (CAPTURE_NAME, RAW_NAME):
+        if (path / name).is_file():
+            return one_file(path / name)
+    if files := ring_files(path):               # of a scenario's `capture:` with a ring
+        return of_files(files)
+    others = [other for other in path.iterdir() if other.name.startswith("capture-") and ".pcapng" in other.suffixes]
+    if others:                                  # of `mpq capture`
+        newest = max(others, key=lambda one: one.stat().st_mtime)
+        match = _RING.fullmatch(newest.name)
+        return one_file(newest) if match is None else of_files(ring_files(path, match["ring"]))
+    raise InspectError(f"{path} has no {CAPTURE_NAME}: was the run made with captures?")
