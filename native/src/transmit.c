@@ -150,11 +150,12 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
     if (!s.n)
         return false;
     /* Application-limited: the window is not used, and what waits, if anything, goes in the next batch of this turn (RFC 9002
-     * §7.8). A window that grows because a queue is sent in several batches has no bound. */
-    uint64_t used = p->cc.cwnd < p->cc.ssthresh ? p->cc.cwnd / 2 : p->cc.cwnd / 4 * 3;
+     * §7.8). A window that grows because a queue is sent in several batches has no bound, nor one that grows because now and then a
+     * burst waits for the pacer: with less than half of it in flight the pacer is not what keeps it from being used. */
+    uint64_t used = p->cc.cwnd < p->cc.ssthresh || held ? p->cc.cwnd / 2 : p->cc.cwnd / 4 * 3;
     if (!path_waits(p) && p->rec.in_flight < p->cc.cwnd)
         delivery_app_limited(&p->delivery, p->rec.in_flight);
-    if (RULE(Q_146, !held && !filled && p->rec.in_flight < used))
+    if (RULE(Q_146, !filled && p->rec.in_flight < used))
         for (uint32_t i = 0; i < s.n; i++)
             sent_get(&p->space, p->space.next_pn - 1 - i)->flags |= SENT_APP_LIMITED;
     aead_seal(c->keys[LEVEL_1RTT].send, s.sealed, s.n);

@@ -79,6 +79,21 @@ def test_window_does_not_grow_because_a_queue_goes_in_several_batches() -> None:
         assert path.cwnd < 30_000
 
 
+def test_window_does_not_grow_because_bursts_wait_for_the_pacer() -> None:
+    """20 packets each 50 ms, of which the pacer lets half go at once: the window grew to 1.3 MB, with 50 KB in flight."""
+    with Simulator(80) as s:
+        conn, _ = single(s, rate=100e6, delay=50 * MS)
+        s.run(SECOND)
+        for _ in range(400):
+            for serial in range(20):
+                s.inner(s.client, udp4(1200, serial=serial))
+            s.run(50 * MS)
+        s.run(SECOND)
+        path = s.client.paths(conn)[0]
+        assert len(s.server.inner) >= 7990 and path.datagrams_lost == 0
+        assert path.cwnd < 400_000  # as the queue of the first second let it grow
+
+
 def test_pacing_keeps_a_small_queue_from_overflowing() -> None:
     """No burst of a whole window: a queue of 4 ms survives a steady load at two thirds of the rate."""
     with Simulator(74) as s:

@@ -282,7 +282,7 @@ def test_a_path_that_is_used_now_and_then_is_waited_for(sim: Simulator) -> None:
                 serial += 1
             sim.run(15 * MS)
     sim.run(SECOND)
-    assert carried(sim, peer)[1] > 50
+    assert carried(sim, peer)[1] > 30  # canary: it was used
     assert serials(sim.client) == list(range(serial))
     assert (stats(sim.client, client).reorder_late, stats(sim.client, client).reorder_lost) == (0, 0)
 
