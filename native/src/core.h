@@ -214,7 +214,7 @@ struct conn {
     uint32_t early_probes[2];
     struct frame_queue queue[3];
     struct fq split;                    /* inner packets that any good path may carry: split.c */
-    struct resend *resends; uint32_t resend_next;       /* a ring: resend.c; NULL: nothing with a number has left */
+    struct resend *resends; uint32_t resend_next, resend_count;        /* a ring: resend.c; NULL: nothing with a number has left */
     struct packet *datagrams, **datagrams_tail;
     uint32_t datagram_count;
     struct packet *undecryptable;       /* keys to come; flow = level | ecn << 8, tunnel = link */

@@ -103,7 +103,7 @@ static void conn_check(struct books *b, struct conn *c)
         path_check(b, c->paths[i]);
     }
     queue_check(b, c, &c->split, "shared", 0);
-    for (uint32_t i = 0; i < LIMIT_RESENDS; i++)
+    for (uint32_t i = 0; i < LIMIT_RESENDS_LAST; i++)
         b->packets += resend_packet(c, i) != NULL;
     if (c->split.packets && c->state != CONN_OPEN)
         WRONG(b, "conn %u: %u packets wait in a connection of state %d", c->slot, c->split.packets, c->state);

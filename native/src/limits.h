@@ -44,15 +44,17 @@
 #define LIMIT_REORDER_WAYS 4
 #define LIMIT_REORDER_FLOWS 16384       /* in all (1.3 KiB each) */
 
-#define LIMIT_RESENDS 1024                 /* inner packets of a connection that are kept, so that they may be sent again */
+#define LIMIT_RESENDS_LAST 4096         /* the last inner packets that left a connection: of them those not acknowledged are kept, so that they may be */
+#define LIMIT_RESENDS 2048              /* sent again, so many. They are the last ones of all paths: a short one's make a long one's old */
 #define RESEND_DISTRUST_NS 2000000000ull        /* a path that brought what was thought to be lost is not believed to lose for so long */
 #define LIMIT_RESENDS_ALL (LIMIT_POOL_PACKETS / 4)
 
 #define REORDER_TOLERANCE 3             /* a path that brought so many packets behind a number does not bring it any more (as RFC 9002 §6.1.1) */
 #define REORDER_CARRIERS 4              /* paths, of both connections at a re-key, whose order is followed per flow */
 #define REORDER_GAPS 16                 /* given up, of which we remember since when they were waited for */
+#define REORDER_PATIENCE 16             /* gaps that are waited for in vain, until what all paths have passed counts as lost at once */
 #define REORDER_LATELY_NS 500000000ull  /* a path that carried nothing of a flow for so long will bring nothing that is missing */
-#define REORDER_DISTRUST_NS 2000000000ull       /* paths that brought what they had passed are not believed to keep order for so long */
+#define REORDER_TWICE_NS 2000000000ull  /* a flow of which packets came twice may have copies that are very late, for so long */
 #define REORDER_COPY_MOST 65536         /* numbers that a second copy may be behind */
 #define REORDER_HALF_LIFE_NS 5000000000ull      /* of the lateness measured, while nothing is late */
 #define REORDER_WAIT_FIRST_NS 60000000ull       /* for what is missing, while no lateness is known */

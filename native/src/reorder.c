@@ -35,11 +35,14 @@ static void lateness_sample(struct reorder *r, uint64_t sample, uint64_t now)
     r->lateness_at = now;
 }
 
+/* What is lost its sender knows a round trip after it left; those behind it are here after half of one, and what it sends again comes the
+ * other half later, and over the shortest path. */
 uint64_t reorder_timeout(const struct reorder *r, uint64_t now)
 {
-    if (!r->lateness_at)
-        return REORDER_WAIT_FIRST_NS;
-    uint64_t late = lateness_now(r, now), wait = late + late / 4 + REORDER_WAIT_LEAST_NS;
+    uint64_t late = lateness_now(r, now), again = r->patience ? r->again : 0;
+    late = late > again ? late : again;
+    uint64_t wait = late + late / 4 + REORDER_WAIT_LEAST_NS, least = r->lateness_at ? 0 : REORDER_WAIT_FIRST_NS;
+    wait = wait > least ? wait : least;
     return wait < REORDER_WAIT_MOST_NS ? wait : REORDER_WAIT_MOST_NS;
 }
 
@@ -133,9 +136,9 @@ static void run(endpoint *e, struct reorder_flow *f, uint64_t now)
 }
 
 /* Nobody waits for the gap at next any more. */
-static void give_up(endpoint *e, struct reorder_flow *f, bool passed, uint64_t now)
+static void give_up(endpoint *e, struct reorder_flow *f, uint64_t now)
 {
-    f->given_up[f->given_up_next++ % REORDER_GAPS] = (struct reorder_gap){ f->since, f->next, f->first, passed };
+    f->given_up[f->given_up_next++ % REORDER_GAPS] = (struct reorder_gap){ f->since, f->next, f->first };
     advance(f, f->first);
     run(e, f, now);
 }
@@ -143,17 +146,25 @@ static void give_up(endpoint *e, struct reorder_flow *f, bool passed, uint64_t n
 static void release(endpoint *e, struct reorder_flow *f, uint64_t now)
 {
     while (f->held)
-        give_up(e, f, false, now);
+        give_up(e, f, now);
 }
 
-/* n comes although it was given up: how late that is, and whether a path brings what it had passed. */
+/* A gap that is since then was waited for, and is not filled. Many of one time count once. */
+static void vain(struct reorder *r, uint64_t since, uint64_t now)
+{
+    if (since < r->vain_at)
+        return;
+    r->vain_at = now;
+    r->patience -= r->patience > 0;
+}
+
+/* n comes although it was given up: how late that is. It is worth waiting for such ones. */
 static void late_note(const struct reorder_flow *f, uint32_t n, uint64_t now)
 {
     for (const struct reorder_gap *g = f->given_up; g < f->given_up + REORDER_GAPS; g++)
         if (behind(g->from, n) >= 0 && behind(n, g->to) > 0) {
             lateness_sample(&f->tunnel->reorder, now - g->since, now);
-            if (g->passed)
-                f->tunnel->reorder.distrust = now + REORDER_DISTRUST_NS;
+            f->tunnel->reorder.patience = REORDER_PATIENCE;
             return;
         }
 }
@@ -208,11 +219,22 @@ static bool is_passed(endpoint *e, struct reorder_flow *f, uint32_t conn, uint32
     return true;
 }
 
+/* Of the paths that may carry the flow; 0: not known */
+static uint64_t longest_round_trip(endpoint *e, uint32_t conn)
+{
+    const struct conn *c = conn_find(e, conn);
+    uint64_t longest = 0;
+    for (uint32_t i = 0; c && i < c->path_count; i++)
+        if (path_good(c->paths[i]) && c->paths[i]->rec.sampled && c->paths[i]->rec.smoothed > longest)
+            longest = c->paths[i]->rec.smoothed;
+    return longest;
+}
+
 static void losses(endpoint *e, struct reorder_flow *f, uint32_t conn, uint64_t now)
 {
-    while (f->held && now >= f->tunnel->reorder.distrust && is_passed(e, f, conn, f->first - 1, now)) {
+    while (f->held && !f->tunnel->reorder.patience && is_passed(e, f, conn, f->first - 1, now)) {
         f->tunnel->stats.reorder_lost += (uint32_t)behind(f->next, f->first);
-        give_up(e, f, true, now);
+        give_up(e, f, now);
     }
 }
 
@@ -229,8 +251,11 @@ static void flow_free(endpoint *e, struct reorder_flow *f, uint64_t now)
 static struct reorder_flow *flow_get(endpoint *e, struct tunnel *t, const uint8_t key[40], uint32_t sequence, uint64_t now)
 {
     struct reorder *r = &t->reorder;
-    if (!r->flows && !(r->flows = calloc(LIMIT_REORDER_SETS * LIMIT_REORDER_WAYS, sizeof *r->flows)))
-        return NULL;
+    if (!r->flows) {
+        if (!(r->flows = calloc(LIMIT_REORDER_SETS * LIMIT_REORDER_WAYS, sizeof *r->flows)))
+            return NULL;
+        r->patience = REORDER_PATIENCE;
+    }
     struct reorder_flow **set = r->flows + hash_bytes(e, key, 40) % LIMIT_REORDER_SETS * LIMIT_REORDER_WAYS, **place = set;
     for (struct reorder_flow **i = set; i < set + LIMIT_REORDER_WAYS; i++) {
         if (*i && !memcmp((*i)->key, key, 40)) {
@@ -277,11 +302,11 @@ static bool in_window(uint32_t next, uint32_t n)
 static bool is_late_copy(const struct reorder_flow *f, uint32_t n, uint64_t now)
 {
     int32_t late = behind(n, f->next);
-    return f->twice && now - f->twice < REORDER_DISTRUST_NS && late > LIMIT_REORDER_WINDOW && late < REORDER_COPY_MOST;
+    return f->twice && now - f->twice < REORDER_TWICE_NS && late > LIMIT_REORDER_WINDOW && late < REORDER_COPY_MOST;
 }
 
 /* A copy waits behind the gap; false: there is no room for one. */
-static bool hold(endpoint *e, struct reorder_flow *f, uint32_t n, const uint8_t *data, size_t length, uint64_t now)
+static bool hold(endpoint *e, struct reorder_flow *f, uint32_t conn, uint32_t n, const uint8_t *data, size_t length, uint64_t now)
 {
     struct reorder *r = &f->tunnel->reorder;
     if (!RULE(R_60, true) || r->held >= LIMIT_REORDER_TUNNEL || e->reorder.held >= LIMIT_REORDER_ALL || length > PACKET_CAPACITY ||
@@ -301,8 +326,10 @@ static bool hold(endpoint *e, struct reorder_flow *f, uint32_t n, const uint8_t 
     k->enqueued = now;
     memcpy(k->buffer, data, length);
     f->window[n % LIMIT_REORDER_WINDOW] = k;
-    if (!f->held++)
+    if (!f->held++) {
+        r->again = longest_round_trip(e, conn);
         gap_open(e, f, now);
+    }
     if (f->held == 1 || behind(n, f->first) > 0)
         f->first = n;
     came_set(f, n);
@@ -357,9 +384,9 @@ bool reorder_packet(endpoint *e, struct tunnel *t, uint32_t conn, uint32_t path,
     if (f->held && behind(n, f->first) > 0) {   /* it is what the gap has waited for */
         lateness_sample(&t->reorder, now - f->since, now);
         if (is_passed(e, f, conn, n, now))      /* it was sent again, perhaps: so will be the next one that is missing */
-            t->reorder.distrust = now + REORDER_DISTRUST_NS;
+            t->reorder.patience = REORDER_PATIENCE;
     }
-    if (ahead > 0 && !hold(e, f, n, data, length, now)) {
+    if (ahead > 0 && !hold(e, f, conn, n, data, length, now)) {
         s->reorder_full++;
         COUNT(e, reorder_full);
         release(e, f, now);
@@ -393,7 +420,8 @@ void reorder_timer(endpoint *e, uint64_t now)
         uint64_t wait = reorder_timeout(r, now);
         while (f->held && f->since + wait <= now) {
             f->tunnel->stats.reorder_timeouts++;
-            give_up(e, f, false, now);
+            vain(r, f->since, now);
+            give_up(e, f, now);
         }
         if (f->held && f->since + wait < next)
             next = f->since + wait;

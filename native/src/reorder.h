@@ -21,7 +21,6 @@ struct reorder_carrier {
 struct reorder_gap {
     uint64_t since;
     uint32_t from, to;                  /* from == to: none */
-    bool passed;                        /* given up because all paths had passed it, not by time */
 };
 
 struct reorder_flow {
@@ -47,7 +46,9 @@ struct reorder_flow {
 struct reorder {
     struct reorder_flow **flows;        /* sets of ways, by 5-tuple; NULL: nothing has come yet */
     uint32_t held;
-    uint64_t distrust;                  /* until then paths may bring what they have passed */
+    uint32_t patience;                  /* what all paths have passed may still come, it was sent again: so many times more it is waited for in vain */
+    uint64_t vain_at;                   /* when it was so last */
+    uint64_t again;                     /* the longest round trip of the paths: so late a packet that was lost and sent again may come, ns */
     uint64_t lateness, lateness_at;     /* how much later a packet came than one behind it: the most of late; 0: not known */
 };
 

@@ -15,6 +15,7 @@ static void entry_free(struct conn *c, struct resend *entry)
 {
     packet_put(c->e, entry->k);
     entry->k = NULL;
+    c->resend_count--;
     c->e->resend_count--;
 }
 
@@ -30,18 +31,19 @@ static struct resend *entry_of(const struct path *p, const struct sent *r, uint6
 bool resend_keep(struct path *p, struct sent *r, uint64_t pn, struct packet *k, size_t inner, uint64_t now)
 {
     struct conn *c = p->conn;
-    if (!c->resends && !(c->resends = calloc(LIMIT_RESENDS, sizeof *c->resends)))
+    if (!c->resends && !(c->resends = calloc(LIMIT_RESENDS_LAST, sizeof *c->resends)))
         return false;
     struct resend *entry = &c->resends[c->resend_next];
     if (entry->k)
         entry_free(c, entry);           /* the oldest */
-    if (c->e->resend_count >= LIMIT_RESENDS_ALL) {
+    if (c->resend_count >= LIMIT_RESENDS || c->e->resend_count >= LIMIT_RESENDS_ALL) {
         COUNT(c->e, resend_full);
         return false;
     }
+    c->resend_count++;
     c->e->resend_count++;
     *entry = (struct resend){ .k = k, .pn = pn, .time = now, .path = p->id, .inner = (uint16_t)inner };
-    c->resend_next = (c->resend_next + 1) % LIMIT_RESENDS;
+    c->resend_next = (c->resend_next + 1) % LIMIT_RESENDS_LAST;
     r->kept = (uint32_t)(entry - c->resends) + 1;
     return true;
 }
@@ -53,18 +55,21 @@ void resend_acked(const struct path *p, const struct sent *r, uint64_t pn)
         entry_free(p->conn, entry);
 }
 
-/* The receiver waits for a number no longer than REORDER_WAIT_MOST_NS, and less when nothing came late for long: it learns from what does. */
-static void send_again(struct conn *c, struct resend *entry, uint64_t now)
+/* The receiver waits no longer than REORDER_WAIT_MOST_NS from when the packets behind it came, over p half of its least RTT after they left
+ * at the soonest. */
+static void send_again(const struct path *p, struct resend *entry, uint64_t now)
 {
+    struct conn *c = p->conn;
     struct packet *k = entry->k;
-    uint64_t way;
+    uint64_t way, waited_from = entry->time + (p->rec.min == NEVER ? 0 : p->rec.min / 2);
     struct path *q = split_soonest(c, &way);
-    if (!q || now - entry->time + way >= REORDER_WAIT_MOST_NS) {
+    if (!q || now + way >= waited_from + REORDER_WAIT_MOST_NS) {
         COUNT(c->e, datagrams_too_old);
         entry_free(c, entry);
         return;
     }
     entry->k = NULL;
+    c->resend_count--;
     c->e->resend_count--;
     k->offset = (uint16_t)(k->offset + k->length - entry->inner);
     k->length = entry->inner;
@@ -83,23 +88,23 @@ void resend_lost(const struct path *p, const struct sent *r, uint64_t pn, uint64
     if (p->spurious_at && now - p->spurious_at < RESEND_DISTRUST_NS)
         entry_free(p->conn, entry);     /* it is only late, perhaps: what was sent again for nothing would be a third of all */
     else
-        send_again(p->conn, entry, now);
+        send_again(p, entry, now);
 }
 
 /* The path does not answer, or is left: what it had under way goes over another one, the oldest first. */
 void resend_leave(const struct path *p, uint64_t now)
 {
     struct conn *c = p->conn;
-    for (uint32_t i = 0; c->resends && i < LIMIT_RESENDS; i++) {
-        struct resend *entry = &c->resends[(c->resend_next + i) % LIMIT_RESENDS];
+    for (uint32_t i = 0; c->resends && i < LIMIT_RESENDS_LAST; i++) {
+        struct resend *entry = &c->resends[(c->resend_next + i) % LIMIT_RESENDS_LAST];
         if (entry->k && entry->path == p->id)
-            send_again(c, entry, now);
+            send_again(p, entry, now);
     }
 }
 
 void resend_free(struct conn *c)
 {
-    for (uint32_t i = 0; c->resends && i < LIMIT_RESENDS; i++)
+    for (uint32_t i = 0; c->resends && i < LIMIT_RESENDS_LAST; i++)
         if (c->resends[i].k)
             entry_free(c, &c->resends[i]);
     free(c->resends);
@@ -109,5 +114,5 @@ void resend_free(struct conn *c)
 
 const struct packet *resend_packet(const struct conn *c, uint32_t place)
 {
-    return c->resends && place < LIMIT_RESENDS ? c->resends[place].k : NULL;
+    return c->resends && place < LIMIT_RESENDS_LAST ? c->resends[place].k : NULL;
 }

@@ -10,7 +10,8 @@ CARRIERS = 4
 GAPS = 16
 MS = 1_000_000
 LATELY = 500 * MS
-DISTRUST = 2000 * MS
+TWICE = 2000 * MS
+PATIENCE = 16
 HALF_LIFE = 5000 * MS
 COPY_MOST = 65536
 WAIT_FIRST, WAIT_LEAST, WAIT_MOST = 60 * MS, 5 * MS, 250 * MS
@@ -37,7 +38,7 @@ class Flow:
     came: set[int] = field(default_factory=set)
     held: dict[int, tuple[int, object]] = field(default_factory=dict)
     since: int = 0
-    given_up: list[tuple[int, int, int, bool]] = field(default_factory=list)  # from, to, since, because all paths had passed it
+    given_up: list[tuple[int, int, int]] = field(default_factory=list)  # from, to, since
     carriers: dict[object, Carrier] = field(default_factory=dict)
     twice: int | None = None  # when a number came that had come before
 
@@ -48,7 +49,7 @@ class Model:
         self.out: list[object] = []
         self.lateness = self.lateness_at = 0
         self.armed: int | None = None
-        self.distrust = 0
+        self.patience, self.vain_at = PATIENCE, 0
         self.counts = dict.fromkeys(("waited", "lost", "timeouts", "late", "duplicates", "jumps"), 0)
 
     # ---- time
@@ -84,9 +85,9 @@ class Model:
         elif not any(f.held for f in self.flows.values()):
             self.armed = None
 
-    def _give_up(self, flow: Flow, now: int, passed: bool = False) -> None:
+    def _give_up(self, flow: Flow, now: int) -> None:
         first = min(flow.held)
-        flow.given_up = [*flow.given_up, (flow.next, first, flow.since, passed)][-GAPS:]
+        flow.given_up = [*flow.given_up, (flow.next, first, flow.since)][-GAPS:]
         flow.next = first
         self._run(flow, now)
 
@@ -97,7 +98,7 @@ class Model:
     def packet(self, key: object, path: object, n: int, what: object, now: int) -> bool:
         flow = self.flows.setdefault(key, Flow(n))
         number = flow.next + ahead(n, (flow.base + flow.next) % (1 << 32))
-        if flow.twice is not None and now - flow.twice < DISTRUST and WINDOW < flow.next - number < COPY_MOST:
+        if flow.twice is not None and now - flow.twice < TWICE and WINDOW < flow.next - number < COPY_MOST:
             self.counts["duplicates"] += 1
             return False
         if not -WINDOW <= number - flow.next < WINDOW:
@@ -123,15 +124,15 @@ class Model:
         flow.came.add(number)
         if number < flow.next:
             self.counts["late"] += 1
-            for low, high, since, passed in flow.given_up:
+            for low, high, since in flow.given_up:
                 if low <= number < high:
                     self._sample(now - since, now)
-                    self.distrust = now + DISTRUST if passed else self.distrust
+                    self.patience = PATIENCE
             self.out.append(what)
             return True
         if flow.held and number < min(flow.held):
             self._sample(now - flow.since, now)
-            self.distrust = now + DISTRUST if self._passed(flow, number, now) else self.distrust
+            self.patience = PATIENCE if self._passed(flow, number, now) else self.patience
         if number == flow.next:
             self.out.append(what)
             flow.next += 1
@@ -142,9 +143,9 @@ class Model:
             self.counts["waited"] += 1
             if opens:
                 self._since(flow, now, now)
-        while flow.held and now >= self.distrust and self._passed(flow, min(flow.held) - 1, now):
+        while flow.held and not self.patience and self._passed(flow, min(flow.held) - 1, now):
             self.counts["lost"] += min(flow.held) - flow.next
-            self._give_up(flow, now, True)
+            self._give_up(flow, now)
         return True
 
     def timer(self, now: int) -> None:
@@ -154,6 +155,8 @@ class Model:
             wait = self.timeout(now)
             while flow.held and flow.since + wait <= now:
                 self.counts["timeouts"] += 1
+                if flow.since >= self.vain_at:
+                    self.vain_at, self.patience = now, max(0, self.patience - 1)
                 self._give_up(flow, now)
         waits = [f.since + self.timeout(now) for f in self.flows.values() if f.held]
         self.armed = min(waits) if waits else None
