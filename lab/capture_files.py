@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 RAW_NAME, CAPTURE_NAME = "capture.raw.pcapng", "capture.pcapng"
 FILES_MAX = 10_000              # of a capture: as many as a ring may have
+FAR = 1 << 63                   # no packet has such a number
 _RING = re.compile(r"(?P<ring>.+)_(?P<number>[0-9]{5,9})_[^_]+\.pcapng(?:\.part)?")     # as native/src/capture_file.c names them
 
 
@@ -24,13 +28,13 @@ class Part:
 
     path: Path
     missing: int = 0                    # files of the ring between the one before it and this one
-    first: int = 0
-    last: int = 0
+    first: int = 0                      # 0: it was not read yet
+    last: int = 0                       # one less than first: it has no packets
     problem: str = ""                   # why the rest of it was not read
 
-    @property
-    def packets(self) -> int:
-        return self.last - self.first + 1 if self.first else 0
+    def document(self) -> dict[str, Any]:
+        return {"file": str(self.path), "first": self.first, "packets": self.last - self.first + 1 if self.first else 0,
+                "problem": self.problem or None}
 
 
 @dataclass(slots=True)
@@ -47,16 +51,46 @@ class CaptureFiles:
 
     @property
     def size(self) -> int:
-        return sum(part.path.stat().st_size for part in self.parts)
+        """Octets, of what is there."""
+        total = 0
+        for part in self.parts:
+            with contextlib.suppress(OSError):
+                total += part.path.stat().st_size
+        return total
 
     def words(self) -> str:
         return str(self.first) if len(self.parts) == 1 else f"{self.first} and {len(self.parts) - 1} more"
 
+    def place(self, number: int) -> tuple[Part, int] | None:
+        """The file of this packet, as far as they have been read, and its number there."""
+        at = bisect_right(self.parts, number, key=lambda part: part.first or FAR) - 1
+        return (self.parts[at], number - self.parts[at].first + 1) if at >= 0 else None
+
     def streams(self) -> Iterator[tuple[Part, BinaryIO]]:
-        """Each is open until the next one is asked for."""
+        """Each is open until the next one is asked for. One of several that does not open, as when a ring goes on meanwhile, is an
+        empty one with a problem; OSError: the only one does not open."""
         for part in self.parts:
-            with part.path.open("rb") as stream:
+            part.problem, part.first, part.last = "", 0, 0
+            stream: BinaryIO
+            try:
+                stream = _open(part.path)
+            except OSError as error:
+                if len(self.parts) == 1:
+                    raise
+                part.problem = "it is gone" if isinstance(error, FileNotFoundError) else f"it does not open: {error.strerror}"
+                stream = BytesIO()
+            with stream:
                 yield part, stream
+
+
+def _open(path: Path) -> BinaryIO:
+    """A file of a ring has lost its `.part` when it is whole: perhaps since it was listed."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        if path.suffix != ".part":
+            raise
+        return path.with_suffix("").open("rb")
 
 
 def one_file(path: Path) -> CaptureFiles:

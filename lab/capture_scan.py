@@ -27,6 +27,7 @@ SERVER_PORT = 4433
 WINDOW = 1 << 20                # octets of the file that are looked at at once; grows to one block where that is larger
 PROGRESS_OCTETS = 32 << 20
 REPEATED = "repeated from an earlier file: a handshake"         # comment in a file of a ring (native/src/capture_file.c)
+OVERLAP_NS = 1_000_000_000      # by so much the files of a capture may overlap: interfaces are read in turn
 HANDSHAKES_MAX = 65536          # packets with a long header that are remembered, to know one that is repeated
 
 
@@ -94,7 +95,8 @@ class CaptureDecryptor:
         self.by_clear_reader = 0        # packets that the engine opened
         self.repeated = 0               # handshakes that stood in an earlier file of the ring already
         self.holes: list[tuple[int, int]] = []      # between files: time of the last packet before, of the first behind
-        self.problem = ""               # what was not read of the files so far, and why
+        self.problem = ""               # what was not read, and why
+        self.notices: list[str] = []
         self._port = port
         self._lean = lean
         self._progress = progress
@@ -104,6 +106,7 @@ class CaptureDecryptor:
         self._described = (0, 0)
         self._newest_ns = 0
         self._hole_since: int | None = None
+        self._begins = ""               # the file of which no packet was read yet
         self._run_start = 0             # where in the window the newest run's octets begin
         self._handshakes: dict[int, None] = {}
         self._clear = ClearReader(port, self.decryptor) if native else None
@@ -134,14 +137,14 @@ class CaptureDecryptor:
         several = len(self._source.parts) > 1
         problems = []
         for part, stream in self._source.streams():
-            before = self.reader.number
-            self._open(stream, before)
+            self._open(stream, self.reader.number)
+            part.first, part.last = self.reader.number + 1, self.reader.number
+            self._begins = part.path.name
             if part.missing and self._newest_ns:
                 self._hole_since = self._newest_ns
             yield
             self._read_octets += self._window.read_octets
-            part.first, part.last, part.problem = before + 1 if self.reader.number > before else 0, self.reader.number, \
-                self.reader.problem
+            part.last, part.problem = self.reader.number, part.problem or self.reader.problem
             if part.problem:
                 problems.append(f"{part.path.name}: {part.problem}" if several else part.problem)
                 self._hole_since = self._newest_ns or None
@@ -152,6 +155,12 @@ class CaptureDecryptor:
         if self._hole_since is not None:
             self.holes.append((self._hole_since, max(self._hole_since, time_ns)))
             self._hole_since = None
+        if self._begins:
+            if time_ns < self._newest_ns - OVERLAP_NS:
+                back = (self._newest_ns - time_ns) / 1e9
+                self.notices.append(f"{self._begins} begins {back:.3f} s before the files ahead of it end: they are read one after "
+                                    "the other, not by time")
+            self._begins = ""
         self._newest_ns = max(self._newest_ns, time_ns)
 
     def _is_repeated(self, record: Record) -> bool:
@@ -267,7 +276,7 @@ class CaptureDecryptor:
             self.by_clear_reader += len(rows)
             if rows:
                 run = clear.run(rows, octets, reader)
-                if self._hole_since is not None:
+                if self._begins or self._hole_since is not None:
                     self._at(run.time_ns(rows[0]))
                 self._newest_ns = max(self._newest_ns, run.time_ns(rows[-1]))
                 yield run

@@ -16,9 +16,8 @@ from lab.decrypt_nas import NasKeysError
 from lab.errors import Misuse
 from lab.inspect_expression import compile_expression
 from lab.inspect_fates import Fate
-from lab.inspect_follow import HEADING as FOLLOW_HEADING
-from lab.inspect_follow import Follower, flow_filter, follow_summary, line_document, line_text
-from lab.inspect_lacks import capture_lacks, lacks_lines, qlog_lacks
+from lab.inspect_follow import Follower, flow_filter, follow_heading, follow_summary, line_document, line_text
+from lab.inspect_lacks import capture_lacks, files_lines, lacks_lines, qlog_lacks
 from lab.inspect_paths import path_lines
 from lab.inspect_qlog import Logs, aligned, fate_document, fate_words, key_of
 from lab.inspect_rows import HEADING, Filter, Inspection, Row, row_document, row_line
@@ -34,9 +33,9 @@ __all__ = ["inspect_stats", "main", "verify_capture"]
 PROGRESS_FROM = 64 << 20        # octets of a capture from which progress is told
 
 EPILOG = """Without a target the newest run is shown; of a qlog (FILE.sqlog) its records. Numbers of packets are those of
-Wireshark. The filters --path, --frame, --inner and --between go together, and with --export and --follow; --path and --between also
-with --dropped, --between with --flow-graph. The qlogs beside a capture are read by --dropped, --packet and --follow, and by the
-table with --qlog.
+Wireshark; of several files, or a ring, they go on from one to the next. The filters --path, --frame, --inner and --between go
+together, and with --export and --follow; --path and --between also with --dropped, --between with --flow-graph. The qlogs beside
+a capture are read by --dropped, --packet and --follow, and by the table with --qlog.
 
 FILTER is of tcpdump's language: ip, ip6, tcp, udp, icmp, icmp6; [src|dst] host ADDRESS; [src|dst] net ADDRESS/LENGTH;
 [tcp|udp] [src|dst] port NUMBER; portrange FIRST-LAST; less N, greater N; joined by and, or, not and brackets.
@@ -48,7 +47,8 @@ for the N-th and +0.5s or -0.5s; or seconds of the run. The second moment is loo
 def parser() -> argparse.ArgumentParser:
     out = Parser(prog="mpq inspect", description="Show the packets of a run in clear, on every path.", epilog=EPILOG,
                  formatter_class=argparse.RawDescriptionHelpFormatter)
-    out.add_argument("target", nargs="?", metavar="RUN|CAPTURE|QLOG", help="a run directory, a pcapng file, or a qlog")
+    out.add_argument("targets", nargs="*", metavar="RUN|CAPTURE|QLOG", help="a run directory, pcapng files in their "
+                     "order, what the names of a ring's files begin with, or a qlog")
     out.add_argument("--keys", metavar="FILE", help="key log, beside the secrets inside the capture")
     out.add_argument("--port", type=int, metavar="NUMBER", default=SERVER_PORT,
                      help=f"UDP port of the QUIC server, for a capture from elsewhere (default {SERVER_PORT})")
@@ -136,9 +136,12 @@ def filter_of(arguments: argparse.Namespace, run: RunRecord) -> Filter:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.target is not None and arguments.target.endswith(SUFFIX) and Path(arguments.target).is_file():
-        return _print_qlog(QlogFile(Path(arguments.target)), arguments)
-    inspection = Inspection(find_capture(arguments.target), arguments.keys, arguments.port)
+    logs = [target for target in arguments.targets if target.endswith(SUFFIX) and Path(target).is_file()]
+    if logs and len(arguments.targets) > 1:
+        raise Misuse(f"{logs[0]}: a qlog is shown by itself; those beside a capture are read by --qlog")
+    if logs:
+        return _print_qlog(QlogFile(Path(logs[0])), arguments)
+    inspection = Inspection(find_capture(arguments.targets), arguments.keys, arguments.port)
     size = inspection.files.size
     if size >= PROGRESS_FROM and sys.stderr.isatty():
         inspection.progress = lambda done: print(f"\r{100 * done // size:>3} % of {size >> 20} MiB", end="", file=sys.stderr)
@@ -164,7 +167,7 @@ def _print_packet(inspection: Inspection, arguments: argparse.Namespace) -> int:
 
     trees = packet_trees(inspection.files, inspection.keylog, arguments.packet, arguments.port)
     if not trees:
-        raise InspectError(f"there is no packet {arguments.packet} in {inspection.path}")
+        raise InspectError(f"there is no packet {arguments.packet} in {inspection.files.words()}")
     wanted: list[ClearPacket] = []
     logs = aligned(inspection, lambda packet, _: wanted.append(packet) if packet.record == arguments.packet else None)
     found = [one for packet in wanted for one in records_of_packet(inspection.path, packet, inspection.connections)] \
@@ -221,7 +224,8 @@ def _print_stats(inspection: Inspection, as_json: bool) -> int:
     document |= figures.document(inspection.stats.per_path, run.generations(), inspection.start_ns or 0)
     lacks, qlogs = capture_lacks(run, inspection.interfaces, inspection.statistics), qlog_lacks(inspection.path)
     if as_json:
-        print(json.dumps(document | {"capture": lacks, "qlog": qlogs}))
+        files = [part.document() for part in inspection.files.parts]
+        print(json.dumps(document | {"capture": lacks, "qlog": qlogs, "files": files}))
     else:
         print(f"1-RTT packets {document['packets']}, decrypted {document['decrypted']}, "
               f"inner packets {document['inner_packets']}")
@@ -229,7 +233,7 @@ def _print_stats(inspection: Inspection, as_json: bool) -> int:
             print("\n".join(path_lines(document)))
         for entry in document["not_decrypted"]:
             print(f"not decrypted: {entry['count']} ({entry['reason']})")
-        print("\n".join(lacks_lines(lacks, qlogs)))
+        print("\n".join(lacks_lines(lacks, qlogs) + files_lines(inspection.files)))
     return _end(inspection)
 
 
@@ -292,12 +296,13 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
     logs = aligned(inspection, choose)
     chosen.one_flow()
     if not chosen.flows:
-        raise InspectError(f"no inner packet of {inspection.path} is of {arguments.follow}")
+        raise InspectError(f"no inner packet of {inspection.files.words()} is of {arguments.follow}")
     follower, run, shown = Follower(test), inspection.run, 0
     tracker = Tracker(run)
     start_ns = inspection.start_ns or 0
     gone: set[tuple[int, int, bool, int]] = set()
-    sys.stdout.write('{"packets": [' if arguments.json else FOLLOW_HEADING + "\n")
+    several = inspection.several
+    sys.stdout.write('{"packets": [' if arguments.json else follow_heading(several) + "\n")
 
     def show(last: bool = False) -> None:
         nonlocal shown
@@ -305,7 +310,7 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
             if line.lost:
                 gone.add((line.connection, line.path, line.up, line.number))
             if arguments.limit is None or shown < arguments.limit:
-                text = json.dumps(line_document(line, start_ns)) if arguments.json else line_text(line, start_ns) + "\n"
+                text = json.dumps(line_document(line, start_ns)) if arguments.json else line_text(line, start_ns, several) + "\n"
                 sys.stdout.write((", " if shown and arguments.json else "") + text)
                 shown += 1
 
@@ -325,14 +330,15 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
     if arguments.json:
         print("], " + json.dumps(document)[1:])
     else:
-        print("\n".join(_follow_words(document)))
+        print("\n".join(_follow_words(document, several)))
     return _end(inspection, logs)
 
 
-def _follow_words(document: dict[str, Any]) -> list[str]:
+def _follow_words(document: dict[str, Any], several: bool) -> list[str]:
     lines = [f"flow {document['flow']}, {document['path_switches']} changes of path"]
     for one in document["per_path"]:
-        lines.append(f"  {one['direction']:<4} path {one['path']} {one['access']}: {one['packets']} packets")
+        whose = f"connection {one['connection']} " if several else ""
+        lines.append(f"  {one['direction']:<4} {whose}path {one['path']} {one['access']}: {one['packets']} packets")
     lines += [f"  {remark}: {count}" for remark, count in document["order"].items()]
     return lines + [f"  lost on the way up: {count} ({reason})" for reason, count in document["lost"].items()]
 
@@ -346,7 +352,10 @@ def _print_dropped(inspection: Inspection, wanted: Filter, as_json: bool) -> int
     explained = [one for one in Explainer(run, logs, inspection.connections).explain(found.losses)
                  if (wanted.path is None or one.loss.path == wanted.path) and wanted.time(one.loss.from_ns)]
     more = tracker.losses_more
-    print(json.dumps(why_document(explained, more, found)) if as_json else "\n".join(why_lines(explained, more, found)))
+    if as_json:
+        print(json.dumps(why_document(explained, more, found)))
+    else:
+        print("\n".join(why_lines(explained, more, found, inspection.several)))
     return _end(inspection, logs)
 
 
@@ -395,8 +404,11 @@ def _end(inspection: Inspection, logs: Logs | None = None) -> int:
         print(f"mpq inspect: {log.malformed} lines of the key log do not read", file=sys.stderr)
     if log.conflicts:
         print(f"mpq inspect: {log.conflicts} lines of the key log contradict earlier ones", file=sys.stderr)
+    for notice in [*inspection.files.notices, *inspection.notices]:
+        print(f"mpq inspect: {notice}", file=sys.stderr)
     if inspection.problem:
-        print(f"mpq inspect: {inspection.path}: {inspection.problem}", file=sys.stderr)
+        where = inspection.path if len(inspection.files.parts) == 1 else inspection.path.parent
+        print(f"mpq inspect: {where}: {inspection.problem}", file=sys.stderr)
         return 1 if not inspection.stats.packets else 0
     return 0
 

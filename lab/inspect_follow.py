@@ -99,7 +99,7 @@ class Line:
 class _Direction:
     next: int | None = None                     # TCP: sequence number behind what has been seen
     holes: list[tuple[int, int]] = field(default_factory=list)
-    last_path: int | None = None
+    last: tuple[int, int, str] | None = None    # connection, path and access of the last packet
 
 
 class Follower:
@@ -108,7 +108,7 @@ class Follower:
     def __init__(self, test: Match) -> None:
         self.test = test
         self.flows: Counter[Ends] = Counter()
-        self.per_path: Counter[tuple[str, int, str]] = Counter()        # direction, path, access
+        self.per_path: Counter[tuple[str, int, int, str]] = Counter()   # direction, connection, path, access
         self.remarks: Counter[str] = Counter()
         self.switches = 0
         self._pending: deque[Line] = deque()
@@ -131,18 +131,23 @@ class Follower:
                 flow = None
             if flow is not None and (len(self.flows) < FLOWS_MAX or ends_of(flow) in self.flows):
                 self.flows[ends_of(flow)] += 1
+            self._place(packet.connection, packet.path, packet.up, access)
             order = self._order(packet, inner, flow)
             if order:
                 self.remarks[f"{'up' if packet.up else 'down'}: {order.split(',')[0]}"] += 1
-            self.per_path["up" if packet.up else "down", packet.path, access] += 1
+            self.per_path["up" if packet.up else "down", packet.connection, packet.path, access] += 1
             self._pending.append(Line(packet.time_ns, packet.up, packet.path, access, packet.connection, packet.number,
                                       packet.record, ip_words(inner), order, sent, end))
 
+    def _place(self, connection: int, path: int, up: bool, access: str) -> None:
+        """Path ids are a connection's own: from one connection to the next, only another access is another way."""
+        way = self._ways[up]
+        if way.last is not None and (access != way.last[2] or (connection == way.last[0] and path != way.last[1])):
+            self.switches += 1
+        way.last = connection, path, access
+
     def _order(self, packet: ClearPacket, inner: bytes, flow: Flow | None) -> str:
         way = self._ways[packet.up]
-        if way.last_path is not None and way.last_path != packet.path:
-            self.switches += 1
-        way.last_path = packet.path
         mark = hashlib.blake2b(inner, digest_size=12).digest()
         before = self._seen.get(mark)
         self._seen[mark] = packet.record
@@ -189,12 +194,16 @@ class Follower:
             raise Misuse(f"--follow: {len(self.flows)} flows are of this filter; name one:{known}")
 
 
-HEADING = f"{'No.':>7} {'time/s':>11} {'dir':<4} {'path':>4} {'access':<8} {'pn':>8}  packet, its place in the flow, its fate"
+def follow_heading(several: bool) -> str:
+    """several: connections, so that it is said which."""
+    return (f"{'No.':>7} {'time/s':>11} {'dir':<4} {'conn ' if several else ''}{'path':>4} {'access':<8} {'pn':>8}  "
+            "packet, its place in the flow, its fate")
 
 
-def line_text(line: Line, start_ns: int) -> str:
+def line_text(line: Line, start_ns: int, several: bool) -> str:
     order = f" [{line.order}]" if line.order else ""
-    return (f"{line.record:>7} {(line.time_ns - start_ns) / 1e9:>11.6f} {'up' if line.up else 'down':<4} {line.path:>4} "
+    whose = f"{line.connection:>4} " if several else ""
+    return (f"{line.record:>7} {(line.time_ns - start_ns) / 1e9:>11.6f} {'up' if line.up else 'down':<4} {whose}{line.path:>4} "
             f"{line.access:<8} {line.number:>8}  {line.words}{order}  {line.fate()}")
 
 
@@ -209,6 +218,6 @@ def line_document(line: Line, start_ns: int) -> dict[str, Any]:
 
 def follow_summary(follower: Follower, lost: dict[str, int]) -> dict[str, Any]:
     return {"flow": ends_words(next(iter(follower.flows))) if follower.flows else None,
-            "per_path": [{"direction": way, "path": path, "access": access, "packets": count}
-                         for (way, path, access), count in sorted(follower.per_path.items())],
+            "per_path": [{"direction": way, "connection": connection, "path": path, "access": access, "packets": count}
+                         for (way, connection, path, access), count in sorted(follower.per_path.items())],
             "path_switches": follower.switches, "order": dict(follower.remarks.most_common()), "lost": lost}

@@ -6,9 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lab.capture_files import CaptureFiles
 from lab.inspect_run import RunRecord
 from lab.pcapng import Interface, Statistics
 from lab.qlog_file import QlogError, QlogFile, beside
+
+FILES_SHOWN = 20
 
 
 def capture_lacks(run: RunRecord, interfaces: list[Interface], statistics: dict[int, Statistics]) -> dict[str, Any]:
@@ -35,6 +38,19 @@ def qlog_lacks(capture: Path) -> list[dict[str, Any]]:
         except (QlogError, OSError) as error:
             found.append({"end": end, "lost": None, "full": None, "problem": str(error)})
     return found
+
+
+def files_lines(files: CaptureFiles) -> list[str]:
+    """Which packets stand in which file, when there are several."""
+    if len(files.parts) == 1:
+        return []
+    lines = []
+    for part in files.parts:
+        which = f"No. {part.first} to {part.last}" if part.last >= part.first else "no packets"
+        lines.append(f"  {part.path.name}: {which}" + (f"; {part.problem}" if part.problem else ""))
+    if len(lines) > FILES_SHOWN:
+        lines[FILES_SHOWN // 2:-FILES_SHOWN // 2] = [f"  ... and {len(lines) - FILES_SHOWN} more between"]
+    return [f"{len(files.parts)} files, read as one capture:", *lines]
 
 
 def lacks_lines(capture: dict[str, Any], qlogs: list[dict[str, Any]]) -> list[str]:

@@ -85,6 +85,7 @@ class Inspection:
         self._nas = NasReader(load_nas_keys(nas_keys) if nas_keys.is_file() else [])
         self.stats = Stats()
         self.problem = ""
+        self.notices: list[str] = []
         self.unreadable = 0
         self.interfaces: list[Interface] = []
         self.statistics: dict[int, Statistics] = {}     # what the files say of interfaces, after the pass
@@ -97,7 +98,7 @@ class Inspection:
         """For one pass; close_pass() when it is over."""
         capture = CaptureDecryptor(self.files, self.keylog, self.port, lean=True, progress=self.progress)
         self.connections, self.interfaces = capture.decryptor.connections, capture.interfaces
-        self.statistics, self.run.holes = capture.statistics, capture.holes
+        self.statistics, self.run.holes, self.notices = capture.statistics, capture.holes, capture.notices
         return capture
 
     def close_pass(self, capture: CaptureDecryptor) -> None:
@@ -149,6 +150,11 @@ class Inspection:
                 figures.add(packet)
         self.close_pass(capture)
         return figures
+
+    @property
+    def several(self) -> bool:
+        """More than one connection carried something: to say which is worth a column."""
+        return len({connection for connection, _ in self.stats.per_path if connection is not None}) > 1
 
     def _other(self, step: Step, interface: str) -> Iterator[Row]:
         record, flow = step.record, step.flow

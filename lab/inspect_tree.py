@@ -45,15 +45,17 @@ def packet_trees(files: CaptureFiles, keylog: KeyLog, number: int, port: int = S
             break
     if found is None or found.record is None:
         return []
-    out = [_head(found.record), *_outer(found, linktype, packets)]
+    out = [_head(found.record, files), *_outer(found, linktype, packets)]
     for packet in packets:
         out += _clear(packet)
     return out
 
 
-def _head(record: Record) -> str:
+def _head(record: Record, files: CaptureFiles) -> str:
     comment = f"\n{record.comment}" if record.comment else ""
-    return f"packet {record.number}: {len(record.data)} of {record.length or len(record.data)} octets captured{comment}"
+    place = files.place(record.number) if len(files.parts) > 1 else None
+    where = "" if place is None else f" (No. {place[1]} of {place[0].path.name})"
+    return f"packet {record.number}{where}: {len(record.data)} of {record.length or len(record.data)} octets captured{comment}"
 
 
 def _show(layer: Any) -> str:

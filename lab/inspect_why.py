@@ -252,15 +252,18 @@ def why_document(explained: list[Explained], more: int, found: Found) -> dict[st
          "reason": one.reason} for one in explained]}
 
 
-def why_lines(explained: list[Explained], more: int, found: Found) -> list[str]:
+def why_lines(explained: list[Explained], more: int, found: Found, several: bool) -> list[str]:
+    """several: connections, so that it is said which."""
     known = ", by the qlogs of both ends" if found.exact else ""
     lines = [f"{len(explained)} packets were lost on their way{known}" + (f", and {more} more, too many to tell" if more else "")]
     lines += [f"  {count:>6}  {reason}" for reason, count in summary(explained).items()]
     lines += [f"  {count:>6}  missing in the capture, but not lost: {why}" for why, count in found.no_loss.most_common()]
     if explained:
-        lines.append(f"{'time/s':>11} {'dir':<4} {'path':>4} {'pn':>8} {'No.':>8} {'access':<10} reason")
+        whose = "conn " if several else ""
+        lines.append(f"{'time/s':>11} {'dir':<4} {whose}{'path':>4} {'pn':>8} {'No.':>8} {'access':<10} reason")
     for one in explained:
         t = "-" if one.t is None else f"{one.t:.6f}"
-        lines.append(f"{t:>11} {'up' if one.loss.up else 'down':<4} {one.loss.path:>4} {one.loss.number:>8} "
+        whose = f"{one.loss.connection:>4} " if several else ""
+        lines.append(f"{t:>11} {'up' if one.loss.up else 'down':<4} {whose}{one.loss.path:>4} {one.loss.number:>8} "
                      f"{one.loss.record or '-':>8} {one.loss.access:<10} {one.reason}")
     return lines

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lab.capture_files import ring_files
 from lab.capturing import Capture, Port, chosen
 from lab.decrypt_keys import keylog_lines
 from lab.errors import LabError, Misuse
@@ -185,7 +186,7 @@ class LiveCapture:
         """Those that are there, oldest first."""
         if self.request.ring is None:
             return [str(self.path)]
-        return [str(p) for p in sorted(self.path.parent.glob(_literal(self.path.name) + "_[0-9]*.pcapng*"))]
+        return [str(path) for path in ring_files(self.path.parent, self.path.name)]
 
     def status(self) -> dict[str, Any]:
         seconds = round(self._clock() - self._start, 1)
@@ -195,11 +196,6 @@ class LiveCapture:
         lines = b"" if self._tail is None else self._tail.read()
         if lines:
             self._capture.secrets(lines)
-
-
-def _literal(text: str) -> str:
-    """For glob."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in text)
 
 
 def _may_write(path: Path) -> None:

@@ -101,9 +101,10 @@ def test_stats_document_is_that_of_the_design_and_more_per_path(run, capsys):
     assert code == 0
     document = json.loads(out)
     assert list(document) == [
-        "packets", "decrypted", "paths", "inner_packets", "not_decrypted", "connections", "accesses", "capture", "qlog"]
+        "packets", "decrypted", "paths", "inner_packets", "not_decrypted", "connections", "accesses", "capture", "qlog",
+        "files"]
     jsonschema.validate(document, SCHEMA)
-    del document["capture"], document["qlog"]  # what was not recorded
+    del document["capture"], document["qlog"], document["files"]  # what was not recorded
     for number, path in stats_paths(document).items():
         assert path["access"] == ["3gpp" if number == "0" else "wifi"] and path["down"]["lost"] == 0
         assert path["up"]["packets"] + path["down"]["packets"] == 13 == path["packets"] == path["decrypted"]

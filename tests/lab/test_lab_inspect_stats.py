@@ -6,6 +6,7 @@ import io
 import json
 import math
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +222,28 @@ def test_the_table_tells_connections_and_accesses_apart(tmp_path: Path, capsys: 
                                                             ["all", "wifi", "down"]]
     (down,) = [row for row in rows if row[:5] == ["1", "7", "0", "wifi", "down"]]
     assert down[9] == "1" and float(down[10]) == pytest.approx(100 / (int(down[7]) + 1), abs=0.01)
+
+
+def test_losses_and_flows_say_whose_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = two_connections(tmp_path)
+    heading, row = text(capsys, place, "--dropped").splitlines()[-2:]
+    assert heading.split()[:5] == ["time/s", "dir", "conn", "path", "pn"] and row.split()[1:4] == ["down", "1", "0"]
+    told = document(capsys, place, "--follow", "udp port 5201")
+    # path 0 moves from 3GPP to Wi-Fi with the connection, and path 1 the other way: what changes is the access
+    accesses = {way: [one["access"] for one in told["packets"] if one["direction"] == way] for way in ("up", "down")}
+    assert told["path_switches"] == sum(one != other for way in accesses.values() for one, other in pairwise(way)) == 16 - 2
+    assert {(one["connection"], one["path"], one["access"]) for one in told["per_path"]} == {
+        (0, 0, "3gpp"), (0, 1, "wifi"), (1, 0, "wifi"), (1, 1, "3gpp")}
+    lines = text(capsys, place, "--follow", "udp port 5201").splitlines()
+    assert lines[0].split()[:5] == ["No.", "time/s", "dir", "conn", "path"]
+    assert [line.split()[3:6] for line in lines[1:19]] == [
+        [str(one["connection"]), str(one["path"]), one["access"]] for one in told["packets"]]
+    assert "  down connection 1 path 0 wifi: 2 packets" in lines
+
+
+def test_with_one_connection_there_is_no_column_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = Scene(tmp_path)
+    for i in range(6):
+        scene.down(1, segment(i), captured=i != 3)
+    place = scene.write()
+    assert "conn" not in text(capsys, place, "--dropped") + text(capsys, place, "--follow", "tcp")

@@ -237,5 +237,10 @@ checks: [capture.decrypted]
     (check,) = document["checks"]
     assert check["ok"], check
     assert json.loads((Path(document["run"]) / "result.json").read_text()) == document
-    shown = mpq("inspect", "--stats", "--json", document["run"])  # the newest of the ring
+    shown = mpq("inspect", "--stats", "--json", document["run"])  # all of the ring
     assert shown.code == 0 and shown.document["packets"] == shown.document["decrypted"] > 100
+    assert [part["file"] for part in shown.document["files"]] == [str(path) for path in files] and "the ring begins at" in shown.err
+    alone = mpq("inspect", "--stats", "--json", str(files[1])).document
+    assert 0 < alone["packets"] < shown.document["packets"]
+    assert all(way["duplicates"] == 0 for conn in shown.document["connections"] for one in conn["paths"]
+               for way in (one["up"], one["down"]))
