@@ -126,6 +126,11 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
         drop(e, t, k, COUNTER_redundant_dropped);
         return;
     }
+    /* The first may have come, and who answers the next connection may not know it any more: it would be delivered twice. */
+    if (k->twin == TWIN_AGAIN && (!c || c->state != CONN_OPEN || now - k->enqueued >= REORDER_WAIT_MOST_NS)) {
+        drop(e, t, k, COUNTER_redundant_dropped);
+        return;
+    }
     if (!c || c->state != CONN_OPEN || !c->handshake_complete) {
         hold_put(e, t, k);
         return;
