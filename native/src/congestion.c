@@ -41,13 +41,15 @@ void congestion_reduce(struct congestion *cc, double factor)
 {
     uint64_t reduced = (uint64_t)((double)cc->cwnd * factor), least = congestion_window_least(cc);
     cc->ssthresh = cc->cwnd = reduced > least ? reduced : least;
-    cc->hystart.css = false;
+    cc->hystart.css = cc->hystart.ended = false;
 }
 
 bool congestion_slow_start(struct congestion *cc, const struct cc_ack *a)
 {
-    if (cc->cwnd >= cc->ssthresh)
+    if (cc->cwnd >= cc->ssthresh && !hystart_resumes(&cc->hystart, a))
         return false;
+    if (cc->cwnd >= cc->ssthresh)
+        cc->ssthresh = NEVER;
     uint64_t grown = cc->cwnd + hystart_growth(&cc->hystart, a), most = congestion_window_most(cc);
     cc->cwnd = grown < most ? grown : most;
     if (hystart_done(&cc->hystart))

@@ -49,8 +49,9 @@ struct cc_ack {
 /* ---- hystart.c: slow start with HyStart++ (RFC 9406), of all controllers that have a slow start */
 struct hystart {
     uint64_t round_end, round_min, last_round_min, baseline;
+    uint64_t least;                     /* RTT of the path, by this way */
     uint32_t samples, css_rounds;
-    bool css;
+    bool css, ended;                    /* ended: slow start is over because the RTT rose, and nothing was lost since */
 };
 
 /* ---- controllers */
@@ -76,6 +77,8 @@ struct bbr {
     uint64_t pacing_rate, prior_cwnd;
 };
 
+struct lia { double part; };            /* of an octet, that the window has grown */
+
 struct congestion {
     const struct cc_ops *ops;
     uint64_t cwnd, ssthresh, mds;       /* octets; ssthresh UINT64_MAX: none yet; mds: largest datagram */
@@ -85,7 +88,7 @@ struct congestion {
     uint32_t event_lost, event_spurious;
     uint64_t events;                    /* so far */
     struct hystart hystart;
-    union { struct cubic cubic; struct bbr bbr; } u;
+    union { struct cubic cubic; struct bbr bbr; struct lia lia; } u;
 };
 
 struct cc_ops {

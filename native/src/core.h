@@ -56,7 +56,8 @@ struct recovery {
 /* congestion.h has the controllers. */
 void hystart_init(struct hystart *h);
 uint64_t hystart_growth(struct hystart *h, const struct cc_ack *a);
-bool hystart_done(const struct hystart *h);
+bool hystart_done(struct hystart *h);
+bool hystart_resumes(struct hystart *h, const struct cc_ack *a);    /* after that: it was wrong */
 int congestion_which(const struct congestion *cc);
 
 /* ---- ecn.c */

@@ -43,7 +43,9 @@ static void acked(struct congestion *cc, const struct cc_ack *a, struct delivery
             u->epoch += since;
         return;
     }
-    if (!congestion_slow_start(cc, a))
+    if (congestion_slow_start(cc, a))
+        u->epoch = 0;
+    else
         avoid(cc, a);
 }
 

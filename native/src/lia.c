@@ -13,7 +13,10 @@ static void acked(struct congestion *cc, const struct cc_ack *a, struct delivery
         double coupled = alpha * growth / a->group->cwnd;
         step = coupled < alone ? coupled : alone;
     }
-    uint64_t grown = cc->cwnd + (uint64_t)step, most = congestion_window_most(cc);
+    cc->u.lia.part += step;             /* an ACK is worth a few octets, and each part of one that is lost is a tenth of them */
+    uint64_t whole = (uint64_t)cc->u.lia.part;
+    cc->u.lia.part -= (double)whole;
+    uint64_t grown = cc->cwnd + whole, most = congestion_window_most(cc);
     cc->cwnd = grown < most ? grown : most;
 }
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 from congestion_flows import CONTROLLERS, OUTER, SIZE, Bottleneck, jain
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from native import ffi, lib
-from native.sim import BALANCED, MS, SECOND, Node, Simulator, check, udp4
+from native.sim import ACTIVE_3GPP, BALANCED, MS, SECOND, Node, Simulator, check, udp4
 
 CUBIC, NEWRENO, BBR, LIA = (CONTROLLERS[name] for name in ("cubic", "newreno", "bbr", "lia"))
 
@@ -173,3 +175,66 @@ def test_bbr_finds_the_rate_though_the_minimum_of_the_handshake_was_too_low() ->
         before = len(sim.server.inner)
         sim.run(SECOND)
         assert len(sim.server.inner) - before > 8500
+
+
+@pytest.mark.parametrize("name", ["cubic", "newreno", "lia"])
+def test_an_end_that_only_acknowledged_fills_its_way_at_once(name: str) -> None:
+    """Its RTT rises because the peer fills the other direction: slow start was over at a window of some acknowledgements (CUBIC: 13
+    Mbit/s of 50 in the first second, 23 in the second). The canary is what the window is before."""
+    with Simulator(3, client={"congestion_control": CONTROLLERS[name]}, server={"congestion_control": CONTROLLERS[name]}) as sim:
+        sim.shape(0, rate=50e6, delay=15 * MS, queue=50 * MS)
+        conn, peer = sim.connect()
+        sim.tunnel(conn, peer, [ACTIVE_3GPP])
+        arrived = 0
+
+        def acknowledge(_tun: int, _packet: bytes) -> None:
+            nonlocal arrived
+            arrived += 1
+            for _ in range(8 * (arrived % 16 == 0)):
+                sim.inner(sim.client, udp4(60))
+
+        sim.client.on_inner = acknowledge
+        sim.every(MS, sim.now + 4 * SECOND, lambda: [sim.inner(sim.server, udp4(SIZE, up=False)) for _ in range(5)] and None)
+        sim.run(5 * SECOND)
+        assert sim.client.paths(conn)[0].cwnd < 60_000 < 50e6 / 8 * 0.03
+        sim.server.inner.clear()
+        sim.every(MS, sim.now + SECOND, lambda: [sim.inner(sim.client, udp4(SIZE, flow=n)) for n in range(5)] and None)
+        sim.run(SECOND)
+        assert len(sim.server.inner) * SIZE * 8 >= 0.8 * 50e6
+
+
+@settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.generate])
+@given(st.tuples(*[st.tuples(st.integers(4, 12), st.integers(5, 30))] * 2))
+def test_coupled_windows_grow_as_rfc_6356_says(lines: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    """Over lines of (Mbit/s, ms one way), in congestion avoidance: each acknowledged octet is worth min(alpha / total, 1 / window)
+    segments (§3), alpha = total max(window / RTT^2) / (sum of window / RTT)^2 (§4)."""
+    with Simulator(29, client={"congestion_control": LIA}) as sim:
+        for link, (rate, delay) in enumerate(lines):
+            sim.shape(link, rate=rate * 1e6, delay=delay * MS, queue=50 * MS)
+        conn, peer = sim.connect()
+        sim.open_path(conn, 1)
+        sim.tunnel(conn, peer, [BALANCED | {"weight": [50, 50]}])
+        per_step = sum(rate for rate, _ in lines) * 5 * 3e6 / 8 / SIZE / 1000
+        serial, credit, grown, expected, steps, before = 0, 0.0, [0.0, 0.0], [0.0, 0.0], [0, 0], {}
+        for _ in range(800):
+            credit += per_step
+            while credit >= 1:
+                sim.inner(sim.client, udp4(SIZE, flow=serial % 8))
+                serial, credit = serial + 1, credit - 1
+            sim.run(5 * MS)
+            now = {n: p for n, p in sim.client.paths(conn).items() if n < 2}  # the third is not open
+            if before and all(p.ssthresh <= p.cwnd for p in (*before.values(), *now.values())):
+                total = sum(p.cwnd for p in before.values())
+                paths = [(p.cwnd, p.rtt_smoothed / 1e9) for p in before.values()]
+                alpha = total * max(w / r**2 for w, r in paths) / sum(w / r for w, r in paths) ** 2
+                for n, p in now.items():
+                    old = before[n]
+                    if p.congestion_events == old.congestion_events and p.cwnd > old.cwnd:
+                        acked = (p.packets_acked - old.packets_acked) * (SIZE + 32)
+                        grown[n] += p.cwnd - old.cwnd
+                        expected[n] += min(alpha / total, 1 / old.cwnd) * acked * p.max_udp_payload
+                        steps[n] += 1
+            before = now
+        assert min(steps) > 100
+        for n in range(2):
+            assert grown[n] == pytest.approx(expected[n], rel=0.03), (n, steps)

@@ -97,7 +97,8 @@ def use(mpq: Mpq) -> dict[int, tuple[str, int, int]]:
 def newest_paths(access: str) -> list[dict[str, Any] | None]:
     """The newest path over an access, at either end."""
     paths = ask("default", "top")["paths"]
-    return [max((p for p in paths[end] if p["access"] == access), key=lambda p: int(p["path"]), default=None) for end in ("ue", "upf")]
+    of = [[p for p in paths[end] if p["access"] == access] for end in ("ue", "upf")]
+    return [max(found, key=lambda p: int(p["path"]), default=None) for found in of]
 
 
 def carried(access: str) -> list[int]:
