@@ -75,6 +75,7 @@ static void send_again(const struct path *p, struct resend *entry, uint64_t now)
     k->length = entry->inner;
     k->twin = TWIN_AGAIN;               /* never a third time */
     COUNT(c->e, datagrams_sent_again);
+    q->shared_next = false;             /* the receiver waits for it, and with it for all that goes by the shared queue */
     if (!fq_push(&q->queue, k, now))
         tunnel_drop(c->e, k, COUNTER_packet_pool_empty);
     conn_ready(c);

@@ -46,12 +46,19 @@ static uint64_t way(const struct path *p)
     return p->rec.min / 2 + (flight > p->rec.min ? flight - p->rec.min : 0);
 }
 
+/* Until a packet that is put into the path's own queue now may leave: its window lets what is in it go at the path's rate. */
+static uint64_t held_back(const struct path *p)
+{
+    uint64_t before = p->rec.in_flight + p->queue.bytes;
+    return before > p->cc.cwnd ? (uint64_t)((double)(before - p->cc.cwnd) * 1e9 / drain(p)) : 0;
+}
+
 struct path *split_soonest(struct conn *c, uint64_t *takes)
 {
     struct path *soonest = NULL;
     for (uint32_t i = 0; i < c->path_count; i++) {
         struct path *p = c->paths[i];
-        uint64_t there = path_good(p) ? way(p) : NEVER;
+        uint64_t there = path_good(p) ? way(p) + held_back(p) : NEVER;
         if (there == NEVER || (soonest && there >= *takes))
             continue;
         soonest = p;

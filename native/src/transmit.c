@@ -195,9 +195,12 @@ bool path_transmit_tunnel(struct path *p, struct tx_batch *b, uint64_t now)
         fq_tune(&p->queue, path_rate(p), p->rec.sampled ? p->rec.min : 0);
     if (shared)
         split_tune(c);
-    bool first = shared && (p->shared_next || !p->queue.packets);
-    p->shared_next = !first;
-    if (first)
-        return queue_transmit(p, &c->split, leave, b, now) || (p->queue.packets && queue_transmit(p, &p->queue, 0, b, now));
-    return queue_transmit(p, &p->queue, 0, b, now) || (shared && queue_transmit(p, &c->split, leave, b, now));
+    for (int turn = 0; turn < 2; turn++) {
+        bool from_shared = (p->shared_next && shared) != (turn == 1);
+        if (from_shared ? shared && queue_transmit(p, &c->split, leave, b, now) : p->queue.packets && queue_transmit(p, &p->queue, 0, b, now)) {
+            p->shared_next = !from_shared;      /* not when nothing could leave: whose turn it is would be a matter of chance */
+            return true;
+        }
+    }
+    return false;
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -49,7 +48,7 @@ def test_what_a_path_loses_comes_all_the_same_and_in_order(sim: Simulator) -> No
     again = flow.count("datagrams_sent_again")
     assert again >= 20
     assert len(got) == len(set(got)) >= 2998  # one that is lost a second time is lost
-    assert sum(b < a for a, b in pairwise(got)) <= 2  # one that waited for the window, longer than the receiver
+    assert got == sorted(got)  # none waits for its turn behind new packets while the window is full
 
 
 @pytest.mark.parametrize("delay", [5, 40, 100])
