@@ -1,4 +1,4 @@
-"""The files of one capture: one file, or those of a ring in their order. Which of a ring are not there any more is said."""
+"""The files of one capture, pcapng or classic pcap: one, or those of a ring in their order. Which of a ring are gone is said."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from lab.pcap_classic import as_pcapng
 
 RAW_NAME, CAPTURE_NAME = "capture.raw.pcapng", "capture.pcapng"
 FILES_MAX = 10_000              # of a capture: as many as a ring may have
@@ -80,7 +82,7 @@ class CaptureFiles:
                 part.problem = "it is gone" if isinstance(error, FileNotFoundError) else f"it does not open: {error.strerror}"
                 stream = BytesIO()
             with stream:
-                yield part, stream
+                yield part, as_pcapng(stream)
 
 
 def _open(path: Path) -> BinaryIO:

@@ -19,6 +19,7 @@ from lab.decrypt import WAITING_MAX, ClearPacket, Decryptor
 from lab.decrypt_keys import KeyLog
 from lab.packets.errors import PacketError
 from lab.packets.link import UDP, Flow, read_link
+from lab.pcap_classic import is_classic
 from lab.pcapng import Interface, Interfaces, PcapngReader, Record, Statistics
 from native import ffi, lib
 
@@ -328,7 +329,7 @@ def load_keylog(capture: Path | CaptureFiles, keylog: Path | None = None) -> Key
     log = KeyLog()
     files = one_file(capture) if isinstance(capture, Path) else capture
     for _, stream in files.streams():
-        for secrets in _secrets_of(stream, Interfaces()):
+        for secrets in () if is_classic(stream) else _secrets_of(stream, Interfaces()):
             log.add(secrets)
     if keylog is not None:
         log.add(keylog.read_bytes())

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from lab.decrypt import ClearPacket, Decryptor
 from lab.decrypt_connection import Connection, Space
+from lab.packets import link
 from lab.packets.headers import CID_LENGTH
-from lab.packets.link import LINK_ETHERNET, LINK_RAW
 from lab.pcapng import NANOSECONDS, PcapngReader
 from native import ffi, lib
 
@@ -19,6 +19,9 @@ ROWS = 4096                     # packets that one call gives
 ROW = struct.Struct("=8Q15I4x")
 NUMBER, INTERFACE, SPACE, BLOCK, BLOCK_SIZE, DATAGRAMS, INNER = 1, 8, 9, 10, 11, 16, 17        # places in it
 SLACK = 64                      # behind the last packet: vector code may look there
+KINDS = {link.LINK_ETHERNET: lib.CLEAR_ETHERNET, link.LINK_SLL: lib.CLEAR_SLL, link.LINK_SLL2: lib.CLEAR_SLL2,
+         link.LINK_RAW: lib.CLEAR_RAW, link.LINK_IPV4: lib.CLEAR_RAW, link.LINK_IPV6: lib.CLEAR_RAW,
+         link.LINK_NULL: lib.CLEAR_NULL, link.LINK_LOOP: lib.CLEAR_NULL}
 INNER_INTERFACE, NAS_INTERFACE = "tunnel-inner", "n1-deciphered"        # of a composed capture: no outer packets
 
 
@@ -124,7 +127,7 @@ class ClearReader:
             elif interface.name in (INNER_INTERFACE, NAS_INTERFACE) or seen_elsewhere(interface.name, names):
                 kinds.append(lib.CLEAR_SKIP if lean else lib.CLEAR_LEAVE)
             else:
-                kinds.append({LINK_ETHERNET: lib.CLEAR_ETHERNET, LINK_RAW: lib.CLEAR_RAW}.get(interface.linktype, lib.CLEAR_LEAVE))
+                kinds.append(KINDS.get(interface.linktype, lib.CLEAR_LEAVE))
         lib.clear_reader_interfaces(self._reader, ffi.from_buffer(kinds) if kinds else ffi.NULL, len(kinds))
 
     def run(self, rows: list[Row], octets: int, reader: PcapngReader) -> PlainRun:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from lab.decrypt_connection import MODEST, NARROW, TAG, WIDE, Connection, ConnectionSummary, Ends, Opened
 from lab.decrypt_keys import KeyLog, initial_keys, retry_is_authentic
-from lab.decrypt_routes import CIDS_MAX, Key, Route, Routes
+from lab.decrypt_routes import CIDS_MAX, Key, Route, Routes, segment_size
 from lab.packets.errors import PacketError
 from lab.packets.frames import Ack, Crypto, Datagram, Frame, NewConnectionId, PathAck, PathNewConnectionId, read_frame, read_frames
 from lab.packets.headers import CID_LENGTH, CID_MAX, Header, read_header
@@ -30,14 +30,14 @@ TRIAL_CONNECTIONS = 8
 TRIAL_BUDGET = 64               # connection IDs tried without success
 EARLY_TRIAL = 64                # packets that wait for a handshake before it is given up, when none has been seen
 
-NO_CID = "connection ID not announced in what was captured"
+NO_CID = "connection ID not announced in any packet that was captured and opened"
 NO_SECRETS = "key log has no secret of this client random"
 NO_HELLO = "ClientHello not captured: which secrets apply is not known"
 NOT_AUTHENTIC = "not authentic under the keys of this path"
 NO_FIRST = "no Initial keys: the client's first Initial was not captured, or this is not authentic"
 NO_EARLY = "0-RTT is not read"
 CUT = "captured with less octets than the packet had"
-OVERSIZE = "captured before segmentation (several packets in one frame)"
+OVERSIZE = "larger than a packet: captured before segmentation, and where one packet ends is not known"
 RESET = "stateless reset"
 PADDING_BEHIND = "octets behind the last packet of a datagram"
 UDP_PAYLOAD_MAX = 2048
@@ -167,22 +167,34 @@ class Decryptor:
                                                      reason=reason), b"", done=True))
                 break
             raw = data[start:header.end] if start or header.end != len(data) else data
+            if header.kind == "1rtt" and not start and (segment := segment_size(raw, self._routes.lengths)):
+                for at in range(0, len(raw), segment):
+                    part = raw[at:at + segment]
+                    slot = _Slot(ClearPacket(record, time_ns, interface, up, "1rtt", len(part)), part, ends)
+                    self._feed_short(slot, cut and at + segment >= len(raw))
+                break
             packet = ClearPacket(record, time_ns, interface, up, header.kind, len(raw), header.dcid, header.scid)
             slot = _Slot(packet, raw, ends)
-            self._order.append(slot)
-            if cut and header.kind == "1rtt":
-                self._close(slot, CUT)
-            elif header.kind == "1rtt" and len(raw) > UDP_PAYLOAD_MAX:
-                self._close(slot, OVERSIZE)
-            elif first_dcid is not None and (raw[1:1 + len(first_dcid)] if header.kind == "1rtt" else header.dcid) != first_dcid:
+            if first_dcid is not None and (raw[1:1 + len(first_dcid)] if header.kind == "1rtt" else header.dcid) != first_dcid:
+                self._order.append(slot)
                 self._close(slot, "coalesced with another connection ID (RFC 9000 §12.2)")
             elif header.kind == "1rtt":
-                self._process_short(slot)
+                self._feed_short(slot, cut)
             else:
+                self._order.append(slot)
                 self._process_long(slot, header)
             first_dcid = header.dcid
             start = header.end
         return self._ready()
+
+    def _feed_short(self, slot: _Slot, cut: bool) -> None:
+        self._order.append(slot)
+        if cut:
+            self._close(slot, CUT)
+        elif len(slot.raw) > UDP_PAYLOAD_MAX:
+            self._close(slot, OVERSIZE)
+        else:
+            self._process_short(slot)
 
     def flush(self) -> list[ClearPacket]:
         """Give up on what still waits, and return it."""

@@ -144,7 +144,7 @@ class KeyLog:
     conflicts: int = 0
 
     def add(self, text: bytes) -> None:
-        for raw in text.splitlines():
+        for raw in text.removeprefix(b"\xef\xbb\xbf").splitlines():        # some editors put a byte order mark in front
             line = raw.decode("ascii", "replace").strip()
             if not line or line.startswith("#"):
                 continue

@@ -10,9 +10,24 @@ from lab.packets.headers import CID_LENGTH
 
 CIDS_MAX = 65536
 ENDS_MAX = 65536                # pairs of addresses with connections that have no connection IDs
+SEGMENT_CID = 4                 # octets of a connection ID that is not found by chance
+SEGMENT_LEAST = 21              # octets of a packet with a short header
 REUSED_MAX = 4                  # such connections of one pair of addresses, newest first
 
 Key = bytes | tuple[bool, Ends]             # what a packet may be found by: a connection ID, or direction and addresses
+
+
+def segment_size(raw: bytes, lengths: list[int]) -> int:
+    """Of packets with short headers that were captured before the kernel cut them apart (UDP GSO), or after it put them together:
+    all but the last are of one size, and each begins with the same connection ID. 0: it is one packet. lengths: of connection
+    IDs."""
+    for length in lengths:
+        dcid = raw[1:1 + length]
+        size = raw.find(dcid, 1 + SEGMENT_LEAST) - 1 if length >= SEGMENT_CID else -1
+        if size > 0 and all(raw[start] & 0xC0 == 0x40 and raw[start + 1:start + 1 + length] == dcid[:len(raw) - start - 1]
+                            for start in range(size, len(raw), size)):
+            return size
+    return 0
 
 
 @dataclass(frozen=True, slots=True)

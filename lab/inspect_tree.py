@@ -7,7 +7,7 @@ from typing import Any
 
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
+from scapy.layers.l2 import CookedLinux, CookedLinuxV2, Ether, Loopback
 
 from lab.capture_files import CaptureFiles
 from lab.capture_scan import SERVER_PORT, CaptureDecryptor, Step
@@ -17,7 +17,7 @@ from lab.packets import frames as f
 from lab.packets.errors import PacketError
 from lab.packets.fields import Layer
 from lab.packets.http3 import Capsules, H3Data, H3Frames, H3UniStream, HttpDatagram
-from lab.packets.link import LINK_ETHERNET, LINK_EXPORTED_PDU, LINK_RAW, UDP
+from lab.packets.link import LINK_ETHERNET, LINK_EXPORTED_PDU, LINK_LOOP, LINK_NULL, LINK_SLL, LINK_SLL2, LINKS, UDP
 from lab.packets.nas import Nas  # binds the ports of N1
 from lab.packets.nas_plain import EPD_5GMM, EPD_5GSM, without_key
 from lab.packets.pfcp_plain import PFCP_PORT
@@ -27,6 +27,7 @@ from lab.pcapng import Record
 
 LINE_MAX = 200
 OCTETS_IN_LINE = 16
+FIRST = {LINK_ETHERNET: Ether, LINK_SLL: CookedLinux, LINK_SLL2: CookedLinuxV2, LINK_NULL: Loopback, LINK_LOOP: Loopback}
 
 
 def packet_trees(files: CaptureFiles, keylog: KeyLog, number: int, port: int = SERVER_PORT) -> list[str]:
@@ -68,11 +69,11 @@ def _outer(step: Step, linktype: int, packets: list[ClearPacket]) -> list[str]:
     assert record is not None
     if linktype == LINK_EXPORTED_PDU:
         return [_exported(record.data)]
-    if linktype not in (LINK_ETHERNET, LINK_RAW):
+    if linktype not in LINKS:
         return [f"link type {linktype}: {record.data[:64].hex()}"]
     if flow is not None and flow.protocol == UDP and PFCP_PORT in (flow.source_port, flow.destination_port):
         import lab.packets.pfcp  # noqa: F401  (binds our IEs into scapy's PFCP, which takes a second to load)
-    first = Ether if linktype == LINK_ETHERNET else IPv6 if record.data[:1] >= b"\x60" else IP
+    first = FIRST.get(linktype) or (IPv6 if record.data[:1] >= b"\x60" else IP)
     try:
         packet = first(record.data)
     except (struct.error, IndexError, ValueError):      # scapy's layers do not take what ends inside their header

@@ -181,7 +181,7 @@ class PcapngReader:
                 self.sections += 1
                 body_read = 4
             elif self._offset == 0:
-                self._bad("not pcapng: no section header (a classic pcap is converted by `editcap IN OUT.pcapng`)")
+                self._bad("not pcapng: no section header")
                 return
             else:
                 magic, body_read = b"", 0

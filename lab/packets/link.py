@@ -8,7 +8,12 @@ from ipaddress import IPv4Address, IPv6Address
 
 from lab.packets.errors import PacketError
 
-LINK_ETHERNET, LINK_RAW, LINK_EXPORTED_PDU = 1, 101, 252
+LINK_NULL, LINK_ETHERNET, LINK_RAW, LINK_LOOP, LINK_SLL = 0, 1, 101, 108, 113
+LINK_IPV4, LINK_IPV6, LINK_EXPORTED_PDU, LINK_SLL2 = 228, 229, 252, 276
+# Link type -> where its protocol stands, if anywhere, and where the IP header begins (https://www.tcpdump.org/linktypes.html)
+LINKS: dict[int, tuple[int | None, int]] = {
+    LINK_ETHERNET: (12, 14), LINK_SLL: (14, 16), LINK_SLL2: (0, 20), LINK_NULL: (None, 4), LINK_LOOP: (None, 4),
+    LINK_RAW: (None, 0), LINK_IPV4: (None, 0), LINK_IPV6: (None, 0)}
 UDP, TCP, ICMP, ICMPV6 = 17, 6, 1, 58
 _PORTS = struct.Struct("!HH")
 
@@ -30,18 +35,18 @@ class Flow:
 
 def read_link(linktype: int, data: bytes) -> Flow | None:
     """None: not IP over UDP or TCP. PacketError: IP that does not read."""
-    if linktype == LINK_ETHERNET:
-        offset = 12
-        kind = data[offset:offset + 2]
-        while kind in (b"\x81\x00", b"\x88\xa8"):
-            offset += 4
-            kind = data[offset:offset + 2]
-        if kind == b"\x08\x00" or kind == b"\x86\xdd":
-            return read_ip(data, offset + 2)
+    known = LINKS.get(linktype)
+    if known is None:
         return None
-    if linktype == LINK_RAW:
-        return read_ip(data, 0)
-    return None
+    at, start = known
+    if at is not None:
+        kind = data[at:at + 2]
+        while linktype == LINK_ETHERNET and kind in (b"\x81\x00", b"\x88\xa8"):
+            start += 4
+            kind = data[start - 2:start]
+        if kind not in (b"\x08\x00", b"\x86\xdd"):
+            return None
+    return read_ip(data, start)
 
 
 def read_ip(data: bytes, start: int) -> Flow | None:

@@ -135,17 +135,27 @@ static uint32_t u32(const uint8_t *at)          /* little-endian: a section in t
 
 static uint32_t u16be(const uint8_t *at) { return (uint32_t)at[0] << 8 | at[1]; }
 
+/* Where the protocol stands and the IP header begins, by link type; lab/packets/link.py has the same. */
+static const struct { uint8_t typed, type, ip; } links[] = {
+    [CLEAR_ETHERNET] = {1, 12, 14}, [CLEAR_RAW] = {0, 0, 0}, [CLEAR_SLL] = {1, 14, 16}, [CLEAR_SLL2] = {1, 0, 20},
+    [CLEAR_NULL] = {0, 0, 4},
+};
+
 /* The UDP payload of a captured frame, whole and for our port; 0: not so. */
 static uint32_t payload_of(const clear_reader *r, int kind, const uint8_t *data, uint32_t length, uint32_t *offset, int *up)
 {
-    uint32_t at = 0, header, end;
-    if (kind == CLEAR_ETHERNET) {
-        if (length < 14)
+    uint32_t at = links[kind].ip, header, end;
+    if (links[kind].typed) {
+        uint32_t type_at = links[kind].type;
+        if (length < at)
             return 0;
-        uint32_t type = u16be(data + 12);
+        uint32_t type = u16be(data + type_at);
+        while (kind == CLEAR_ETHERNET && (type == 0x8100 || type == 0x88a8) && length >= at + 4) {
+            type = u16be(data + at + 2);
+            at += 4;
+        }
         if (type != 0x0800 && type != 0x86dd)
             return 0;
-        at = 14;
     }
     if (length < at + 20)
         return 0;
@@ -299,7 +309,7 @@ int clear_reader_scan(clear_reader *r, const uint8_t *in, size_t length, uint8_t
         }
         struct clear_row *row = &rows[count];
         *row = (struct clear_row){0};
-        if (kind == CLEAR_LEAVE || !packet_take(r, kind, block + EPB_FIXED, captured, clear + at + EPB_FIXED, row))
+        if (kind == CLEAR_LEAVE || kind > CLEAR_NULL || !packet_take(r, kind, block + EPB_FIXED, captured, clear + at + EPB_FIXED, row))
             break;
         row->ticks = (uint64_t)u32(block + 12) << 32 | u32(block + 16);
         row->interface = interface;

@@ -106,7 +106,8 @@ def test_a_path_that_cannot_be_found_says_so(tmp_path: Path, capsys: pytest.Capt
     assert code == 0 and told["decrypted"] == PACKETS and reasons(told) == {d.NO_CID: PACKETS}
 
 
-OTHERS = {"pcap": struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1), "zip": b"PK\x03\x04" + bytes(60), "text": b"{}\n" * 40}
+OTHERS = {"modified pcap": struct.pack("<IHHiIII", 0xA1B2CD34, 2, 4, 0, 0, 65535, 1),
+          "zip": b"PK\x03\x04" + bytes(60), "text": b"{}\n" * 40}
 
 
 @pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
