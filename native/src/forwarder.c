@@ -111,7 +111,7 @@ static void from_tun(struct forwarder *f)
     size_t used = 0;
     unsigned have = 0;
     uint16_t segment = 0;
-    for (int i = 0; i < IO_UDP_READS; i++) {
+    for (int i = 0; i < IO_TUN_READS; i++) {
         ssize_t n = read(f->tun, f->in, OFFLOAD_BUFFER);
         struct virtio_net_hdr header;
         struct cutter c;
@@ -149,9 +149,10 @@ static void from_tun(struct forwarder *f)
 
 static void from_udp(struct forwarder *f)
 {
-    size_t filled = 0;
-    for (int i = 0; i < IO_UDP_READS; i++) {
-        if (filled + IO_UDP_READ > IO_UDP_BUFFER) {
+    size_t filled = 0, octets = 0;
+    for (int i = 0; i < IO_UDP_READS && octets < IO_UDP_OCTETS; i++) {
+        if (filled + IO_UDP_READ > IO_UDP_BUFFER ||
+            (filled + IO_UDP_READ > IO_UDP_WARM && f->joiner.waiting >= IO_RUN_LONG * f->joiner.used)) {
             joiner_flush(&f->joiner);               /* its runs point into the buffer */
             filled = 0;
         }
@@ -172,6 +173,7 @@ static void from_udp(struct forwarder *f)
         for (size_t at = 0; at < (size_t)n; at += stride)
             joiner_packet(&f->joiner, data + at, (size_t)n - at < stride ? (size_t)n - at : stride);
         filled += ((size_t)n + 63) & ~(size_t)63;
+        octets += (size_t)n;
     }
     joiner_flush(&f->joiner);
 }

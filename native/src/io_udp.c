@@ -132,11 +132,14 @@ static size_t receive_once(struct io *l, uint32_t number, uint8_t *data)
     return (size_t)n;
 }
 
+/* Many sessions send little each: what one has sent twice since we last looked is written to the TUN at once, and answered at once by
+ * the TCP behind it. The more waits, the more is joined, so that what a packet costs falls when we are late; written as it came, batches
+ * stayed as small as they once were. */
 void udp_receive(struct io *l, uint32_t number)
 {
-    size_t used = 0;
-    for (int i = 0; i < IO_UDP_READS && l->links[number].fd >= 0; i++) {
-        if (used + IO_UDP_READ > IO_UDP_BUFFER) {
+    size_t used = 0, octets = 0;
+    for (int i = 0; i < IO_UDP_READS && octets < IO_UDP_OCTETS && l->links[number].fd >= 0; i++) {
+        if (used + IO_UDP_READ > IO_UDP_BUFFER || (used + IO_UDP_READ > IO_UDP_WARM && !tun_joins_little(l))) {
             tun_flush(l);               /* runs point into the buffer */
             used = 0;
         }
@@ -144,6 +147,7 @@ void udp_receive(struct io *l, uint32_t number)
         if (n == 0)
             break;
         used += (n + 63) & ~(size_t)63;
+        octets += n;
     }
     tun_flush(l);
 }

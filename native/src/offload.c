@@ -3,6 +3,7 @@
 #include "engine.h"
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define IPV4_HEADER 20
@@ -300,30 +301,48 @@ static void run_flush(struct joiner *j, struct joiner_run *r)
         r->iov[1] = (struct iovec){r->headers, r->header_length};
         write_out(j, r->iov, (int)r->count + 2, r->count);
     }
+    j->waiting -= r->count;
     r->count = 0;
 }
 
 void joiner_flush(struct joiner *j)
 {
-    for (unsigned i = 0; i < JOINER_RUNS; i++)
+    if (!j->used)
+        return;
+    for (unsigned i = 0; i < j->used; i++)
         run_flush(j, j->runs + i);
+    memset(j->buckets, 0, sizeof j->buckets);
+    j->used = 0;
+    j->last = NULL;
+}
+
+/* By addresses and ports. Whoever makes flows share one costs us JOINER_RUNS comparisons a packet, at most. */
+static uint8_t *bucket_of(struct joiner *j, const uint8_t *packet, const struct shape *s)
+{
+    uint32_t hash = 0;
+    for (size_t at = s->v6 ? 8 : 12, end = s->v6 ? 44 : 24; at < end; at += 4)
+        hash = (hash ^ get32(packet + at)) * 2654435761u;       /* Knuth's multiplier */
+    return j->buckets + (hash >> 16) % JOINER_BUCKETS;
 }
 
 static struct joiner_run *run_find(struct joiner *j, const uint8_t *packet, const struct shape *s)
 {
-    for (unsigned i = 0; i < JOINER_RUNS; i++)
-        if (j->runs[i].count && same_flow(j->runs + i, packet, s))
-            return j->runs + i;
+    if (j->last && same_flow(j->last, packet, s))
+        return j->last;
+    for (unsigned i = *bucket_of(j, packet, s); i; i = j->runs[i - 1].next)
+        if (same_flow(j->runs + i - 1, packet, s))
+            return j->runs + i - 1;
     return NULL;
 }
 
-static struct joiner_run *run_free(struct joiner *j)
+static struct joiner_run *run_new(struct joiner *j, const uint8_t *packet, const struct shape *s)
 {
-    for (unsigned i = 0; i < JOINER_RUNS; i++)
-        if (!j->runs[i].count)
-            return j->runs + i;
-    struct joiner_run *r = j->runs + j->next++ % JOINER_RUNS;
-    run_flush(j, r);
+    if (j->used == JOINER_RUNS)
+        joiner_flush(j);
+    struct joiner_run *r = j->runs + j->used++;
+    uint8_t *bucket = bucket_of(j, packet, s);
+    r->next = *bucket;
+    *bucket = (uint8_t)j->used;
     return r;
 }
 
@@ -338,10 +357,12 @@ void joiner_packet(struct joiner *j, const uint8_t *packet, size_t length)
     struct joiner_run *r = run_find(j, packet, &s);
     bool joinable = s.joinable && s.header <= JOINER_HEADERS && (s.protocol == IPPROTO_TCP ? j->tcp : j->udp) &&
                     checksum_is_right(packet, length, &s);
-    if (r && !(joinable && fits(r, packet, &s))) {
+    if (r && r->count && !(joinable && fits(r, packet, &s))) {
         run_flush(j, r);
-    } else if (r) {
+    } else if (r && r->count) {
         const uint8_t *l4 = packet + s.ip_header;
+        j->last = r;
+        j->waiting++;
         r->iov[2 + r->count++] = (struct iovec){(void *)(uintptr_t)(packet + s.header), s.payload};
         r->payload += s.payload;
         r->next_sequence += (uint32_t)s.payload;
@@ -357,7 +378,9 @@ void joiner_packet(struct joiner *j, const uint8_t *packet, size_t length)
         return;
     }
     if (!r)
-        r = run_free(j);
+        r = run_new(j, packet, &s);
+    j->last = r;
+    j->waiting++;
     memcpy(r->headers, packet, s.header);
     r->first = packet, r->first_length = length;
     r->header_length = s.header, r->ip_header = s.ip_header, r->payload = s.payload, r->segment = (uint16_t)s.payload;
@@ -373,9 +396,15 @@ void joiner_packet(struct joiner *j, const uint8_t *packet, size_t length)
 
 int offload_join(int fd, const uint8_t *packets, const uint16_t *lengths, uint32_t n)
 {
-    struct joiner j = {.fd = fd, .tcp = true, .udp = true};
+    struct joiner *j = calloc(1, sizeof *j);
+    if (!j)
+        return -ENGINE_E_MEMORY;
+    j->fd = fd;
+    j->tcp = j->udp = true;
     for (uint32_t i = 0; i < n; packets += lengths[i++])
-        joiner_packet(&j, packets, lengths[i]);
-    joiner_flush(&j);
-    return (int)j.writes;
+        joiner_packet(j, packets, lengths[i]);
+    joiner_flush(j);
+    int writes = (int)j->writes;
+    free(j);
+    return writes;
 }

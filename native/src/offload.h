@@ -31,7 +31,8 @@ int cutter_init(struct cutter *c, const struct virtio_net_hdr *header, const uin
 int cutter_next(struct cutter *c, uint8_t *out, size_t capacity);
 
 /* ---- joining */
-#define JOINER_RUNS 8                   /* flows at a time */
+#define JOINER_RUNS 128                 /* flows at a time */
+#define JOINER_BUCKETS 256
 #define JOINER_SEGMENTS 64
 #define JOINER_HEADERS 120
 struct joiner_run {
@@ -44,15 +45,19 @@ struct joiner_run {
     uint32_t next_sequence;
     uint8_t protocol;
     bool v6, closed;
-    unsigned count;                     /* 0: free */
+    unsigned count;                     /* packets that wait; 0: it was written, and the flow's next one begins it anew */
+    uint8_t next;                       /* in its bucket: index + 1; 0: none */
 };
-/* Packets given must stay where they are until joiner_flush. Order within a flow is kept. */
+/* Packets given must stay where they are until joiner_flush. Order within a flow is kept. Each flow has a run from its first packet to
+ * joiner_flush, found by addresses and ports: what comes of a hundred sessions in turns is joined as what comes of one. */
 struct joiner {
     int fd;
     bool tcp, udp;                      /* what may be joined */
     uint64_t packets, writes, failed;   /* failed: packets that the device refused */
-    struct joiner_run runs[JOINER_RUNS];
-    unsigned next;                      /* run to give up when all are used */
+    unsigned waiting;                   /* packets in runs */
+    struct joiner_run runs[JOINER_RUNS], *last;         /* last: of the packet before; packets come in bursts of one flow */
+    unsigned used;                      /* runs that flows have */
+    uint8_t buckets[JOINER_BUCKETS];    /* index + 1 of the first run of a hash; 0: none */
 };
 void joiner_packet(struct joiner *j, const uint8_t *packet, size_t length);
 void joiner_flush(struct joiner *j);
