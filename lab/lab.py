@@ -17,6 +17,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from lab.capturing import RAW_NAME, RING_STEM, Capture, Port, of_a_run, ports
 from lab.configs import KEYLOG_NAME, SUPI, NodeConfigs, write_configs
 from lab.errors import LabError, Misuse
+from lab.event_log import EventLog
 from lab.live_capture import WATCH_S, Captures, KeyTail, Request
 from lab.netem import NetemWires
 from lab.netem import require as netem_required
@@ -53,7 +54,7 @@ class Lab:
         self.scenario = scenario
         self.run_dir = run_dir
         self.start = time.monotonic()
-        self.events: list[dict[str, Any]] = []
+        self.events = EventLog()
         self.nodes: dict[str, NodeHandle] = {}
         self.topology = Topology(named_prefix=name if named else None)
         self.wires: Wires | NetemWires = self._wires(scenario)
@@ -315,11 +316,11 @@ class Lab:
         self.trouble = self.trouble or f"{self.run_dir / name}: {error.strerror}"
 
     def count_events(self, node: str, event: str) -> int:
-        return sum(1 for e in self.events if e["node"] == node and e["event"] == event)
+        return self.events.count(node, event)
 
     def _key_refused(self) -> str:
         """Why no connection will come, when a node refused the session's key and no other one repaired that."""
-        refusal = next((e for e in self.events if e["event"] == "key_refused"), None)
+        refusal = self.events.first("key_refused")
         if refusal is None or self.now() < refusal["t"] + KEY_REPAIR_S:
             return ""
         return f"key refused: {refusal['node']} refused the key of generation {refusal.get('generation')}" + (
@@ -332,9 +333,8 @@ class Lab:
         """The count-th event of this name; LabError when it does not come in time, the node ends, or `give_up` says why."""
         deadline = time.monotonic() + limit
         while True:
-            found = [e for e in self.events if e["node"] == node and e["event"] == event]
-            if len(found) >= count:
-                return found[count - 1]
+            if (found := self.events.number(node, event, count)) is not None:
+                return found
             handle = self.nodes.get(node)
             if handle is not None and handle.exited.done():
                 raise LabError(f"{node} ended while waiting for {event}{self._last_words(node)}")
@@ -346,7 +346,7 @@ class Lab:
                     await self._changed.wait()
             except TimeoutError:
                 if time.monotonic() >= deadline:
-                    seen = ", ".join(f"{e['node']}.{e['event']}" for e in self.events[-8:])
+                    seen = ", ".join(f"{e['node']}.{e['event']}" for e in self.events.last(8))
                     raise LabError(f"{node}: no event {event} after {limit:g} s; last were {seen}") from None
 
     # ---- what a user asks for
