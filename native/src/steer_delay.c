@@ -5,6 +5,21 @@
 
 static bool valid(const struct steering_rule *r) { (void)r; return true; }
 
+#define SHARE_S 2.0                     /* st->share is so many seconds' worth of octets */
+#define CAPACITY_LATELY_NS 30000000000ull
+
+/* The other access was full with less than the rule's flows bring now, and this one carries more: what is shorter while it is empty would
+ * not be with them on it. One that loses is always empty: its window is small. */
+static bool would_choke(struct steering *s, int here, int there)
+{
+    const struct gauge *g = &s->path[there]->gauge;
+    if (!g->full_at || s->now - g->full_at > CAPACITY_LATELY_NS)
+        return false;                   /* not known: it is tried, and known then */
+    steering_share_decay(s->state, s->now);
+    double load = (s->state->share[0] + s->state->share[1]) / SHARE_S;
+    return g->capacity < load && g->capacity < s->path[here]->gauge.capacity;
+}
+
 static void change(struct steering *s)
 {
     struct steering_state *st = s->state;
@@ -31,7 +46,7 @@ static void judge(struct steering *s)
         return;
     }
     uint64_t margin = now_here / 8 > STEER_MARGIN_NS ? now_here / 8 : STEER_MARGIN_NS;
-    if (now_there + margin >= now_here)
+    if (now_there + margin >= now_here || would_choke(s, here, there))
         st->since = 0;
     else if (!st->since)
         st->since = s->now;

@@ -10,6 +10,7 @@ struct conn; struct path; struct tunnel; struct packet; struct rate_sample;
 struct gauge {
     double busy; uint64_t busy_at;      /* share of the time, lately, in which it had all that it could carry: 0..1 */
     double capacity; uint64_t capacity_at;      /* octets a second that it took then; 0: not known */
+    uint64_t full_at;                   /* when it had all that it could carry; capacity is no less than that since then. 0: never */
     uint64_t acked, lost, loss_at;      /* packets, when the rate of loss was taken last */
     double loss;                        /* 0..1 */
 };
