@@ -26,3 +26,32 @@ def shared_queue(paths: Iterable[dict[str, Any]]) -> int:
     """Octets that wait for whichever path may carry them first, of the newest connection: all its paths tell the same."""
     path = shown(paths)
     return 0 if path is None else int(path.get("shared_queue_bytes", 0))
+
+
+COUNTED = ("packets_sent", "packets_received", "bytes_sent", "bytes_received", "packets_lost")
+
+
+class PathTotals:
+    """What the paths of all connections carried, by access: an end tells only those that are there, and a re-key makes new ones. Of
+    one that has gone it is as it was last seen."""
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[float, float], dict[str, Any]] = {}
+        self._gone: list[dict[str, Any]] = []
+
+    def see(self, paths: Iterable[dict[str, Any]]) -> None:
+        for path in paths:
+            key = _number(path.get("generation")), _number(path.get("path"))
+            before = self._newest.get(key)
+            if before is not None and any(_number(path.get(name)) < _number(before.get(name)) for name in COUNTED):
+                self._gone.append(before)  # the process began anew, and counts from 0
+            self._newest[key] = path
+
+    def sums(self) -> dict[str, dict[str, int]]:
+        """By access, the counters of struct path_info that are sums."""
+        sums: dict[str, dict[str, int]] = {}
+        for path in (*self._gone, *self._newest.values()):
+            of = sums.setdefault(str(path.get("access", path.get("path"))), dict.fromkeys(COUNTED, 0))
+            for name in COUNTED:
+                of[name] += int(_number(path.get(name)))
+        return sums

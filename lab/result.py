@@ -15,6 +15,7 @@ from lab.aims import AIMS
 from lab.check import NO_VALUE, Check
 from lab.measured import Figures, merged
 from lab.numbers import percentile
+from lab.paths import shown
 from lab.run import PhaseRecord, RunRecord
 from lab.sampler import ACCESS_TYPES
 from lab.scenario import Scenario
@@ -126,15 +127,15 @@ class Judge:
         states = {v: k for k, v in {"unused": 0, "validating": 1, "active": 2, "standby": 3, "suspect": 4, "failed": 5,
                                     "abandoned": 6}.items()}
         result: dict[str, Any] = {}
-        for path in self._run.paths:
-            name = str(path.get("access", path.get("path")))
+        for name, sums in self._run.path_sums.items():
+            path = shown(p for p in self._run.paths if str(p.get("access", p.get("path"))) == name) or {"state": "none"}
             state = path.get("state", "")
             rtts = sorted(self._run.rtt_ms.get(name) or [float(path.get("rtt_smoothed", 0)) / 1e6])
             result[name] = {
-                "packets": int(path.get("packets_sent", 0)) + int(path.get("packets_received", 0)),
-                "bytes": int(path.get("bytes_sent", 0)) + int(path.get("bytes_received", 0)),
+                "packets": sums["packets_sent"] + sums["packets_received"],
+                "bytes": sums["bytes_sent"] + sums["bytes_received"],
                 "rtt_ms": {"p50": round(percentile(rtts, 50), 2), "p99": round(percentile(rtts, 99), 2)},
-                "lost": int(path.get("packets_lost", 0)),
+                "lost": sums["packets_lost"],
                 "state": states.get(state, str(state)) if isinstance(state, int) else str(state),
                 "reason": str(path.get("reason", "")),
             }

@@ -20,6 +20,7 @@ from lab.decrypt_nas import NasKeysError
 from lab.errors import LabError
 from lab.inspect_stats import verify_capture, verify_ring
 from lab.lab import Lab
+from lab.paths import PathTotals
 from lab.pcapng import PcapngError
 from lab.probe import DELAYS_NAME
 from lab.progress import Progress
@@ -83,6 +84,7 @@ class RunRecord:
     duration: float = 0.0
     up_s: float = 0.0
     paths: list[dict[str, Any]] = field(default_factory=list)
+    path_sums: dict[str, dict[str, int]] = field(default_factory=dict)  # by access: PathTotals.sums
     rtt_ms: dict[str, list[float]] = field(default_factory=dict)  # samples by access
     drops: dict[str, int] = field(default_factory=dict)
     reorder: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -343,6 +345,9 @@ class Runner:
     async def _after(self) -> None:
         record, lab = self.record, self.lab
         record.paths = list(await lab.ask("ue", "paths"))
+        totals = PathTotals() if record.sampler is None else record.sampler.totals
+        totals.see(record.paths)
+        record.path_sums = totals.sums()
         if "oldkey.refused" in lab.scenario.checks:
             self.progress.say("trying the old key")
             window = asyncio.create_task(self._window(WINDOW_STEP_S))

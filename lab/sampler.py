@@ -10,7 +10,7 @@ from typing import Any
 
 from lab.errors import LabError
 from lab.lab import Lab
-from lab.paths import shared_queue
+from lab.paths import PathTotals, shared_queue
 
 INTERVAL_S = 0.1
 ACCESS_TYPES = ("3gpp", "non-3gpp")  # enum engine_access
@@ -27,14 +27,20 @@ class Sample:
     packets: dict[str, int] = field(default_factory=dict)
     counted: dict[str, float] = field(default_factory=dict)
     """when `up` and `down` were counted, each at its end: the lab itself may have been late to ask and to hear"""
+    copies: tuple[int, int] = (0, 0)
+    """octets that came when they had come before, both directions together: redundant steering's second copies"""
+
+    def came(self, access: int) -> int:
+        """All that came over it, delivered or not."""
+        return self.up[access] + self.down[access] + self.copies[access]
 
     def since(self, earlier: Sample, direction: str) -> tuple[int, int]:
         now, then = (self.up, earlier.up) if direction == "up" else (self.down, earlier.down)
         return now[0] - then[0], now[1] - then[1]
 
 
-def received(stats: dict[str, Any]) -> tuple[int, int]:
-    value = stats.get("access_bytes_in", {})
+def received(stats: dict[str, Any], name: str = "access_bytes_in") -> tuple[int, int]:
+    value = stats.get(name, {})
     if isinstance(value, list):
         value = dict(zip(ACCESS_TYPES, value, strict=False))
     first, second = (int(value.get(access, 0)) for access in ACCESS_TYPES)
@@ -45,7 +51,8 @@ async def sample(lab: Lab) -> Sample:
     ue, upf = await asyncio.gather(lab.ask("ue", "tunnel", limit=5.0), lab.ask("upf", "tunnel", limit=5.0))
     packets = {node: int(s.get("packets_in", 0)) + int(s.get("packets_out", 0)) for node, s in (("ue", ue), ("upf", upf))}
     counted = {way: float(stats["t"]) - lab.start for way, stats in (("up", upf), ("down", ue)) if "t" in stats}
-    return Sample(lab.now(), received(upf), received(ue), packets, counted)
+    up, down = (received(stats, "access_copy_bytes_in") for stats in (upf, ue))
+    return Sample(lab.now(), received(upf), received(ue), packets, counted, (up[0] + down[0], up[1] + down[1]))
 
 
 class Sampler:
@@ -53,6 +60,7 @@ class Sampler:
         self.samples: list[Sample] = []
         self.rtt_ms: dict[str, list[float]] = {}  # smoothed, by access, one per sample
         self.windows: list[tuple[float, str, str, int]] = []  # t, node, access, congestion window in octets
+        self.totals = PathTotals()  # at the UE
         self._lab = lab
         self._path = path
         self._task: asyncio.Task[None] | None = None
@@ -82,6 +90,7 @@ class Sampler:
                     file.write(json.dumps({"t": self._lab.now(), "error": str(error)}) + "\n")
                 else:
                     self.samples.append(one)
+                    self.totals.see(paths)
                     for path in paths:
                         if path.get("rtt_smoothed"):
                             self.rtt_ms.setdefault(str(path.get("access")), []).append(path["rtt_smoothed"] / 1e6)
@@ -111,6 +120,6 @@ class Sampler:
                 base = one
                 continue
             base = base or one
-            if one.up[access] + one.down[access] - base.up[access] - base.down[access] >= octets:
+            if one.came(access) - base.came(access) >= octets:
                 return one.t
         return None

@@ -14,6 +14,11 @@ from mpquic.steering import ACCESS_3GPP, ACCESS_NON_3GPP, ACCESSES, SteeringRule
 from mpquic.transport_parameters import PreferredAddress
 from native import ffi, lib
 
+PER_ACCESS = (
+    "access_packets_out", "access_bytes_out", "access_packets_in", "access_bytes_in", "access_copies_in", "access_copy_bytes_in",
+)
+"""Of struct tunnel_stats, what is counted for each access by itself."""
+
 PATH_ANY = 0xFFFFFFFF
 NEVER = (1 << 64) - 1
 _ERRORS = {
@@ -428,7 +433,7 @@ class Engine:
         out = ffi.new("struct tunnel_stats *")
         check("tunnel_stats", lib.tunnel_stats(self._endpoint, tunnel, out))
         fields = _fields(out, "struct tunnel_stats")
-        for name in ("access_packets_out", "access_bytes_out", "access_packets_in", "access_bytes_in"):
+        for name in PER_ACCESS:
             values = getattr(out, name)
             fields[name] = {ACCESS_3GPP: values[0], ACCESS_NON_3GPP: values[1]}
         return fields

@@ -14,6 +14,7 @@ from typing import Any
 
 from mpquic.connection import Connection
 from mpquic.endpoint import Endpoint, EndpointConfig, Tunnel
+from mpquic.engine import PER_ACCESS
 from mpquic.errors import EngineError, HandshakeFailed, MpquicError
 from mpquic.errors import HandshakeRefused as QuicRefused
 from mpquic.psk import Psk
@@ -27,7 +28,6 @@ from ue.ports import Assignment, ConnectionPort, PathHandler, TunnelPort, Tunnel
 
 AUTHORITY = "mpquic-proxy"
 HANDSHAKE_LIMIT = 5.0
-PER_ACCESS = ("access_packets_out", "access_bytes_out", "access_packets_in", "access_bytes_in")
 
 
 def access_socket(access: AccessConfig) -> socket.socket:

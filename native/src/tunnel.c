@@ -296,12 +296,16 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
         COUNT(e, inner_ce);
     if (inner_may_be_syn(packet, n))
         mss_packet(e, t, packet, n);
+    int access = e->access[p->link];
     if (sequenced && !reorder_packet(e, t, c->handle, p->id, get_be32(number), packet, n, e->now)) {
         t->stats.dropped++;
+        if (access >= 0) {
+            t->stats.access_copies_in[access]++;
+            t->stats.access_copy_bytes_in[access] += n;
+        }
         COUNT(e, reorder_duplicate);
         return;
     }
-    int access = e->access[p->link];
     t->stats.packets_in++;
     t->stats.bytes_in += n;
     if (access >= 0) {

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 import lab
 from lab.aims import AIMS
+from lab.paths import PathTotals
 from lab.result import CHECKS, Judge
 from lab.run import PhaseRecord, RunRecord, drops_of
 from lab.sampler import Sample
@@ -73,6 +74,9 @@ def good() -> RunRecord:
     path = {"access": "3gpp", "path": 0, "packets_sent": 5, "packets_received": 6, "bytes_sent": 7, "bytes_received": 8,
             "rtt_smoothed": 30_000_000, "rtt_min": 30_000_000, "packets_lost": 0, "state": "active", "reason": "none"}
     record.paths = [path, {**path, "access": "wifi", "path": 1}]
+    totals = PathTotals()
+    totals.see(record.paths)
+    record.path_sums = totals.sums()
     record.drops = {"upf.ingress_filter": 0}
     return record
 

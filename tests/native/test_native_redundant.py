@@ -36,6 +36,8 @@ def test_each_packet_goes_over_both_and_comes_out_once(sim: Simulator) -> None:
     out, came = ends.stats(sim.client), ends.stats(sim.server)
     assert (out.packets_out, out.copies_out) == (200, 200) and list(out.access_packets_out) == [200, 200]
     assert (came.packets_in, came.reorder_duplicates) == (200, 200)
+    assert list(came.access_packets_in) == [0, 200] and list(came.access_copies_in) == [200, 0]  # the shorter one's came first
+    assert list(came.access_copy_bytes_in) == [came.bytes_in, 0]
     assert sim.server.counters()["reorder_duplicate"] == 200 == sim.client.counters()["redundant_copies"]
     assert reasons(ends) == [lib.REASON_NONE] * 2 and not sim.client.drops()
 
