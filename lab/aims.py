@@ -34,7 +34,7 @@ class Run(Protocol):
 
     def goodput(self, phase: str) -> float | None: ...
 
-    def alone(self, phase: str) -> list[float]: ...
+    def of_better(self, phase: str) -> float | None: ...
 
     def first_outage(self, figure: str) -> float | None: ...
 
@@ -51,11 +51,10 @@ def at_most(name: str, value: float | None, bound: float, unit: str, why: str) -
 def better(run: Run, direction: str) -> Check:
     """Never below the better path alone."""
     name, aim, unit = f"better.{direction}", f">= {BETTER_SHARE:g}", "of the better path alone"
-    multi, alone = run.goodput(f"multi.{direction}"), run.alone(f"multi.{direction}")
-    if multi is None or not alone:
+    share = run.of_better(f"multi.{direction}")
+    if share is None:
         why = f"needs the phases multi.{direction} and alone.<access>.{direction} of each access"
         return Check(name, False, NO_VALUE, unit, aim, why)
-    share = round(multi / max(alone), 3)
     return Check(name, share >= BETTER_SHARE, share, unit, aim)
 
 

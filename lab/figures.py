@@ -15,11 +15,11 @@ from lab.numbers import is_number
 
 RESULT_NAME = "result.json"
 SIZE_MAX = 16 << 20
-PHASE = ("goodput_mbps", "share_of_wires", "aggregation_benefit", "lost", "reordered", "longest_gap_ms", "reorder_depth",
-         "duplicate_share", "stalls", "idle_path_kbps")
+PHASE = ("goodput_mbps", "share_of_wires", "aggregation_benefit", "of_better", "lost", "reordered", "longest_gap_ms",
+         "reorder_depth", "duplicate_share", "stalls", "idle_path_kbps")
 OF_PHASE = ("page_load_s", "cwnd_octets", "cpu_us_per_packet")
 OUTAGE = ("longest_gap_ms", "fail_over_ms", "back_in_use_ms", "lost")
-MORE_IS_BETTER = ("goodput_mbps", "share_of_wires", "aggregation_benefit")
+MORE_IS_BETTER = ("goodput_mbps", "share_of_wires", "aggregation_benefit", "of_better")
 """Last words of names; of all others less is better."""
 
 Figures = dict[str, float]

@@ -72,6 +72,7 @@ class Figures:
             "wire_sum_mbps": wires,
             "share_of_wires": None if goodput is None or not wires else round(goodput / wires, 3),
             "aggregation_benefit": None,
+            "of_better": None,
             "lost": traffic.lost + sum(int(f["lost"]) for f in flows),
             "reordered": traffic.reordered,
             "longest_gap_ms": round(max(longest), 1) if longest else (0.0 if traffic.probe else None),

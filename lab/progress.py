@@ -40,8 +40,9 @@ def table(result: dict[str, Any]) -> str:
         )
     for phase in result["phases"]:
         if phase["aggregation_benefit"] is not None:
+            better = f", {phase['of_better']:.2f} times the better path alone" if phase.get("of_better") is not None else ""
             lines.append(f"{phase['id']}: aggregation benefit {phase['aggregation_benefit']:.2f}"
-                         " (0: the better path alone, 1: the sum of both)")
+                         f" (0: the better path alone, 1: the sum of both){better}")
         if phase["delay_ms"] is not None:
             delays = ", ".join(f"{d} p50 {v['p50']:.1f} p99 {v['p99']:.1f} ms" for d, v in phase["delay_ms"].items() if v)
             lines.append(f"{phase['id']}: one-way delay {delays or 'not measured'}; {phase['stalls']} stalls")

@@ -58,8 +58,9 @@ class Judge:
 
     def phases(self) -> list[dict[str, Any]]:
         """One document for each phase of the scenario that ran: of several turns the medians."""
-        return [merged([self._figures.phase(r) for r in turns]) | {"aggregation_benefit": self.benefit(turns[0].phase.id)}
-                for turns in self._turns().values()]
+        return [merged([self._figures.phase(r) for r in turns])
+                | {"aggregation_benefit": self.benefit(name), "of_better": self.of_better(name)}
+                for name, turns in self._turns().items()]
 
     def phase(self, name: str) -> dict[str, Any] | None:
         return next((p for p in self.phases() if p["id"] == name), None)
@@ -82,6 +83,11 @@ class Judge:
             return None
         best = max(alone)
         return round((multi - best) / (sum(alone) - best), 3)
+
+    def of_better(self, phase: str) -> float | None:
+        """Of a phase `multi.<direction>`: what the paths give together, as a multiple of what the better one gives alone."""
+        multi, alone = self.goodput(phase), self.alone(phase)
+        return None if multi is None or not alone else round(multi / max(alone), 3)
 
     def alone(self, phase: str) -> list[float]:
         """The goodput of each access alone, of a phase `multi.<direction>`; empty unless all were measured."""

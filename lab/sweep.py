@@ -102,6 +102,8 @@ class SweepRun:
                 rest = passed / (number + 1) * (len(left) - number - 1)
                 value = outcome.figures.get(self.sweep.figure)
                 said = f"{value:.4g}" if value is not None else outcome.error or "not measured"
+                better = outcome.figures.get(f"{self.sweep.figure.rpartition('.')[0]}.of_better")
+                said += f", {better:.2f} times the better path alone" if better is not None else ""
                 at = ", ".join(f"{axis.set.rpartition('/')[2]} {v}" for axis, v in zip(self.sweep.axes, cell.values, strict=True))
                 self._say(f"[{len(cells) - len(left) + number + 1}/{len(cells)}] {at}: {said} (about {rest / 60:.0f} min left)")
         except KeyboardInterrupt:

@@ -275,7 +275,8 @@ def together(multi: float, alone: dict[str, float]) -> RunRecord:
 def test_the_benefit_of_both_paths(multi: float, benefit: float, ok: bool) -> None:
     judge = Judge(together(multi, {"3gpp": 40.0, "wifi": 90.0}))
     document = judge.document()
-    assert next(p for p in document["phases"] if p["id"] == "multi.down")["aggregation_benefit"] == pytest.approx(benefit)
+    both = next(p for p in document["phases"] if p["id"] == "multi.down")
+    assert both["aggregation_benefit"] == pytest.approx(benefit) and both["of_better"] == pytest.approx(multi / 90, abs=1e-3)
     (check,) = document["checks"]
     assert (check["id"], check["ok"], check["value"]) == ("aggregation.down", ok, pytest.approx(benefit))
     Draft202012Validator(SCHEMA).validate(document)
@@ -284,7 +285,7 @@ def test_the_benefit_of_both_paths(multi: float, benefit: float, ok: bool) -> No
 @pytest.mark.parametrize("alone", [{}, {"wifi": 90.0}, {"3gpp": 0.0, "wifi": 90.0}])
 def test_no_benefit_without_each_path_alone(alone: dict[str, float]) -> None:
     judge = Judge(together(120.0, alone))
-    assert judge.document()["phases"][-1]["aggregation_benefit"] is None
+    assert [judge.document()["phases"][-1][name] for name in ("aggregation_benefit", "of_better")] == [None, None]
     (check,) = judge.checks()
     assert not check.ok and "needs the phases multi.down and alone." in check.why
 

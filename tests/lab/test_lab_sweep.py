@@ -43,7 +43,8 @@ if delay == 40:
     print(json.dumps({"error": "the lab did not come up", "exit": 1}))
     sys.exit(1)
 print(json.dumps({"scenario": document["name"], "run": f"/somewhere/{delay}-{rate}", "verdict": "pass", "error": "",
-    "phases": [{"id": "multi.down", "goodput_mbps": delay + rate, "per_path_mbps": {"wifi": 1.5}, "lost": 0}]}))
+    "phases": [{"id": "multi.down", "goodput_mbps": delay + rate, "per_path_mbps": {"wifi": 1.5}, "lost": 0,
+                "of_better": rate / 8}]}))
 """
 
 
@@ -74,6 +75,7 @@ def test_every_combination_is_run_and_tabulated(tmp_path: Path, program: Path) -
     assert {seed for _, _, seed, _ in log} == {"7"}
     assert len(log) == 2 * 4 + 2 * 2 * 2  # twice each; those that gave nothing were tried twice
     assert document["done"] == document["of"] == 12 and len(said) == 12
+    assert said[1].startswith("[2/12] delay_ms 5, rate_mbps 20: 25, 2.50 times the better path alone (")
     found = {tuple(row["values"].values()): row for row in document["rows"]}
     assert found[20.5, 20]["figures"]["multi.down.goodput_mbps"] == {"median": 40.5, "least": 40.5, "most": 40.5, "runs": 2}
     assert found[40, 10]["figures"] == {} and found[40, 10]["errors"] == ["the lab did not come up"] * 2
