@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lab.decrypt_keys import PacketKeys, Secrets
+from lab.packets.errors import PacketError
 from lab.packets.headers import decode_packet_number
 from lab.packets.tls import CryptoStream
+from lab.packets.varint import read_varint
 
 TAG = 16
+ACK_DELAY_EXPONENT = 0x0A       # transport parameter
 NARROW, MODEST, WIDE = 0, 1, 2          # how far open_short searches behind a gap of the capture
 Ends = tuple[bytes, int, bytes, int]    # address and port of the client, of the server
 GENERATIONS_AHEAD = 6           # key updates that a gap in the capture may have swallowed
@@ -128,6 +131,13 @@ class Connection:
         if len(keys) == 1:
             self._level_keys[kind, up] = keys[0]
         return keys
+
+    def ack_delay_exponent(self, up: bool) -> int:
+        """Of the end that sends the acknowledgement (RFC 9000 §18.2); 3 also when it was not captured."""
+        try:
+            return min(read_varint(self.parameters.get(up, {}).get(ACK_DELAY_EXPONENT, b"\x03"), 0)[0], 20)
+        except PacketError:
+            return 3
 
     def keys_in_force(self, up: bool) -> tuple[int, PacketKeys] | None:
         """Generation and keys with which the last packet of this direction opened."""

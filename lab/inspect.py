@@ -165,11 +165,11 @@ def _print_packet(inspection: Inspection, arguments: argparse.Namespace) -> int:
     from lab.inspect_qlog_table import packet_words, record_document, records_of_packet
     from lab.inspect_tree import packet_trees  # scapy loads here only: it takes most of a second
 
-    trees = packet_trees(inspection.files, inspection.keylog, arguments.packet, arguments.port)
-    if not trees:
-        raise InspectError(f"there is no packet {arguments.packet} in {inspection.files.words()}")
     wanted: list[ClearPacket] = []
     logs = aligned(inspection, lambda packet, _: wanted.append(packet) if packet.record == arguments.packet else None)
+    trees = packet_trees(inspection.files, inspection.keylog, arguments.packet, arguments.port, inspection.start_ns)
+    if not trees:
+        raise InspectError(f"there is no packet {arguments.packet} in {inspection.files.words()}")
     found = [one for packet in wanted for one in records_of_packet(inspection.path, packet, inspection.connections)] \
         if logs.files else []
     start_ns = inspection.start_ns or 0
@@ -335,7 +335,8 @@ def _print_follow(inspection: Inspection, wanted: Filter, arguments: argparse.Na
 
 
 def _follow_words(document: dict[str, Any], several: bool) -> list[str]:
-    lines = [f"flow {document['flow']}, {document['path_switches']} changes of path"]
+    changes = document["path_switches"]
+    lines = [f"flow {document['flow']}, {changes} change{'' if changes == 1 else 's'} of path"]
     for one in document["per_path"]:
         whose = f"connection {one['connection']} " if several else ""
         lines.append(f"  {one['direction']:<4} {whose}path {one['path']} {one['access']}: {one['packets']} packets")

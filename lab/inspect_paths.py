@@ -12,16 +12,13 @@ from lab.decrypt import ACK_BITS, ClearPacket
 from lab.inspect_run import RunRecord
 from lab.inspect_stats import Counted
 from lab.inspect_track import Space, Tracker, lost_by_space
-from lab.packets.errors import PacketError
 from lab.packets.frames import Stream
-from lab.packets.varint import read_varint
 from lab.pcapng import NANOSECONDS
 
 STEP = 1.03                     # a figure of a distribution is right to 1.5 %
 PER_STEP = 1 / math.log(STEP)
 STREAM_BITS = sum(1 << kind for kind in range(0x08, 0x10))
 TOLD_BITS = ACK_BITS | STREAM_BITS
-ACK_DELAY_EXPONENT = 0x0A       # transport parameter (RFC 9000 §18.2); 3 where it is not sent
 STREAMS_MAX = 4096
 SUMMED = ("packets", "octets", "lost", "duplicates", "reordered", "fate_unknown")      # of a direction
 
@@ -149,12 +146,7 @@ class PathStats:
         """Of the end that sends the acknowledgement."""
         known = self._exponents.get((connection, up))
         if known is None:
-            raw = self._connections[connection].parameters.get(up, {}).get(ACK_DELAY_EXPONENT, b"\x03")
-            try:
-                known = min(read_varint(raw, 0)[0], 20)
-            except PacketError:
-                known = 3
-            self._exponents[connection, up] = known
+            known = self._exponents[connection, up] = self._connections[connection].ack_delay_exponent(up)
         return known
 
     def _stream(self, packet: ClearPacket, frame: Stream) -> None:
@@ -180,7 +172,7 @@ class PathStats:
             if not found or found[-1]["connection"] != number:
                 random = self._connections[number].client_random.hex()
                 found.append({"connection": number, "client_random": random or None, "generation": generations.get(random),
-                              "paths": []})
+                              "original_dcid": self._connections[number].original_dcid.hex() or None, "paths": []})
             found[-1]["paths"].append(path)
         accesses: dict[str, dict[str, Any]] = {}
         for path in paths.values():
@@ -253,7 +245,9 @@ def path_lines(document: dict[str, Any]) -> list[str]:
     if len(document["connections"]) > 1:
         for one in document["accesses"]:
             ways += [f"{'all':>4} {'':>4} {'':>4} {one['access']:<10} " + _way_text(way, one[way]) for way in ("up", "down")]
-    return ways + times
+    names = [f"conn {one['connection']}: client random {one['client_random'] or 'not captured'}, in the ends' qlogs "
+             f"{one['original_dcid'] or 'not known'}" for one in document["connections"]]
+    return ways + times + names
 
 
 def _way_text(way: str, one: dict[str, Any]) -> str:

@@ -23,40 +23,46 @@ from lab.packets.nas_plain import EPD_5GMM, EPD_5GSM, without_key
 from lab.packets.pfcp_plain import PFCP_PORT
 from lab.packets.quic import QuicProtectedShort, QuicWire, TransportParameters, clear_layer
 from lab.packets.tls import CryptoStream, read_hello, write_transport_parameters
-from lab.pcapng import Record
+from lab.pcapng import Interface, Record
 
 LINE_MAX = 200
 OCTETS_IN_LINE = 16
 FIRST = {LINK_ETHERNET: Ether, LINK_SLL: CookedLinux, LINK_SLL2: CookedLinuxV2, LINK_NULL: Loopback, LINK_LOOP: Loopback}
 
 
-def packet_trees(files: CaptureFiles, keylog: KeyLog, number: int, port: int = SERVER_PORT) -> list[str]:
-    """The layers of captured packet `number`, as text blocks; empty when there is no such packet."""
+def packet_trees(
+    files: CaptureFiles, keylog: KeyLog, number: int, port: int = SERVER_PORT, start_ns: int | None = None
+) -> list[str]:
+    """The layers of captured packet `number`, as text blocks; empty when there is no such packet. start_ns: second 0 of what is
+    shown."""
     found: Step | None = None
-    linktype = 0
+    interface = Interface(0)
     packets: list[ClearPacket] = []
     capture = CaptureDecryptor(files, keylog, port)
     for step in capture.steps():
         if step.record is not None and step.record.number == number:
             found = step
-            linktype = capture.interfaces[step.record.interface].linktype
+            interface = capture.interfaces[step.record.interface]
         packets += [packet for packet in step.packets if packet.record == number]
         oldest = capture.decryptor.oldest_waiting()
         if found is not None and (oldest is None or oldest > number):
             break
     if found is None or found.record is None:
         return []
-    out = [_head(found.record, files), *_outer(found, linktype, packets)]
+    out = [_head(found.record, files, interface, start_ns or 0), *_outer(found, interface.linktype, packets)]
     for packet in packets:
-        out += _clear(packet)
+        connection = None if packet.connection is None else capture.decryptor.connections[packet.connection]
+        out += _clear(packet, 3 if connection is None else connection.ack_delay_exponent(packet.up))
     return out
 
 
-def _head(record: Record, files: CaptureFiles) -> str:
+def _head(record: Record, files: CaptureFiles, interface: Interface, start_ns: int) -> str:
     comment = f"\n{record.comment}" if record.comment else ""
     place = files.place(record.number) if len(files.parts) > 1 else None
     where = "" if place is None else f" (No. {place[1]} of {place[0].path.name})"
-    return f"packet {record.number}{where}: {len(record.data)} of {record.length or len(record.data)} octets captured{comment}"
+    when = f"{(record.time_ns - start_ns) / 1e9:.6f} s" + (f" on {interface.name}" if interface.name else "")
+    octets = f"{len(record.data)} of {record.length or len(record.data)} octets captured"
+    return f"packet {record.number}{where}: {when}, {octets}{comment}"
 
 
 def _show(layer: Any) -> str:
@@ -101,16 +107,20 @@ def _exported(data: bytes) -> str:
     return _show(Nas(without_key(body)[0] if body[1:2] == b"\0" else body))
 
 
-def _clear(packet: ClearPacket) -> list[str]:
+def _clear(packet: ClearPacket, exponent: int) -> list[str]:
+    """exponent: of the ACK delays that this end sends (RFC 9000 §18.2)."""
     direction = "from the client" if packet.up else "from the server"
     title = f"--- {packet.kind} {direction}: "
     if packet.number is None:
         told = title + (packet.reason or f"dcid {packet.dcid.hex()} scid {packet.scid.hex()}")
         return [told, _show(QuicWire(packet.header))] if packet.header else [told]
-    title += f"path {packet.path} packet number {packet.number} key updates {packet.generation}"
+    title += f"connection {packet.connection} path {packet.path} packet number {packet.number} key updates {packet.generation}"
     out = [title + (f" ({packet.reason})" if packet.reason else ""), _show(clear_layer(
         packet.kind, packet.header, packet.payload)), _octets("header in clear", packet.header), _octets("frames", packet.payload)]
     for frame in packet.frames:
+        if isinstance(frame, f.Ack) and packet.kind == "1rtt":          # in Initial and Handshake it says nothing (§13.2.5)
+            out.append(f"{frame.name}: its delay {frame.delay} is {(frame.delay << exponent) / 1000:.3f} ms, in units of "
+                       f"{1 << exponent} us (ack_delay_exponent {exponent})")
         inside = _inside(packet, frame)
         if inside is not None:
             out.append(f"inside {frame.words()}:\n{_show(inside)}")

@@ -198,6 +198,7 @@ def two_connections(directory: Path) -> str:
 def test_each_connection_has_its_own_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = document(capsys, two_connections(tmp_path), "--stats")
     first, second = told["connections"]
+    assert (first["original_dcid"], second["original_dcid"]) == tuple(Talk(Capture(), seed).odcid.hex() for seed in (0, 1))
     assert (first["connection"], first["generation"], second["connection"], second["generation"]) == (0, None, 1, 7)
     assert [path["access"] for one in (first, second) for path in one["paths"]] == [["3gpp"], ["wifi"], ["wifi"], ["3gpp"]]
     assert [path["down"]["lost"] for one in (first, second) for path in one["paths"]] == [0, 0, 1, 0]

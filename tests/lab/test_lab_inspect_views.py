@@ -239,6 +239,17 @@ def test_a_distribution_is_right_to_a_few_percent() -> None:
     assert Distribution().document() is None
 
 
+def test_a_packet_says_when_where_and_how_long_its_acknowledgement_waited(
+        losses: str, capsys: pytest.CaptureFixture[str]) -> None:
+    row = document(capsys, losses, "--frame", "PATH_ACK", "--limit", "40")["packets"][-1]
+    shown = text(capsys, losses, "--packet", str(row["record"]))
+    assert shown.startswith(f"packet {row['record']}: {row['t']:.6f} s on {row['interface']}, ")
+    assert "PATH_ACK: its delay 125 is 1.000 ms, in units of 8 us (ack_delay_exponent 3)" in shown
+    assert f"connection 0 path 0 packet number {row['pn']} " in shown
+    other = document(capsys, losses, "--frame", "DATAGRAM", "--limit", "1")["packets"][0]["record"]
+    assert "its delay" not in text(capsys, losses, "--packet", str(other))
+
+
 # ---- one flow ---------------------------------------------------------------------------------------------------------
 
 
