@@ -47,7 +47,7 @@ void hold_flush(endpoint *e, struct tunnel *t, uint64_t now)
 {
     for (struct packet *k = hold_detach(e, t), *next; k; k = next) {
         next = k->next;
-        tunnel_requeue(e, k, now);
+        tunnel_requeue(e, NULL, k, now);
     }
 }
 

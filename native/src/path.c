@@ -349,7 +349,7 @@ void path_resteer(struct path *p, uint64_t now)
     for (struct packet *k = fq_drain(&p->queue), *next; k; k = next) {
         next = k->next;
         k->next = NULL;
-        tunnel_requeue(p->conn->e, k, now);
+        tunnel_requeue(p->conn->e, p->conn, k, now);
     }
 }
 

@@ -155,7 +155,7 @@ void split_resteer(struct conn *c, uint64_t now)
     for (struct packet *k = fq_drain(&c->split), *next; k; k = next) {
         next = k->next;
         k->next = NULL;
-        tunnel_requeue(c->e, k, now);
+        tunnel_requeue(c->e, c, k, now);
     }
 }
 

@@ -91,7 +91,7 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
         const struct binding *binding = binding_of(c, k->tunnel);
         struct tunnel *t = tunnel_find(e, k->tunnel);
         if (!t || !binding) {           /* unbound meanwhile: to the connection that has it now */
-            tunnel_requeue(e, fq_drop(queue), now);
+            tunnel_requeue(e, c, fq_drop(queue), now);
             continue;
         }
         struct flow *f = sequence_flow(t, binding, k);
@@ -104,7 +104,7 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
         }
         size_t length = header + frame_head(binding->quarter_id, f) + inner + AEAD_TAG_LENGTH;
         if (length > p->pmtud.size) {   /* it became smaller while the packet waited */
-            tunnel_requeue(e, fq_drop(queue), now);     /* to a path that carries it, or its sender is told */
+            tunnel_requeue(e, c, fq_drop(queue), now);     /* to a path that carries it, or its sender is told */
             continue;
         }
         if (s.n && (length > segment || s.bytes + length > TX_BATCH_BYTES))

@@ -126,11 +126,6 @@ static void steer(endpoint *e, struct tunnel *t, struct packet *k, uint64_t now)
         drop(e, t, k, COUNTER_redundant_dropped);
         return;
     }
-    /* The first may have come, and who answers the next connection may not know it any more: it would be delivered twice. */
-    if (k->twin == TWIN_AGAIN && (!c || c->state != CONN_OPEN || now - k->enqueued >= REORDER_WAIT_MOST_NS)) {
-        drop(e, t, k, COUNTER_redundant_dropped);
-        return;
-    }
     if (!c || c->state != CONN_OPEN || !c->handshake_complete) {
         hold_put(e, t, k);
         return;
@@ -218,13 +213,15 @@ void endpoint_tunnel_packet(endpoint *e, uint32_t tun, struct packet *k, bool fo
     steer(e, t, k, now);
 }
 
-void tunnel_requeue(endpoint *e, struct packet *k, uint64_t now)
+void tunnel_requeue(endpoint *e, const struct conn *from, struct packet *k, uint64_t now)
 {
     struct tunnel *t = tunnel_find(e, k->tunnel);
-    if (t)
-        steer(e, t, k, now);
-    else
+    if (!t)
         drop(e, NULL, k, COUNTER_tunnel_none);
+    else if (k->twin == TWIN_AGAIN && !(from && from->state == CONN_OPEN && conn_find(e, t->conn) == from))
+        drop(e, t, k, COUNTER_redundant_dropped);       /* the first may have come, and who answers the next connection may not know of it */
+    else
+        steer(e, t, k, now);
     e->steered.queue = NULL;            /* not what packets from the TUN follow */
 }
 

@@ -25,6 +25,7 @@ def test_a_few_thousand_seeds() -> None:
     [
         31000720,  # a copy came, the receiver lost its state, the original waited for the next connection: that one may come twice
         31018786,  # what waited to be sent again went over the next connection, to a peer that had lost its state
+        41008356,  # the same, while the connection before was still open
     ],
 )
 def test_seeds_that_found_what_no_smaller_case_shows(seed: int) -> None:
