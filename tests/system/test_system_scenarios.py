@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +61,20 @@ def test_priority_shares_what_overflows_and_leaves_a_path_above_its_threshold(mp
     assert above["3gpp"] > above["wifi"]
 
 
-def test_redundant_steering_loses_nothing_at_a_cut_of_either_access(mpq: Mpq) -> None:
-    """The receivers' word, and the engines': both ends sent twice, both dropped what came second."""
-    result = run(mpq, "redundant")
-    assert [(o["cause"], o["lost"]) for o in result["outages"]] == [("cut wifi", 0), ("cut 3gpp", 0)]
-    for end in ("ue", "upf"):
-        assert result["drops"][f"{end}.reorder_duplicate"] > 500
+@pytest.fixture(scope="module")
+def derived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """The result of `aes_256`, in which the key is derived at both ends, bound to the session, and imported."""
+    one = Mpq(tmp_path_factory.mktemp("derived"))
+    try:
+        yield run(one, "aes_256")
+    finally:
+        one.end()
 
 
-def test_imported_key_of_a_session_with_aes_256(mpq: Mpq) -> None:
-    result = run(mpq, "aes_256")
-    assert suites_of(result) == {"0x1302"}
-    assert len(result["keys"]) == 2 and len({k["amf"] for k in result["keys"]}) == 2
-    assert all(k["ue"] == k["amf"] == k["upf"] for k in result["keys"])
+def test_imported_key_of_a_session_with_aes_256(derived: dict[str, Any]) -> None:
+    assert suites_of(derived) == {"0x1302"}
+    assert len(derived["keys"]) == 2 and len({k["amf"] for k in derived["keys"]}) == 2
+    assert all(k["ue"] == k["amf"] == k["upf"] for k in derived["keys"])
 
 
 def test_chacha20_and_rules_by_protocol(mpq: Mpq) -> None:
@@ -84,10 +86,9 @@ def test_chacha20_and_rules_by_protocol(mpq: Mpq) -> None:
     assert only["3gpp"] > 5 and only["wifi"] < 1
 
 
-def test_the_key_never_crosses_the_air_in_derived_mode(mpq: Mpq) -> None:
+def test_the_key_never_crosses_the_air_in_derived_mode(derived: dict[str, Any]) -> None:
     """The container that the capture shows holds P0 and no key."""
-    result = run(mpq, "aes_256")
-    capture = Path(result["run"]) / "capture.pcapng"
+    capture = Path(derived["run"]) / "capture.pcapng"
     listing = subprocess.run(["tshark", "-r", str(capture), "-Y", "nas-5gs", "-T", "json", "-x"], capture_output=True, text=True,
                              check=True, timeout=120)
     payloads = "".join(json.dumps(packet) for packet in json.loads(listing.stdout))
