@@ -301,7 +301,6 @@ static void run_flush(struct joiner *j, struct joiner_run *r)
         r->iov[1] = (struct iovec){r->headers, r->header_length};
         write_out(j, r->iov, (int)r->count + 2, r->count);
     }
-    j->waiting -= r->count;
     r->count = 0;
 }
 
@@ -312,7 +311,7 @@ void joiner_flush(struct joiner *j)
     for (unsigned i = 0; i < j->used; i++)
         run_flush(j, j->runs + i);
     memset(j->buckets, 0, sizeof j->buckets);
-    j->used = 0;
+    j->used = j->joined = j->begun = 0;
     j->last = NULL;
 }
 
@@ -362,7 +361,7 @@ void joiner_packet(struct joiner *j, const uint8_t *packet, size_t length)
     } else if (r && r->count) {
         const uint8_t *l4 = packet + s.ip_header;
         j->last = r;
-        j->waiting++;
+        j->joined++;
         r->iov[2 + r->count++] = (struct iovec){(void *)(uintptr_t)(packet + s.header), s.payload};
         r->payload += s.payload;
         r->next_sequence += (uint32_t)s.payload;
@@ -380,7 +379,8 @@ void joiner_packet(struct joiner *j, const uint8_t *packet, size_t length)
     if (!r)
         r = run_new(j, packet, &s);
     j->last = r;
-    j->waiting++;
+    j->joined++;
+    j->begun++;
     memcpy(r->headers, packet, s.header);
     r->first = packet, r->first_length = length;
     r->header_length = s.header, r->ip_header = s.ip_header, r->payload = s.payload, r->segment = (uint16_t)s.payload;

@@ -54,7 +54,7 @@ struct joiner {
     int fd;
     bool tcp, udp;                      /* what may be joined */
     uint64_t packets, writes, failed;   /* failed: packets that the device refused */
-    unsigned waiting;                   /* packets in runs */
+    unsigned joined, begun;             /* since joiner_flush: packets in runs, and runs that they were written in, or will be */
     struct joiner_run runs[JOINER_RUNS], *last;         /* last: of the packet before; packets come in bursts of one flow */
     unsigned used;                      /* runs that flows have */
     uint8_t buckets[JOINER_BUCKETS];    /* index + 1 of the first run of a hash; 0: none */
