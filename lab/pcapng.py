@@ -101,7 +101,7 @@ class PcapngReader:
         self._offset = 0
         self._known = known or Interfaces()
         self._alike: Counter[tuple[int, str, int, int]] = Counter()
-        self._earlier: dict[int, Statistics] = {}       # of the sections before this one
+        self._earlier: dict[int, tuple[int, Statistics | None]] = {}    # interface -> its last section, statistics before that
         self.section: list[int] = []            # its interfaces: what a block says -> what is told here
         self.sections = 0
         self.interfaces = self._known.every
@@ -177,7 +177,7 @@ class PcapngReader:
                     self._bad("a section header without its byte-order magic")
                     return
                 self._order = "<" if magic[0] == 0x4D else ">"
-                self.section, self._alike, self._earlier = [], Counter(), dict(self.statistics)
+                self.section, self._alike = [], Counter()
                 self.sections += 1
                 body_read = 4
             elif self._offset == 0:
@@ -254,7 +254,9 @@ class PcapngReader:
                     found.dropped = number
                 elif code == OPT_ISB_USRDELIV:
                     found.written = number
-        earlier = self._earlier.get(index)
+        if self._earlier.get(index, (0, None))[0] != self.sections:
+            self._earlier[index] = self.sections, self.statistics.get(index)
+        earlier = self._earlier[index][1]
         self.statistics[index] = found if earlier is None else found.after(earlier)
 
     def _interface(self, index: int) -> int:

@@ -19,7 +19,7 @@ from lab.decrypt_keys import KeyLog
 from lab.inspect_stats import inspect_stats
 from lab.packets import frames as f
 from lab.packets.link import read_link
-from lab.pcapng import INTERFACES_MAX, PcapngReader, PcapngWriter, Record, Statistics
+from lab.pcapng import INTERFACES_MAX, Interfaces, PcapngReader, PcapngWriter, Record, Statistics
 
 
 def session(packets: int = 24) -> tuple[Capture, bytes]:
@@ -251,6 +251,39 @@ def test_interfaces_that_are_alike_in_one_section_stay_apart(tmp_path: Path) -> 
     reader = PcapngReader(io.BytesIO(stream.getvalue() * 2))
     assert [record.interface for record in reader] == [0, 1, 2, 0, 1, 2] and len(reader.interfaces) == 3
     assert {n: s.dropped for n, s in reader.statistics.items()} == {0: 10, 1: 10, 2: 10}
+
+
+def test_statistics_of_a_section_replace_each_other_and_those_of_sections_add_up() -> None:
+    stream = io.BytesIO()
+    writer = PcapngWriter(stream)
+    writer.interface(1, "x")
+    for dropped in (3, 5):                      # the later one of a section has all of it
+        writer.statistics(0, Statistics(dropped, 9, dropped, None))
+    reader = PcapngReader(io.BytesIO(stream.getvalue() * 3))
+    reader.scan()
+    assert reader.statistics == {0: Statistics(5, 27, 15, None)} and reader.sections == 3
+
+
+class Uncopied(dict[int, Statistics]):
+    """Statistics that are looked up, never gone through."""
+
+    def __iter__(self) -> Any:
+        raise AssertionError("all statistics were gone through for one section")
+
+    keys = __iter__
+
+
+def test_a_section_costs_nothing_for_the_interfaces_before_it() -> None:
+    """A hostile file has millions of sections behind thousands of interfaces with statistics."""
+    stream = io.BytesIO()
+    writer = PcapngWriter(stream)
+    writer.interface(1, "x")
+    writer.statistics(0, Statistics(1, 1, 1, 1))
+    reader = PcapngReader(io.BytesIO(stream.getvalue() * 50), Interfaces(statistics=Uncopied()))
+    reader.scan()
+    assert reader.sections == 50 and reader.problem == "" and reader.statistics[0].dropped == 50
+    with pytest.raises(AssertionError):         # canary
+        dict(reader.statistics)
 
 
 @pytest.mark.parametrize(("argv", "text"), [
