@@ -60,6 +60,7 @@
 #define REORDER_WAIT_FIRST_NS 60000000ull       /* for what is missing, while no lateness is known */
 #define REORDER_WAIT_LEAST_NS 5000000ull
 #define REORDER_WAIT_MOST_NS 250000000ull
+#define REDUNDANT_STALE_NS 100000000ull         /* one of two packets that waited so long in its queue, while the other one left */
 
 /* steering: docs/steering.md has the reasons */
 #define STEER_JUDGE_NS 10000000ull      /* a rule that has traffic is judged so often */

@@ -27,6 +27,7 @@ void sequence_start(endpoint *e, struct tunnel *t, struct flow *f, const struct 
     f->sequenced = r->transport == TRANSPORT_SEQUENCED;
     if (f->sequenced)
         random_bytes(e, &f->sequence, sizeof f->sequence);
+    f->left[0] = f->left[1] = f->sequence;
 }
 
 /* ---- public calls */

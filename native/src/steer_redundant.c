@@ -77,3 +77,15 @@ void redundant_double(struct tunnel *t, struct packet *k, const struct path *p, 
     if (!fq_push(&q->queue, copy, now))
         tunnel_drop(e, copy, COUNTER_redundant_dropped);
 }
+
+/* Over an access that carries less than the flow brings, its queue would be full of what came over the other one long ago: nothing new would
+ * come for as long as that takes when the other one falls silent. While that one is good: it may have lost what left. */
+bool redundant_is_stale(const struct path *p, const struct flow *f, const struct packet *k, uint64_t now)
+{
+    int access = p->conn->e->access[p->link];
+    if (access < 0 || (k->twin != TWIN_ORIGINAL && k->twin != TWIN_COPY) || now - k->enqueued < REDUNDANT_STALE_NS)
+        return false;
+    enum grade grade;
+    bool left = (int32_t)(f->left[!access] - k->number) > 0;
+    return left && steering_path_over(p->conn, !access, 0, &grade) && grade == GRADE_GOOD;
+}

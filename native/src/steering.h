@@ -28,6 +28,7 @@ struct flow {
     bool sequenced;
     uint32_t serial;                    /* of all flows that had this place, which one */
     uint32_t sequence;                  /* of the next packet */
+    uint32_t left[2];                   /* redundant: behind the newest number that left over each access */
     uint32_t settled_ms, load_ms;       /* when it came to its home; load as of then (both wrap) */
     float load;                         /* octets of about the last SHARE_NS */
 };
@@ -69,6 +70,8 @@ struct steering_mode_ops {
 extern const struct steering_mode_ops steer_standby, steer_delay, steer_balance, steer_priority, steer_redundant;
 /* steer_redundant.c: k is about to wait for path p: if its rule says so, a copy for the other access. Both have their number then. */
 void redundant_double(struct tunnel *t, struct packet *k, const struct path *p, uint64_t now);
+/* One of two that has waited so long that the other one is there: it would only be in the way of new ones. */
+bool redundant_is_stale(const struct path *p, const struct flow *f, const struct packet *k, uint64_t now);
 
 /* The best path over this access for a packet of this length, and how good it is; NULL. */
 struct path *steering_path_over(struct conn *c, int access, size_t length, enum grade *grade);

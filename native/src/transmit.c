@@ -98,7 +98,8 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
         size_t inner = k->length, header = 1 + p->dcid->length + PN_LENGTH;
         if (f && !sequence_fits(p, frame_head(binding->quarter_id, true) + inner, header))
             f = NULL;
-        if (k->twin && !f) {            /* without its number it would be delivered beside the other one */
+        /* without its number it would be delivered beside the other one */
+        if (k->twin && (!f || redundant_is_stale(p, f, k, now))) {
             tunnel_drop(e, fq_drop(queue), COUNTER_redundant_dropped);
             continue;
         }
@@ -129,6 +130,9 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
         if (!r)
             break;
         fq_pop(queue);
+        int access = e->access[p->link];
+        if (k->twin && access >= 0)
+            f->left[access] = k->number + 1;
         uint64_t pn = p->space.next_pn - 1;
         uint8_t *out = b->buffer + s.bytes;
         frame_write(k, binding->quarter_id, f);

@@ -121,6 +121,21 @@ def test_copies_give_way_on_a_path_that_cannot_carry_them(sim: Simulator) -> Non
     assert 100 < copies < 1000 and counters["redundant_copies"] == copies + counters.get("redundant_dropped", 0)
 
 
+@pytest.mark.parametrize("dead", [True, False])
+def test_what_came_long_ago_over_the_other_path_does_not_stand_in_the_way(sim: Simulator, dead: bool) -> None:
+    """The primary access carries half of the flow: its queue was full of packets whose copies had come, a second's worth, and
+    nothing new came for so long when the other one fell silent (found by the scenario handover: 0.5 s)."""
+    sim.shape(0, rate=20e6, delay=10 * MS)
+    sim.shape(1, rate=1e6, delay=10 * MS)
+    ends = Ends(sim, REDUNDANT | {"active_access": 1})
+    ends.send(1000, 4 * MS, 1000)
+    sim.shape(0, cut=dead)
+    ends.send(500, 4 * MS, 1000)
+    times = [at for at, _, _ in sim.server.inner]
+    assert max(b - a for a, b in pairwise(times)) < (250 if dead else 20) * MS
+    assert dead or sorted(ends.got())[:1400] == list(range(1400))
+
+
 def test_a_path_too_long_to_help_carries_no_copies(sim: Simulator) -> None:
     """They would come when nobody waits for them (REORDER_WAIT_MOST_NS), 4,096 numbers later perhaps."""
     sim.shape(0, delay=10 * MS)
