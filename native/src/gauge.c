@@ -28,8 +28,8 @@ void gauge_sample(struct path *p, const struct rate_sample *s, uint64_t now)
         return;
     g->capacity = s->app_limited || !g->capacity ? rate : g->capacity + (rate - g->capacity) / 8;
     g->capacity_at = now;
-    if (!s->app_limited)
-        g->full_at = now;
+    if (!s->app_limited && g->busy > BUSY_FULL)
+        g->full_at = now;               /* not by the first packets of a flow */
 }
 
 bool gauge_full(const struct path *p, bool before, uint64_t now)

@@ -7,8 +7,9 @@ static bool valid(const struct steering_rule *r) { (void)r; return true; }
 
 #define SHARE_S 2.0                     /* st->share is so many seconds' worth of octets */
 #define CAPACITY_LATELY_NS 30000000000ull
+#define CHOKED 4                        /* times what the access carries; with less the rule says which one it is, not what fits */
 
-/* The other access was full with less than the rule's flows bring now, and this one carries more: what is shorter while it is empty would
+/* The other access was full with a quarter of what the rule's flows bring now, and this one carries more: what is shorter while it is empty would
  * not be with them on it. One that loses is always empty: its window is small. */
 static bool would_choke(struct steering *s, int here, int there)
 {
@@ -17,7 +18,7 @@ static bool would_choke(struct steering *s, int here, int there)
         return false;                   /* not known: it is tried, and known then */
     steering_share_decay(s->state, s->now);
     double load = (s->state->share[0] + s->state->share[1]) / SHARE_S;
-    return g->capacity < load && g->capacity < s->path[here]->gauge.capacity;
+    return g->capacity * CHOKED < load && g->capacity * CHOKED < s->path[here]->gauge.capacity;
 }
 
 static void change(struct steering *s)

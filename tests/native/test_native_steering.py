@@ -130,10 +130,10 @@ def test_smallest_delay_does_not_go_to_and_fro_every_second(sim: Simulator) -> N
 
 @pytest.mark.parametrize("lossy", [True, False])
 def test_smallest_delay_does_not_go_where_its_flows_would_wait(sim: Simulator, lossy: bool) -> None:
-    """More than either path carries, one of them loses 2 %: it is always empty, for its window is small, and so the shorter
+    """More than either path carries, one of them loses 10 %: it is always empty, for its window is small, and so the shorter
     one. Two changes are enough to know it (the canary: of two clean paths, each is as good as the other)."""
     for link in range(2):
-        sim.shape(link, rate=10e6, delay=10 * MS, queue=50 * MS, loss=0.02 if lossy and link == 0 else 0.0)
+        sim.shape(link, rate=10e6, delay=10 * MS, queue=50 * MS, loss=0.1 if lossy and link == 0 else 0.0)
     load = Load(sim, SHORTEST)
     for flow in range(4):
         load.flow(flow, 3 * MEGABIT, 12)
