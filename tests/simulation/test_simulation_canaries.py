@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from remembered import CHUNK, pattern, varint
-from world import UP, Broken, World
+from world import UP, Broken, World, changes_back
 
 from native import ffi, lib
 from native.sim import MS, SECOND, Event, Simulator, SimulatorError, address, check
@@ -211,3 +211,17 @@ def test_what_a_close_leaves_behind_is_seen(world: World, connections_left: bool
         world.views[1][world.conns[1] + 7] = type(next(iter(world.views[1].values())))()
     with pytest.raises(Broken, match="are left" if connections_left else "did not say GONE"):
         world.finish()
+
+
+@pytest.mark.parametrize(
+    ("came", "changes"),
+    [
+        ([1, 2, 3, 4], 0),
+        ([1, 2, 4, 3], 1),
+        ([1, 5, 2, 3, 6, 4], 1),  # three on a slow path, and two behind them on a fast one
+        ([2, 1, 4, 3], 2),
+        ([1, 3, 5, 7, 2, 4, 6], 3),  # to and fro with each packet
+    ],
+)
+def test_changes_back_to_a_faster_path_are_counted(came: list[int], changes: int) -> None:
+    assert changes_back(came) == changes
