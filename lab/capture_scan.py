@@ -184,39 +184,33 @@ class CaptureDecryptor:
 
     def chunks(self) -> Iterator[PlainRun | list[ClearPacket]]:
         """As packets(), and runs of plain ones where no packet before them waits."""
-        if self._clear is None or not self._lean:
-            for step in self.steps():
-                yield step.packets
-            return
-        decryptor, clear = self.decryptor, self._clear
-        for _ in self._files():
-            records = iter(self.reader)
-            while True:
-                if self.reader.little_endian:
-                    for run in self._runs(clear):
-                        if decryptor.waits:
-                            for packet in run.packets():
-                                yield decryptor.feed_clear(packet)
-                        else:
-                            yield run
-                record = next(records, None)
-                if record is None:
-                    break
-                yield self._step(record).packets
-        yield decryptor.flush()
+        for part in self.parts():
+            yield part if isinstance(part, PlainRun) else part.packets
 
-    def steps(self) -> Iterator[Step]:
+    def parts(self) -> Iterator[PlainRun | Step]:
+        """As steps(), and, of a lean capture, runs of plain packets where no packet before them waits."""
+        decryptor = self.decryptor
         for _ in self._files():
             records = iter(self.reader)
             while True:
                 if self._clear is not None and self.reader.little_endian:
                     for run in self._runs(self._clear):
-                        yield from self._steps_of(run)
+                        if self._lean and not decryptor.waits:
+                            yield run
+                        else:
+                            yield from self._steps_of(run)
                 record = next(records, None)
                 if record is None:
                     break
                 yield self._step(record)
-        yield Step(None, None, False, self.decryptor.flush())
+        yield Step(None, None, False, decryptor.flush())
+
+    def steps(self) -> Iterator[Step]:
+        for part in self.parts():
+            if isinstance(part, PlainRun):
+                yield from self._steps_of(part)
+            else:
+                yield part
 
     def _step(self, record: Record) -> Step:
         """One captured frame by the readers in Python."""

@@ -17,7 +17,8 @@ from native import ffi, lib
 
 ROWS = 4096                     # packets that one call gives
 ROW = struct.Struct("=8Q15I4x")
-NUMBER, INTERFACE, SPACE, BLOCK, BLOCK_SIZE, DATAGRAMS, INNER = 1, 8, 9, 10, 11, 16, 17        # places in it
+NUMBER, TYPES, INTERFACE, SPACE, BLOCK, BLOCK_SIZE, START, HEADER = 1, 2, 8, 9, 10, 11, 12, 14        # places in it
+DATAGRAMS, INNER, INNER_AT, INNER_SIZE = 16, 17, 18, 19
 SLACK = 64                      # behind the last packet: vector code may look there
 KINDS = {link.LINK_ETHERNET: lib.CLEAR_ETHERNET, link.LINK_SLL: lib.CLEAR_SLL, link.LINK_SLL2: lib.CLEAR_SLL2,
          link.LINK_RAW: lib.CLEAR_RAW, link.LINK_IPV4: lib.CLEAR_RAW, link.LINK_IPV6: lib.CLEAR_RAW,

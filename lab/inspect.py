@@ -23,6 +23,7 @@ from lab.inspect_qlog import Logs, aligned, fate_document, fate_words, key_of
 from lab.inspect_rows import HEADING, Filter, Inspection, Row, row_document, row_line
 from lab.inspect_run import RunRecord
 from lab.inspect_stats import inspect_stats, verify_capture
+from lab.inspect_table import table
 from lab.inspect_track import Tracker
 from lab.inspect_why import Explainer, find_losses, summary, why_document, why_lines
 from lab.packets.frames import FRAME_NAMES
@@ -238,25 +239,36 @@ def _print_stats(inspection: Inspection, as_json: bool) -> int:
 
 
 def _print_rows(inspection: Inspection, wanted: Filter, arguments: argparse.Namespace) -> int:
-    shown = 0
-    logs: Logs | None = None
-    if arguments.qlog:                  # one more pass, for the clocks
-        logs = aligned(inspection)
-        if not logs.files:
-            raise Misuse(f"--qlog: there is no ue.sqlog or upf.sqlog that reads beside {inspection.path}: {logs.remarks or 'none'}")
-        inspection = Inspection(inspection.files, arguments.keys, arguments.port)
+    if arguments.qlog:
+        return _print_rows_with_ends(inspection, wanted, arguments)
+    shown, limit = 0, arguments.limit
+    sys.stdout.write('{"packets": [' if arguments.json else HEADING + "\n")
+    for lines in table(inspection, wanted, arguments.json):
+        some = lines if limit is None else lines[:limit - shown]
+        if some:
+            sys.stdout.write((", " if shown else "") + ", ".join(some) if arguments.json else "".join(some))
+            shown += len(some)
+        if shown == limit:
+            break
     if arguments.json:
-        sys.stdout.write('{"packets": [')
-    else:
-        print(HEADING)
+        print(f'], "shown": {shown}, "problem": {json.dumps(inspection.problem or None)}}}')
+    return _end(inspection)
+
+
+def _print_rows_with_ends(inspection: Inspection, wanted: Filter, arguments: argparse.Namespace) -> int:
+    """Two passes: the first for the clocks of the qlogs."""
+    shown = 0
+    logs = aligned(inspection)
+    if not logs.files:
+        raise Misuse(f"--qlog: there is no ue.sqlog or upf.sqlog that reads beside {inspection.path}: {logs.remarks or 'none'}")
+    inspection = Inspection(inspection.files, arguments.keys, arguments.port)
+    sys.stdout.write('{"packets": [' if arguments.json else HEADING + "\n")
     for row in inspection.rows(wanted):
         assert inspection.start_ns is not None
-        known = logs is not None and row.kind == "1rtt" and row.number is not None
-        fate = _fate(logs, inspection.connections, row) if known and logs is not None else None
+        known = row.kind == "1rtt" and row.number is not None
+        fate = _fate(logs, inspection.connections, row) if known else None
         if arguments.json:
-            document = row_document(row, inspection.start_ns)
-            if logs is not None:
-                document["ends"] = fate_document(fate, inspection.start_ns)
+            document = row_document(row, inspection.start_ns) | {"ends": fate_document(fate, inspection.start_ns)}
             sys.stdout.write((", " if shown else "") + json.dumps(document))
         else:
             ends = f"  [{fate_words(fate, bool(row.up), inspection.start_ns)}]" if known else ""
@@ -265,8 +277,8 @@ def _print_rows(inspection: Inspection, wanted: Filter, arguments: argparse.Name
         if shown == arguments.limit:
             break
     if arguments.json:
-        clock = f', "clock": {json.dumps(logs.aligned or None)}' if logs is not None else ""
-        print('], "shown": ' + json.dumps(shown) + ', "problem": ' + json.dumps(inspection.problem or None) + clock + "}")
+        print(f'], "shown": {shown}, "problem": {json.dumps(inspection.problem or None)}, '
+              f'"clock": {json.dumps(logs.aligned or None)}}}')
     return _end(inspection, logs)
 
 

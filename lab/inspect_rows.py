@@ -105,21 +105,22 @@ class Inspection:
         self.problem, self.unreadable = capture.problem, capture.unreadable
 
     def rows(self, wanted: Filter) -> Iterator[Row]:
-        others = not wanted.quic_only
         capture = self.open()
-        interfaces = capture.interfaces
         for step in capture.steps():
-            if step.record is not None and not step.quic:
-                for row in self._other(step, interfaces[step.record.interface].name):
-                    self.start_ns = row.time_ns if self.start_ns is None else self.start_ns
-                    if others and wanted.time(row.time_ns):
-                        yield row
-            for packet in step.packets:
-                self.start_ns = packet.time_ns if self.start_ns is None else self.start_ns
-                self.stats.add(packet)
-                if wanted.packet(packet):
-                    yield packet_row(packet, interfaces[packet.interface].name)
+            yield from self.rows_of(step, wanted)
         self.close_pass(capture)
+
+    def rows_of(self, step: Step, wanted: Filter) -> Iterator[Row]:
+        if step.record is not None and not step.quic:
+            for row in self._other(step, self.interfaces[step.record.interface].name):
+                self.start_ns = row.time_ns if self.start_ns is None else self.start_ns
+                if not wanted.quic_only and wanted.time(row.time_ns):
+                    yield row
+        for packet in step.packets:
+            self.start_ns = packet.time_ns if self.start_ns is None else self.start_ns
+            self.stats.add(packet)
+            if wanted.packet(packet):
+                yield packet_row(packet, self.interfaces[packet.interface].name)
 
     def packets(self) -> Iterator[tuple[ClearPacket, str]]:
         """Every QUIC packet, and the access it was captured on."""

@@ -16,7 +16,7 @@ from typing import Any
 from lab.bench.active import measure_active
 from lab.bench.aead import measure_aead
 from lab.bench.aims import AIMS, judge
-from lab.bench.capture import measure_capture, measure_stats
+from lab.bench.capture import measure_capture, measure_views
 from lab.bench.engine import measure_engine
 from lab.bench.figure import Figure, rounded
 from lab.bench.handshake import measure_handshakes
@@ -84,7 +84,7 @@ PARTS: dict[str, Measure] = {  # what can be measured alone, in the order of the
     "sessions": lambda plan, progress, _peers: measure_active(plan.others, plan.seconds, progress),
     "capture": lambda plan, progress, _peers: measure_capture(plan.others, plan.sum_seconds, progress),
     "inspect": lambda plan, _progress, _peers: [
-        measure_inspect(plan.others, plan.inspect_packets), measure_stats(plan.others, plan.inspect_packets * 3),
+        measure_inspect(plan.others, plan.inspect_packets), *measure_views(plan.others, plan.inspect_packets * 3),
         *measure_logs(plan.others, plan.inspect_packets * 3 // 2)],
     "wire": lambda plan, _progress, _peers: measure_wire(plan.others, plan.seconds),
 }

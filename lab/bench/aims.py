@@ -49,6 +49,7 @@ AIMS: dict[str, tuple[Aim, ...]] = {
     "capture.cost.all": (Aim(0.95, "without", True),),
     "capture.cost.lost": (Aim(0),),
     "inspect.stats": (Aim(100_000, at_least=True),),
+    "inspect.table": (Aim(100_000, at_least=True),),
     "inspect.dropped": (Aim(3),),
     "inspect.follow": (Aim(3),),
     "handshake.psk": (Aim(400, at_least=True), Aim(3, "aioquic", True)),

@@ -1,4 +1,4 @@
-"""What capturing costs the tunnel that is captured, and how fast `mpq inspect --stats` reads what was captured."""
+"""What capturing costs the tunnel that is captured, and how fast `mpq inspect` reads what was captured."""
 
 from __future__ import annotations
 
@@ -101,13 +101,13 @@ def measure_capture(runs: int, seconds: int, progress: Callable[[str], None]) ->
     return figures
 
 
-def measure_stats(runs: int, packets: int) -> Figure:
-    """Packets that `mpq inspect --stats` reads in a second of CPU."""
+def measure_views(runs: int, packets: int) -> list[Figure]:
+    """Packets that `mpq inspect --stats` reads in a second of CPU, and that the table writes to a file."""
     from lab.inspect import main
 
-    figure = Figure("inspect.stats", "packet/s")
+    stats, table = Figure("inspect.stats", "packet/s"), Figure("inspect.table", "packet/s")
     with tempfile.TemporaryDirectory(prefix="mpq-bench-") as place:
-        path = Path(place) / "capture.pcapng"
+        path, written = Path(place) / "capture.pcapng", Path(place) / "table"
         write_capture(path, packets)
         for _ in range(runs):
             start = time.process_time()
@@ -115,5 +115,13 @@ def measure_stats(runs: int, packets: int) -> Figure:
                 code = main(["--stats", "--json", str(path)])
             if code or f'"decrypted": {packets},' not in out.getvalue():
                 raise BenchError(f"mpq inspect did not read its capture: {out.getvalue()[:200]}")
-            figure.add(packets / (time.process_time() - start))
-    return figure
+            stats.add(packets / (time.process_time() - start))
+            start = time.process_time()
+            with written.open("w") as lines, contextlib.redirect_stdout(lines):
+                code = main([str(path)])
+            spent = time.process_time() - start
+            shown = sum(1 for line in written.open() if "DATAGRAM" in line)
+            if code or shown != packets:
+                raise BenchError(f"mpq inspect showed {shown} of the {packets} packets of its capture")
+            table.add(packets / spent)
+    return [stats, table]

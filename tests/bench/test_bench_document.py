@@ -18,7 +18,7 @@ from lab.bench import PARTS, Plan, active, inspect_logs, markdown, run_bench
 from lab.bench import inspect as bench_inspect
 from lab.bench.aead import SUITES, measure_aead
 from lab.bench.aims import AIMS, judge
-from lab.bench.capture import measure_capture, measure_stats
+from lab.bench.capture import measure_capture, measure_views
 from lab.bench.capture_file import write_capture
 from lab.bench.engine import measure_engine
 from lab.bench.figure import Figure
@@ -95,7 +95,7 @@ def test_figures_in_memory() -> None:
 def test_parts_can_be_measured_alone() -> None:
     assert tuple(PARTS) == verb.PARTS
     document = run_bench(TINY, lambda _: None, [], ("inspect", "aead"))
-    assert [f["id"].split(".")[0] for f in document["figures"]] == 12 * ["aead"] + 4 * ["inspect"]
+    assert [f["id"].split(".")[0] for f in document["figures"]] == 12 * ["aead"] + 5 * ["inspect"]
     jsonschema.validate(document, SCHEMA)
 
 
@@ -126,8 +126,9 @@ def test_the_losses_of_a_run_are_found_or_there_is_no_figure(monkeypatch: pytest
 
 
 def test_inspect_reads_the_capture_that_it_is_measured_with(tmp_path: Path) -> None:
-    figure = measure_stats(1, 1_500).document()
-    assert figure["id"] == "inspect.stats" and figure["value"] > 0
+    figures = [figure.document() for figure in measure_views(1, 1_500)]
+    assert [figure["id"] for figure in figures] == ["inspect.stats", "inspect.table"]
+    assert all(figure["value"] > 0 for figure in figures)
     assert write_capture(tmp_path / "c.pcapng", 300) == (tmp_path / "c.pcapng").stat().st_size
     stats = inspect_stats(tmp_path / "c.pcapng")
     assert stats["packets"] == stats["decrypted"] == stats["inner_packets"] == 300 and set(stats["paths"]) == {"0", "1"}
