@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from lab.inspect_run import told_number
+
 WIRE_REASONS = ("queue", "loss", "cut")
 SLACK_S = 0.02                  # a sample is taken a little before or after its time
 
@@ -49,11 +51,33 @@ class Buckets:
         return found.reason
 
 
+def _counted(sample: dict[str, Any]) -> tuple[float, float]:
+    """Between which seconds the wires were asked; records of an older mpq have only the sample's own time."""
+    told = sample.get("wires_counted")
+    times = [told_number(t) for t in told] if isinstance(told, list) and len(told) == 2 else []
+    asked, answered = times or (None, None)
+    return (float(sample["t"]), float(sample["t"])) if asked is None or answered is None else (asked, answered)
+
+
+def last_counts(events: list[dict[str, Any]], totals: dict[tuple[str, str], dict[str, int]]) -> dict[str, Any]:
+    """As a sample: what the wires had dropped when the run ended, after the last sample. totals: of result.json, for records of an
+    older mpq, which does not say when."""
+    told = [event for event in events if event.get("event") == "wires_counted" and event.get("node") == "lab"]
+    if told:
+        return dict(told[-1])
+    wires: dict[str, Any] = {}
+    for (access, way), counts in totals.items():
+        if all(why in counts for why in WIRE_REASONS):
+            wires.setdefault(access, {})[way] = [counts[why] for why in WIRE_REASONS]
+    return {"t": float("inf"), "wires": wires}
+
+
 def wire_buckets(samples: list[dict[str, Any]]) -> dict[tuple[str, str], Buckets]:
-    """By access and direction (up, down), from a run's samples: [queue, loss, cut] so far."""
+    """By access and direction (up, down), from a run's samples: [queue, loss, cut] so far; a wire made anew begins with none."""
     out: dict[tuple[str, str], Buckets] = {}
     last: dict[tuple[str, str], tuple[float, list[int]]] = {}
     for sample in samples:
+        asked, answered = _counted(sample)
         wires = sample.get("wires")
         for access, ways in wires.items() if isinstance(wires, dict) else ():
             for way in ("up", "down"):
@@ -61,11 +85,12 @@ def wire_buckets(samples: list[dict[str, Any]]) -> dict[tuple[str, str], Buckets
                 if not (isinstance(counts, list) and len(counts) == 3 and all(isinstance(c, int) for c in counts)):
                     continue
                 then, before = last.get((access, way), (0.0, [0, 0, 0]))
-                now = float(sample["t"])
+                if any(count < was for count, was in zip(counts, before, strict=True)):
+                    before = [0, 0, 0]
                 for why, count, was in zip(WIRE_REASONS, counts, before, strict=True):
                     if count > was:
-                        out.setdefault((access, way), Buckets()).items.append(Bucket(then, now, why, count - was))
-                last[access, way] = (now, counts)
+                        out.setdefault((access, way), Buckets()).items.append(Bucket(then, answered, why, count - was))
+                last[access, way] = (asked, counts)
     for buckets in out.values():
         buckets.items.sort(key=lambda one: one.end)
     return out

@@ -12,9 +12,15 @@ from lab.errors import Misuse
 
 EVENTS_NAME, METRICS_NAME, RESULT_NAME = "events.jsonl", "metrics.jsonl", "result.json"
 FILE_MAX = 64 << 20
+NUMBER_MAX = 1e12
 STEPS = ("cut", "restore", "rebind", "shape", "rekey", "key_update", "kill")
 CAPTURE_EVENT = "capture_started"       # of the node `lab`: unix_ns, the wall clock of the capture at this event's t
 _MOMENT = re.compile(r"(step|phase|event):(.+?)(?:#([0-9]{1,6}))?([+-][0-9.]{1,12}s)?")
+
+
+def told_number(value: object) -> float | None:
+    """A number that a record tells, if it is one to count with."""
+    return float(value) if isinstance(value, int | float) and abs(value) <= NUMBER_MAX else None
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -28,7 +34,7 @@ def _lines(path: Path) -> list[dict[str, Any]]:
                 entry = json.loads(line)
             except (ValueError, RecursionError):
                 continue
-            if isinstance(entry, dict) and isinstance(entry.get("t"), int | float):
+            if isinstance(entry, dict) and told_number(entry.get("t")) is not None:
                 found.append(entry)
     return found
 
@@ -40,6 +46,7 @@ class Span:
     start: float
     end: float
     link_down: bool = False             # of a cut: the device went down, and no wire counted
+    sure: float = float("inf")          # of a cut: until then it was one for certain; its end was told some time after that
 
     def has(self, t: float, slack: float = 0.0) -> bool:
         return self.start - slack <= t <= self.end + slack
@@ -70,7 +77,8 @@ class RunRecord:
             if event.get("event") == "cut" and not running:
                 spans.append(Span(float(event["t"]), float("inf"), event.get("link_down") is True))
             elif event.get("event") == "restore" and running:
-                spans[-1] = Span(spans[-1].start, float(event["t"]), spans[-1].link_down)
+                end, link_down, wire_t = float(event["t"]), spans[-1].link_down, told_number(event.get("wire_t"))
+                spans[-1] = Span(spans[-1].start, end, link_down, end if wire_t is None or link_down else min(wire_t, end))
         return out
 
     def generations(self) -> dict[str, int]:

@@ -13,17 +13,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.decrypt_connection import Connection
-from lab.inspect_counters import WIRE_REASONS, Bucket, Buckets, wire_buckets
+from lab.inspect_counters import WIRE_REASONS, Bucket, Buckets, last_counts, wire_buckets
 from lab.inspect_qlog import Logs, key_of
-from lab.inspect_run import RunRecord, Span
+from lab.inspect_run import RunRecord, Span, told_number
 from lab.inspect_track import Loss, Space
 
 REASON_WORDS = {"queue": "wire: its queue was full", "loss": "wire: lost by chance", "cut": "wire: cut"}
-UNDER_WAY_S = 0.25              # how long after it was sent a packet may still reach the place where it is dropped
+UNDER_WAY_S = 0.25              # how long after it was sent a packet may still reach the place where it is dropped,
+LATE_MOST_S = 2.0               # and by how much longer, at most, when the wires' own thread was late
+BESIDE_WORDS = {"nat": "wire: its NAT had no binding for it (dropped_nat)",
+                "kernel": "wire: the kernel dropped it at the wire's socket (kernel_drops)"}
 CUT_SLACK_S = 0.01              # how far the time that is told of a cut may be from the cut
 NOT_EXPLAINED = "not explained"
 OMITTED = "likely no loss: a number that the sender left out, to catch acknowledgements of what was not sent (RFC 9000 §21.4)"
 LEFT_OUT = "its sender left the number out, to catch acknowledgements of what was not sent (RFC 9000 §21.4)"
+AT_THE_END = "run: it was under way when the lab was taken down"
 ARRIVED = "it arrived, says the receiver's qlog"
 NO_COUNTERS = "not explained: the capture has no run with counters beside it"
 # Counters of the receiving engine behind which an outer packet may have vanished; sending ones come under `udp_send_failed`.
@@ -31,13 +35,15 @@ RECEIVER = ("udp_receive_overflow", "auth_failed", "cid_unknown", "keys_unavaila
             "conn_closing", "fixed_bit", "datagram_short", "cid_unroutable_link")
 # Drops that are told of packets which the receiver did not miss: a copy, a number that arrived
 NO_LOSS_OF_OURS = ("packet_duplicate",)
+# What the receiver's kernel drops, no qlog tells
+NOT_IN_QLOG = ("udp_receive_overflow",)
 
 
 @dataclass(frozen=True, slots=True)
 class Explained:
     loss: Loss
     t: float | None             # seconds of the run; None when it has no clock
-    reason: str                 # its first words are the place: wire, engine, not explained
+    reason: str                 # its first words are the place: wire, engine, capture, run, not explained
 
 
 @dataclass(slots=True)
@@ -84,8 +90,11 @@ class Explainer:
         self._logs = logs if logs is not None and logs.complete else None
         self._connections = connections or []
         self._cuts = run.cuts()
-        self._wires = wire_buckets(run.samples)
         self._totals = self._wire_totals()
+        last = last_counts(run.events, self._totals)
+        self._wires = wire_buckets([*run.samples, last])
+        self._ended = float(last["t"])
+        self._late = self._late_most()
         drops = run.result.get("drops")
         self._drops = {str(name): int(value) for name, value in drops.items() if isinstance(value, int)} \
             if isinstance(drops, dict) else {}
@@ -113,8 +122,21 @@ class Explainer:
             for way in ("up", "down"):
                 counts = ways.get(way) if isinstance(ways, dict) else None
                 if isinstance(counts, dict):
-                    known = {why: counts.get(f"dropped_{why}") for why in WIRE_REASONS} | {"kernel": counts.get("kernel_drops")}
+                    known = {why: counts.get(f"dropped_{why}") for why in (*WIRE_REASONS, "nat")} \
+                        | {"kernel": counts.get("kernel_drops")}
                     out[access, way] = {why: count for why, count in known.items() if isinstance(count, int)}
+        return out
+
+    def _late_most(self) -> dict[tuple[str, str], float]:
+        """By how many seconds each wire sent a frame too late, at most: so late may it have taken one, too."""
+        out = {}
+        wires = self._run.result.get("wires")
+        for access, ways in wires.items() if isinstance(wires, dict) else ():
+            for way in ("up", "down"):
+                counts = ways.get(way) if isinstance(ways, dict) else None
+                late = told_number(counts.get("late_max_ms")) if isinstance(counts, dict) else None
+                if late is not None and late > 0:
+                    out[access, way] = min(late / 1000, LATE_MOST_S)
         return out
 
     def explain(self, losses: list[Loss]) -> list[Explained]:
@@ -143,7 +165,8 @@ class Explainer:
         start, end = self._run.seconds(loss.from_ns), self._run.seconds(loss.to_ns)
         if start is None or end is None:
             return None
-        return (start, start + UNDER_WAY_S) if loss.up or loss.exact else (start - UNDER_WAY_S, end)
+        under_way = UNDER_WAY_S + self._late.get((loss.access, "up" if loss.up else "down"), 0.0)
+        return (start, start + under_way) if loss.up or loss.exact else (start - under_way, end)
 
     def _inside_cut(self, loss: Loss) -> Span | None:
         """The cut that it was sent into, when that is certain."""
@@ -151,7 +174,7 @@ class Explainer:
         if start is None or not (loss.up or loss.exact):
             return None
         spans = self._cuts.get(loss.access, [])
-        return next((span for span in spans if span.start + CUT_SLACK_S <= start <= span.end - CUT_SLACK_S), None)
+        return next((span for span in spans if span.start + CUT_SLACK_S <= start <= span.sure - CUT_SLACK_S), None)
 
     def _cut(self, loss: Loss, span: Span) -> bool:
         times, way = self._times(loss), "up" if loss.up else "down"
@@ -173,21 +196,21 @@ class Explainer:
         else:
             spans = [s for s in self._cuts.get(loss.access, [])
                      if s.start - CUT_SLACK_S <= times[1] and s.end + CUT_SLACK_S >= times[0]]
-            certain = self._inside_cut(loss) is not None
-            reasons = () if certain else ("queue", "loss", "cut") if spans else ("queue", "loss")
-            why = self._wire(loss.access, way, *times, reasons)
+            # also of one sent into the cut that the cut did not drop: on a busy machine the wire may have taken it when it was over
+            why = self._wire(loss.access, way, *times, ("queue", "loss", "cut") if spans else ("queue", "loss"))
             if why == "cut":
                 return self._cut_words(loss, spans[0])
         if why:
             return REASON_WORDS[why]
-        return self._engine(loss, times) or self._capture(loss) or self._kernel(loss, way) or NOT_EXPLAINED
+        return (self._engine(loss, times) or self._capture(loss) or self._beside(loss, way) or self._at_the_end(loss, times)
+                or NOT_EXPLAINED)
 
     def _wire(self, access: str, way: str, first: float, last: float, reasons: tuple[str, ...]) -> str:
         """Takes one from the samples that overlap the interval; without samples, from the wire's totals."""
         buckets = self._wires.get((access, way))
         if buckets is None:
             return self._total(access, way, reasons) if not self._wires else ""
-        return buckets.take(first, last, reasons) if reasons else ""
+        return buckets.take(first, last, reasons)
 
     def _total(self, access: str, way: str, reasons: tuple[str, ...]) -> str:
         totals = self._totals.get((access, way), {})
@@ -197,10 +220,14 @@ class Explainer:
                 return why
         return ""
 
-    def _kernel(self, loss: Loss, way: str) -> str:
-        """The wire's own sockets were full, or would not take it."""
-        found = self._total(loss.access, way, ("kernel",))
-        return "wire: the kernel dropped it at the wire's socket (kernel_drops)" if found else ""
+    def _beside(self, loss: Loss, way: str) -> str:
+        """What no sample has: its NAT knew no such binding any more; its own sockets were full, or would not take it."""
+        found = self._total(loss.access, way, ("nat", "kernel"))
+        return BESIDE_WORDS[found] if found else ""
+
+    def _at_the_end(self, loss: Loss, times: tuple[float, float] | None) -> str:
+        """By the qlogs alone: nobody counts what is still in a wire or a socket when they are closed."""
+        return AT_THE_END if loss.exact and times is not None and times[1] >= self._ended else ""
 
     # ---- the ends
 
@@ -213,8 +240,13 @@ class Explainer:
             buckets = self._told[loss.up]
             counters = tuple(dict.fromkeys(one.reason for one in buckets.items))
             why = buckets.take(*times, counters)
-            return f"engine: {receiver} dropped it: {why}" if why else self._over(loss, times, receiver)
-        for counter in RECEIVER:
+            if why:
+                return f"engine: {receiver} dropped it: {why}"
+            return self._over(loss, times, receiver) or self._counter(receiver, NOT_IN_QLOG)
+        return self._counter(receiver, RECEIVER)
+
+    def _counter(self, receiver: str, counters: tuple[str, ...]) -> str:
+        for counter in counters:
             name = f"{receiver}.{counter}"
             if self._drops.get(name, 0) > 0:
                 self._drops[name] -= 1

@@ -26,7 +26,7 @@ from lab.scenario import Scenario
 from lab.state import MARK, start_time
 from lab.state import mark as state_mark
 from lab.topology import AMF, N1_PORTS, PROXY_PORT, TAMPER_N1_OFFSET, TAMPER_N4, UPF_N4, AccessAddresses, Topology
-from lab.wires import Wires
+from lab.wires import Wires, dropped
 from node.errors import ControlError, NodeError, VerbError
 from node.handle import NodeHandle
 
@@ -287,12 +287,22 @@ class Lab:
             capture, self.capture = self.capture, None
             self._ring_secrets(capture)
             self.capture_stats = await asyncio.to_thread(capture.stop, self.now())
+        self._wires_counted()
         self.wires.close()
         await asyncio.to_thread(self.topology.close)
         try:
             self._event_file.close()
         except OSError as error:
             self.not_written("events.jsonl", error)
+
+    def _wires_counted(self) -> None:
+        """What the wires dropped in all: no sample has what was dropped after it, when the nodes take their leave."""
+        try:
+            counts = dropped(self.wires.stats())
+        except (LabError, NodeError, NetlinkError, OSError, KeyError) as error:      # of a lab that did not come up
+            self.event("lab", "wires_not_counted", error=str(error))
+        else:
+            self.event("lab", "wires_counted", wires=counts)
 
     # ---- events
 
@@ -373,10 +383,11 @@ class Lab:
         self.event("lab", "cut", access=name, link_down=link_down)
 
     def restore(self, name: str) -> None:
+        wire_t = self.now()
         self.wires.cut(self.access(name), False)
         self._links(name, up=True)
         self.topology.ue_access_route(self._numbers[name])
-        self.event("lab", "restore", access=name)
+        self.event("lab", "restore", access=name, wire_t=round(wire_t, 6))
 
     def rebind(self, name: str) -> int:
         """A NAT at the UE's end forgets its binding: the proxy sees the UE's packets come from another port, and the UE knows

@@ -11,6 +11,7 @@ from typing import Any
 from lab.errors import LabError
 from lab.lab import Lab
 from lab.paths import PathTotals, shared_queue
+from lab.wires import dropped
 
 INTERVAL_S = 0.1
 ACCESS_TYPES = ("3gpp", "non-3gpp")  # enum engine_access
@@ -103,12 +104,12 @@ class Sampler:
                 await asyncio.sleep(INTERVAL_S)
 
     def _wires(self) -> dict[str, Any]:
-        """What each wire has dropped so far, by direction: in its queue, by loss, by the cut; and what waits in its queues now
-        (octets, up and down)."""
+        """What each wire has dropped so far, by direction: in its queue, by loss, by the cut; between which seconds it was asked,
+        on a busy machine long after the sample's `t`; and what waits in its queues now (octets, up and down)."""
+        before = self._lab.now()
         stats = self._lab.wires.stats()
         return {
-            "wires": {name: {word: [of[word][f"dropped_{why}"] for why in ("queue", "loss", "cut")] for word in ("up", "down")}
-                      for name, of in stats.items()},
+            "wires": dropped(stats), "wires_counted": [round(before, 4), round(self._lab.now(), 4)],
             "wire_queues": {name: [of["up"]["queued_bytes"], of["down"]["queued_bytes"]] for name, of in stats.items()},
         }
 

@@ -76,6 +76,12 @@ class Wire:
     nat: tuple[int, int] | None = None
 
 
+def dropped(stats: dict[str, Any]) -> dict[str, dict[str, list[int]]]:
+    """Of what stats() tells: by access and direction, how many frames were dropped in the queue, by loss, by the cut."""
+    return {name: {word: [of[word][f"dropped_{why}"] for why in ("queue", "loss", "cut")] for word in ("up", "down")}
+            for name, of in stats.items()}
+
+
 class Wires:
     def __init__(self, seed: int) -> None:
         self._wires = lib.wires_new(seed, 1)
@@ -198,5 +204,6 @@ class Wires:
         if self._wires != ffi.NULL:
             lib.wires_free(self._wires)
             self._wires = ffi.NULL
+            self._by_name.clear()
 
 

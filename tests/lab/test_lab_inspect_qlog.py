@@ -293,3 +293,130 @@ def test_records_of_a_packet_are_found_by_its_number_alone(tmp_path: Path) -> No
     assert [one.raw for one in file.about(b"quic:packets_acked", b"packets_acked")] == [
         one.raw for one in every if one.name == "quic:packets_acked"] != []
     assert list(file.about(b"nowhere")) == [] and len(list(file.about(b'"time"'))) == len(every)
+
+
+# ---- what a busy machine does to a run's records
+
+
+def reasons(capsys: pytest.CaptureFixture[str], scene: LoggedScene) -> dict[str, int]:
+    found = document(capsys, scene.write(), "--dropped")["reasons"]
+    return {reason.partition(" from")[0]: count for reason, count in found.items()}
+
+
+def lossy(tmp_path: Path) -> LoggedScene:
+    """One packet of ten is lost on the way up, 30 ms before the last; nothing counts it yet."""
+    scene = LoggedScene(tmp_path)
+    scene.sample()
+    scene.wait(0.1)
+    for i in range(10):
+        scene.sent_up(1, segment(100 * i), arrives=i != 6)
+        scene.wait(0.01)
+    return scene
+
+
+def test_a_sample_that_came_late_counts_what_was_dropped_after_its_time(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The ends are asked first, the wires last: a sample's `t` may be long before its counts."""
+    scene = lossy(tmp_path)
+    scene.sample(up=[0, 1, 0])
+    late = scene.samples[-1]
+    late["t"] -= 0.09
+    assert reasons(capsys, scene) == {"not explained": 1}, "canary: the sample's own time says otherwise"
+    late["wires_counted"] = [scene.t, scene.t + 0.001]
+    assert reasons(capsys, scene) == {"wire: lost by chance": 1}
+    for damaged in ([0.0], ["a", 1], [10 ** 400, 1], 5):
+        late["wires_counted"] = damaged
+        assert reasons(capsys, scene) == {"not explained": 1}
+
+
+def test_what_is_dropped_after_the_last_sample_is_counted_when_the_lab_goes_down(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = lossy(tmp_path)
+    scene.wait(0.4)             # not under way any more
+    counts = {"wifi": {"up": [0, 1, 0], "down": [0, 0, 0]}}
+    assert reasons(capsys, scene) == {"not explained": 1}, "canary"
+    scene.event("wires_counted", wires=counts)
+    assert reasons(capsys, scene) == {"wire: lost by chance": 1}
+    scene.events[-1]["wires"] = {"wifi": {"up": [0, 0, 0], "down": [0, 1, 0]}}
+    assert reasons(capsys, scene) == {"not explained": 1}, "canary: the other direction's"
+    scene.events.pop()
+    told = {"dropped_queue": 0, "dropped_loss": 1, "dropped_cut": 0}
+    scene.result = {"wires": {"wifi": {"cut": False, "up": told, "down": told}}}
+    assert reasons(capsys, scene) == {"wire: lost by chance": 1}, "an older run has it in its result"
+
+
+def test_what_is_under_way_at_the_end_is_no_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = lossy(tmp_path)
+    scene.event("wires_counted", wires={"wifi": {"up": [0, 0, 0], "down": [0, 0, 0]}})
+    assert reasons(capsys, scene) == {"run: it was under way when the lab was taken down": 1}
+    scene.events[-1]["t"] += 0.4
+    assert reasons(capsys, scene) == {"not explained": 1}, "canary: it had time enough"
+    late = {"late_max_ms": 300.0}
+    scene.result = {"wires": {"wifi": {"up": late, "down": {}}}}
+    assert reasons(capsys, scene) == {"run: it was under way when the lab was taken down": 1}, "the wire itself was that late"
+
+
+def test_a_wire_that_came_late_counts_late(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = lossy(tmp_path)
+    scene.wait(0.5)
+    scene.sample()
+    scene.wait(0.1)
+    scene.sample(up=[1, 0, 0])
+    assert reasons(capsys, scene) == {"not explained": 1}, "canary"
+    for late, found in ((600.0, "wire: its queue was full"), (1e400, "not explained"), ("600", "not explained")):
+        scene.result = {"wires": {"wifi": {"up": {"late_max_ms": late}, "down": {}}}}
+        assert reasons(capsys, scene) == {found: 1}
+
+
+def test_a_cut_is_over_before_its_end_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Links and routes are restored behind the wire. What the wire loses meanwhile is none of the cut's, nor may it use up a unit
+    of the cut's; and what was sent into the cut may be taken from the socket when it is over."""
+    scene = LoggedScene(tmp_path)
+    scene.sample()
+    for i in range(3):
+        scene.sent_up(1, segment(i))
+    scene.event("cut", access="wifi", link_down=False)
+    scene.wait(0.2)
+    scene.sent_up(1, segment(1000), arrives=False)
+    scene.wait(0.05)
+    restored = scene.t
+    scene.wait(0.05)
+    scene.sent_up(1, segment(2000), arrives=False)
+    scene.wait(0.05)
+    scene.sent_up(1, segment(3000))
+    scene.wait(0.05)
+    scene.event("restore", access="wifi", wire_t=restored)
+    scene.wait(0.05)
+    scene.sample(up=[0, 1, 1])
+    assert reasons(capsys, scene) == {"wire: cut of wifi": 1, "wire: lost by chance": 1}
+    scene.samples[-1]["wires"]["wifi"]["up"] = [0, 2, 0]
+    assert reasons(capsys, scene) == {"wire: lost by chance": 2}
+    scene.samples[-1]["wires"]["wifi"]["up"] = [0, 1, 0]
+    assert reasons(capsys, scene) == {"wire: lost by chance": 1, "not explained": 1}, "canary"
+
+
+@pytest.mark.parametrize(("result", "reason"), [
+    ({"drops": {"upf.udp_receive_overflow": 1}}, "engine: counter upf.udp_receive_overflow"),
+    ({"wires": {"wifi": {"up": {"dropped_nat": 1}}}}, "wire: its NAT had no binding for it (dropped_nat)"),
+    ({"wires": {"wifi": {"up": {"kernel_drops": 1}}}}, "wire: the kernel dropped it at the wire's socket (kernel_drops)"),
+    ({"drops": {"upf.auth_failed": 1, "ue.udp_receive_overflow": 1}, "wires": {"3gpp": {"up": {"dropped_nat": 1}}}},
+     "not explained"),
+])
+def test_what_no_qlog_tells_its_counter_does(
+        result: dict[str, Any], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = lossy(tmp_path)
+    scene.wait(0.4)
+    scene.sample()
+    scene.result = result
+    assert reasons(capsys, scene) == {reason: 1}
+
+
+def test_a_wire_that_is_made_anew_counts_from_the_beginning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The UPF was killed and came back: its wires are new ones."""
+    scene = LoggedScene(tmp_path)
+    scene.sample(up=[5, 5, 5])
+    scene.wait(0.5)
+    scene.sent_up(1, segment(1), arrives=False)
+    scene.wait(0.1)
+    scene.sample(up=[0, 1, 0])
+    assert reasons(capsys, scene) == {"wire: lost by chance": 1}
