@@ -2,8 +2,8 @@
 
 What was lost is what the capture misses; with the qlogs of both ends beside it, exactly what one end sent and the other did not
 receive. The wires and the engines count what they drop but do not say which packet it was: each loss takes one from a counter that
-rose while it was under way (lab/inspect_counters.py), and a counter explains no more packets than it counted. What is left over is
-"not explained": a fault of ours, until somebody knows better.
+rose while it was under way (lab/inspect_counters.py), and a counter explains no more packets than it counted; only a socket's
+counts what was sent together as one. What is left over is "not explained": a fault of ours, until somebody knows better.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ RECEIVER = ("udp_receive_overflow", "auth_failed", "cid_unknown", "keys_unavaila
 NO_LOSS_OF_OURS = ("packet_duplicate",)
 # What the receiver's kernel drops, no qlog tells
 NOT_IN_QLOG = ("udp_receive_overflow",)
+BATCH_MOST, BATCH_NS = 64, 1_000_000    # packets that one send gives the kernel (UDP GSO), and within what time they were sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,23 @@ class Explained:
     loss: Loss
     t: float | None             # seconds of the run; None when it has no clock
     reason: str                 # its first words are the place: wire, engine, capture, run, not explained
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Packets sent together that the kernel dropped as one: a socket's counter counts them once."""
+
+    first: Loss
+    reason: str
+    packets: int = 1
+
+    def takes(self, loss: Loss) -> bool:
+        first, at = self.first, self.first.number + self.packets
+        if (loss.connection, loss.path, loss.up, loss.number) != (first.connection, first.path, first.up, at) \
+                or loss.from_ns - first.from_ns > BATCH_NS or self.packets >= BATCH_MOST:
+            return False
+        self.packets += 1
+        return True
 
 
 @dataclass(slots=True)
@@ -103,6 +121,7 @@ class Explainer:
             if isinstance(capture, dict) else {}
         self._known = bool(run.events or run.result or self._wires)
         self._told = self._told_drops()
+        self._batches: dict[bool, _Batch] = {}          # by direction
 
     def _told_drops(self) -> dict[bool, Buckets]:
         """By direction: what the receiver's qlog says that it dropped, each at its time."""
@@ -202,8 +221,8 @@ class Explainer:
                 return self._cut_words(loss, spans[0])
         if why:
             return REASON_WORDS[why]
-        return (self._engine(loss, times) or self._capture(loss) or self._beside(loss, way) or self._at_the_end(loss, times)
-                or NOT_EXPLAINED)
+        return (self._engine(loss, times) or self._capture(loss) or self._beside(loss, way) or self._batched(loss)
+                or self._at_the_end(loss, times) or NOT_EXPLAINED)
 
     def _wire(self, access: str, way: str, first: float, last: float, reasons: tuple[str, ...]) -> str:
         """Takes one from the samples that overlap the interval; without samples, from the wire's totals."""
@@ -223,7 +242,17 @@ class Explainer:
     def _beside(self, loss: Loss, way: str) -> str:
         """What no sample has: its NAT knew no such binding any more; its own sockets were full, or would not take it."""
         found = self._total(loss.access, way, ("nat", "kernel"))
-        return BESIDE_WORDS[found] if found else ""
+        return self._batch(loss, BESIDE_WORDS[found]) if found else ""
+
+    def _batch(self, loss: Loss, reason: str) -> str:
+        """The kernel dropped it, and maybe what was sent with it."""
+        if loss.exact:                  # else it is not known when each was sent
+            self._batches[loss.up] = _Batch(loss, reason)
+        return reason
+
+    def _batched(self, loss: Loss) -> str:
+        batch = self._batches.get(loss.up)
+        return batch.reason if batch is not None and batch.takes(loss) else ""
 
     def _at_the_end(self, loss: Loss, times: tuple[float, float] | None) -> str:
         """By the qlogs alone: nobody counts what is still in a wire or a socket when they are closed."""
@@ -242,7 +271,10 @@ class Explainer:
             why = buckets.take(*times, counters)
             if why:
                 return f"engine: {receiver} dropped it: {why}"
-            return self._over(loss, times, receiver) or self._counter(receiver, NOT_IN_QLOG)
+            found = self._over(loss, times, receiver)
+            if not found and (found := self._counter(receiver, NOT_IN_QLOG)):
+                self._batch(loss, found)
+            return found
         return self._counter(receiver, RECEIVER)
 
     def _counter(self, receiver: str, counters: tuple[str, ...]) -> str:

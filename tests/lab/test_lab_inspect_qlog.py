@@ -411,6 +411,28 @@ def test_what_no_qlog_tells_its_counter_does(
     assert reasons(capsys, scene) == {reason: 1}
 
 
+@pytest.mark.parametrize("result", [
+    {"drops": {"upf.udp_receive_overflow": 1}}, {"wires": {"wifi": {"up": {"kernel_drops": 1}}}}])
+@pytest.mark.parametrize(("together", "explained"), [(10, 10), (66, 64)])
+def test_the_kernel_counts_a_batch_once(
+        together: int, explained: int, result: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """UDP GSO: what is sent together is dropped together at a socket, which counts one."""
+    scene = LoggedScene(tmp_path)
+    scene.sample()
+    scene.sent_up(1, segment(0))
+    for i in range(together):
+        scene.sent_up(1, segment(1000 + i), arrives=False)
+        scene.capture.time -= 99_000            # a microsecond each
+    scene.wait(0.002)
+    scene.sent_up(1, segment(5000), arrives=False)
+    scene.wait(0.4)
+    scene.sample()
+    scene.result = result
+    found = reasons(capsys, scene)
+    assert found.pop("not explained") == together - explained + 1, "canary: 64 at most, and the one sent later was not in it"
+    assert list(found.values()) == [explained]
+
+
 def test_a_wire_that_is_made_anew_counts_from_the_beginning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The UPF was killed and came back: its wires are new ones."""
     scene = LoggedScene(tmp_path)
