@@ -46,10 +46,11 @@ void congestion_reduce(struct congestion *cc, double factor)
 
 bool congestion_slow_start(struct congestion *cc, const struct cc_ack *a)
 {
-    if (cc->cwnd >= cc->ssthresh && !hystart_resumes(&cc->hystart, a))
-        return false;
-    if (cc->cwnd >= cc->ssthresh)
+    if (cc->cwnd >= cc->ssthresh) {
+        if (!hystart_resumes(&cc->hystart, a))
+            return false;
         cc->ssthresh = NEVER;
+    }
     uint64_t grown = cc->cwnd + hystart_growth(&cc->hystart, a), most = congestion_window_most(cc);
     cc->cwnd = grown < most ? grown : most;
     if (hystart_done(&cc->hystart))

@@ -442,8 +442,7 @@ void path_drop(struct path *p, uint64_t code, bool by_peer, int reason, uint64_t
         return;
     if (used) {
         frames_repeat(c, &p->space, LEVEL_1RTT, LIMIT_FRAMES_QUEUED);
-        path_resteer(p, now);
-        resend_leave(p, now);
+        path_left(p, now);
     }
     frames_forsake(c, p->id);
     if (RULE(R_70, true))

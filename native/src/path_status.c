@@ -51,8 +51,8 @@ void path_failure_over(struct path *p)
 }
 
 /* The peer has its reason, which it may have seen before us: what waits for the path, or is under way there and may be sent again, goes
- * over another one. And it had better know when it is only its packets that do not reach us: after a NAT's rebinding ours would show it where we are, and
- * no data goes there to do so any more. One PING at a time, whatever comes. */
+ * over another one. And it had better know when it is only its packets that do not reach us: after a NAT's rebinding ours would show it
+ * where we are, and no data goes there to do so any more. One PING at a time, whatever comes. */
 void path_backup_told(struct path *p, bool news, uint64_t now)
 {
     uint64_t way;
