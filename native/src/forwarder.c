@@ -151,9 +151,7 @@ static void from_udp(struct forwarder *f)
 {
     size_t filled = 0, octets = 0;
     for (int i = 0; i < IO_UDP_READS && octets < IO_UDP_OCTETS; i++) {
-        if (filled + IO_UDP_READ > IO_UDP_BUFFER ||
-            (filled + IO_UDP_READ > IO_UDP_WARM &&
-             (f->joiner.used <= IO_FLOWS_FEW || f->joiner.joined >= IO_RUN_LONG * f->joiner.begun))) {
+        if (udp_buffer_full(filled, (struct joiner *[]){ &f->joiner }, 1)) {
             joiner_flush(&f->joiner);               /* its runs point into the buffer */
             filled = 0;
         }

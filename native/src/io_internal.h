@@ -14,8 +14,6 @@
 #define IO_UDP_WARM (4 * IO_UDP_READ)   /* of it, what is used while packets come in long runs: it stays in the cache */
 #define IO_UDP_READS 128                /* per socket and turn, so that timers and TUNs are served, */
 #define IO_UDP_OCTETS (48 * IO_UDP_READ)        /* and not beyond so many octets */
-#define IO_RUN_LONG 32                  /* packets of a flow that are written together */
-#define IO_FLOWS_FEW 8                  /* of so few flows, what follows comes soon enough */
 #define IO_TUN_READS 48                 /* per TUN and turn, of one packet or of some fifty, */
 #define IO_TUN_PACKETS 256              /* and not beyond so many packets */
 #define IO_TRANSMITS 96                 /* batches a turn */
@@ -57,6 +55,6 @@ void udp_send(struct io *l, struct tx_batch *batch);    /* and gives its packets
 void tun_receive(struct io *l, uint32_t tun);
 void tun_sink(void *context, uint32_t tun, const uint8_t *data, size_t length);
 void tun_flush(struct io *l);
-/* What was read since tun_flush is of many flows and goes in short runs: more may join those that wait. */
-bool tun_joins_little(const struct io *l);
+/* Before another read into the buffer packets that wait in it have to be written: it is full, or no longer worth more of the cache. */
+bool udp_buffer_full(size_t used, struct joiner *const *joiners, uint32_t count);
 #endif

@@ -63,17 +63,6 @@ void tun_sink(void *context, uint32_t tun, const uint8_t *data, size_t length)
         endpoint_counter_add(l->e, COUNTER_tun_write_failed, 1);
 }
 
-bool tun_joins_little(const struct io *l)
-{
-    uint32_t packets = 0, runs = 0, flows = 0;
-    for (uint32_t i = 0; i < l->tun_count; i++) {
-        packets += l->joiners[i]->joined;
-        runs += l->joiners[i]->begun;
-        flows += l->joiners[i]->used;
-    }
-    return flows > IO_FLOWS_FEW && packets < IO_RUN_LONG * runs;
-}
-
 void tun_flush(struct io *l)
 {
     for (uint32_t i = 0; i < l->tun_count; i++) {

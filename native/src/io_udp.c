@@ -132,6 +132,11 @@ static size_t receive_once(struct io *l, uint32_t number, uint8_t *data)
     return (size_t)n;
 }
 
+bool udp_buffer_full(size_t used, struct joiner *const *joiners, uint32_t count)
+{
+    return used + IO_UDP_READ > IO_UDP_BUFFER || (used + IO_UDP_READ > IO_UDP_WARM && !joiners_join_little(joiners, count));
+}
+
 /* Many sessions send little each: what one has sent twice since we last looked is written to the TUN at once, and answered at once by
  * the TCP behind it. The more waits, the more is joined, so that what a packet costs falls when we are late; written as it came, batches
  * stayed as small as they once were. */
@@ -139,7 +144,7 @@ void udp_receive(struct io *l, uint32_t number)
 {
     size_t used = 0, octets = 0;
     for (int i = 0; i < IO_UDP_READS && octets < IO_UDP_OCTETS && l->links[number].fd >= 0; i++) {
-        if (used + IO_UDP_READ > IO_UDP_BUFFER || (used + IO_UDP_READ > IO_UDP_WARM && !tun_joins_little(l))) {
+        if (udp_buffer_full(used, l->joiners, l->tun_count)) {
             tun_flush(l);               /* runs point into the buffer */
             used = 0;
         }

@@ -394,6 +394,17 @@ void joiner_packet(struct joiner *j, const uint8_t *packet, size_t length)
     }
 }
 
+bool joiners_join_little(struct joiner *const *joiners, uint32_t count)
+{
+    uint32_t packets = 0, runs = 0, flows = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        packets += joiners[i]->joined;
+        runs += joiners[i]->begun;
+        flows += joiners[i]->used;
+    }
+    return flows > JOINER_FLOWS_FEW && packets < JOINER_RUN_LONG * runs;
+}
+
 int offload_join(int fd, const uint8_t *packets, const uint16_t *lengths, uint32_t n)
 {
     struct joiner *j = calloc(1, sizeof *j);

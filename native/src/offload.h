@@ -34,6 +34,8 @@ int cutter_next(struct cutter *c, uint8_t *out, size_t capacity);
 #define JOINER_RUNS 128                 /* flows at a time */
 #define JOINER_BUCKETS 256
 #define JOINER_SEGMENTS 64
+#define JOINER_RUN_LONG 32              /* packets of a flow that are written together */
+#define JOINER_FLOWS_FEW 8              /* of so few flows, what follows comes soon enough */
 #define JOINER_HEADERS 120
 struct joiner_run {
     struct iovec iov[JOINER_SEGMENTS + 2];      /* vnet header, headers, payloads */
@@ -59,6 +61,8 @@ struct joiner {
     unsigned used;                      /* runs that flows have */
     uint8_t buckets[JOINER_BUCKETS];    /* index + 1 of the first run of a hash; 0: none */
 };
+/* What came since joiner_flush is of many flows and goes in short runs: more may join what waits. */
+bool joiners_join_little(struct joiner *const *joiners, uint32_t count);
 void joiner_packet(struct joiner *j, const uint8_t *packet, size_t length);
 void joiner_flush(struct joiner *j);
 #endif
