@@ -19,6 +19,7 @@ SECTIONS: dict[str, list[str]] = {
     "endpoint": [
         "address_token.c",
         "bbr.c",
+        "binding.c",
         "cid.c",
         "congestion.c",
         "conn.c",

@@ -541,10 +541,13 @@ bool conn_seal_count(struct conn *c, uint32_t n, uint64_t now);     /* AEAD limi
 /* tunnel.c */
 struct tunnel *tunnel_find(endpoint *e, uint32_t handle);
 void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t length);
-void tunnels_leave(struct conn *c);                     /* the connection carries nothing any more */
 void tunnel_drop(endpoint *e, struct packet *k, int counter);       /* counted of its tunnel, too */
 void tunnel_requeue(endpoint *e, const struct conn *from, struct packet *k, uint64_t now);  /* its path went: steer it again; NULL: it had none */
 void inner_deliver(endpoint *e, uint32_t tun, const uint8_t *data, size_t length);
+/* binding.c */
+uint32_t binding_at(const struct conn *c, uint32_t tunnel);     /* its place; binding_count: none */
+void binding_remove(struct conn *c, uint32_t tunnel);
+void tunnels_leave(struct conn *c);                     /* the connection carries nothing any more */
 /* hold.c */
 void hold_put(endpoint *e, struct tunnel *t, struct packet *k);        /* or dropped by name: it is full */
 void hold_flush(endpoint *e, struct tunnel *t, uint64_t now);          /* there is a connection: all are steered anew */

@@ -79,12 +79,10 @@ static enum mss_result lower(uint8_t *p, size_t n, uint16_t mtu)
 static uint16_t narrowest(const struct conn *c, const struct tunnel *t)
 {
     uint16_t least = t->config.mtu;
-    uint8_t contexts = 0;
-    for (uint32_t i = 0; i < c->binding_count; i++)
-        contexts |= c->bindings[i].tunnel == t->handle ? c->bindings[i].contexts : 0;
+    bool numbers = sequence_agreed(c, t);
     for (uint32_t i = 0; i < c->path_count; i++) {
         uint16_t mtu = path_usable(c->paths[i]) ? path_inner_mtu(c->paths[i]) : least;
-        mtu -= contexts & SEQUENCED_OUT && mtu > SEQUENCE_LENGTH ? SEQUENCE_LENGTH : 0;
+        mtu -= numbers && mtu > SEQUENCE_LENGTH ? SEQUENCE_LENGTH : 0;
         least = mtu < least ? mtu : least;
     }
     return least;

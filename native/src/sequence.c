@@ -13,10 +13,8 @@ struct flow *sequence_flow(const struct tunnel *t, const struct binding *b, cons
 
 bool sequence_agreed(const struct conn *c, const struct tunnel *t)
 {
-    bool agreed = false;
-    for (uint32_t i = 0; i < c->binding_count; i++)
-        agreed |= c->bindings[i].tunnel == t->handle && c->bindings[i].contexts & SEQUENCED_OUT;
-    return agreed;
+    uint32_t at = binding_at(c, t->handle);
+    return at < c->binding_count && c->bindings[at].contexts & SEQUENCED_OUT;
 }
 
 /* A new flow under rule r. Its numbers start anywhere: they tell nothing of how long it lasts, and a receiver that knew another one
@@ -38,14 +36,12 @@ int tunnel_contexts_set(endpoint *e, uint32_t tunnel, uint32_t conn, int context
         return -ENGINE_E_ARGUMENT;
     endpoint_lock(e);
     struct conn *c = conn_find(e, conn);
-    struct binding *b = NULL;
-    for (uint32_t i = 0; c && tunnel_find(e, tunnel) && i < c->binding_count; i++)
-        if (c->bindings[i].tunnel == tunnel)
-            b = &c->bindings[i];
-    if (b)
-        b->contexts = (uint8_t)contexts;
+    uint32_t at = c ? binding_at(c, tunnel) : 0;
+    bool bound = c && at < c->binding_count;
+    if (bound)
+        c->bindings[at].contexts = (uint8_t)contexts;
     endpoint_unlock(e);
-    return b ? 0 : -ENGINE_E_HANDLE;
+    return bound ? 0 : -ENGINE_E_HANDLE;
 }
 
 int tunnel_sequenced_input(endpoint *e, uint32_t tunnel, uint32_t conn, uint32_t path, uint32_t number, const uint8_t *packet,

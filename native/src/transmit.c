@@ -2,14 +2,6 @@
  * (RFC 9221 §5, RFC 9297 §2.1, RFC 9484 §6), within the path's window and pacing. */
 #include "core.h"
 
-static const struct binding *binding_of(const struct conn *c, uint32_t tunnel)
-{
-    for (uint32_t i = 0; i < c->binding_count; i++)
-        if (c->bindings[i].tunnel == tunnel)
-            return &c->bindings[i];
-    return NULL;
-}
-
 /* What stands between the short header and the inner packet: frame type, Quarter Stream ID, Context ID, sequence number. */
 static size_t frame_head(uint64_t quarter_id, bool sequenced)
 {
@@ -88,7 +80,8 @@ static bool queue_transmit(struct path *p, struct fq *queue, uint64_t leave, str
     struct packet *k;
     while (s.n < TX_BATCH && queue->bytes > leave && (k = fq_peek(queue))) {
         __builtin_prefetch(k->next);    /* it was queued many packets ago */
-        const struct binding *binding = binding_of(c, k->tunnel);
+        uint32_t at = binding_at(c, k->tunnel);
+        const struct binding *binding = at < c->binding_count ? &c->bindings[at] : NULL;
         struct tunnel *t = tunnel_find(e, k->tunnel);
         if (!t || !binding) {           /* unbound meanwhile: to the connection that has it now */
             tunnel_requeue(e, c, fq_drop(queue), now);

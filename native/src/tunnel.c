@@ -1,6 +1,7 @@
 /* Tunnels: inner IP packets <-> HTTP datagrams. Address filter, bind and unbind. */
 #include <stdlib.h>
 #include "core.h"
+#include "tunnel_call.h"
 
 /* ---- tables by address */
 
@@ -314,27 +315,6 @@ void tunnel_datagram(struct conn *c, struct path *p, const uint8_t *data, size_t
         inner_deliver(e, t->config.tun, packet, n);
 }
 
-/* ---- connections */
-
-static void binding_remove(struct conn *c, uint32_t tunnel)
-{
-    for (uint32_t i = 0; i < c->binding_count; i++)
-        if (c->bindings[i].tunnel == tunnel) {
-            c->bindings[i] = c->bindings[--c->binding_count];
-            return;
-        }
-}
-
-void tunnels_leave(struct conn *c)
-{
-    for (uint32_t i = 0; i < c->binding_count; i++) {
-        struct tunnel *t = tunnel_find(c->e, c->bindings[i].tunnel);
-        if (t && t->conn == c->handle)
-            t->conn = 0;
-    }
-    c->binding_count = 0;
-}
-
 /* ---- public calls */
 
 int endpoint_forbid(endpoint *e, int version, const uint8_t *address, uint32_t prefix)
@@ -433,76 +413,6 @@ int tunnel_free(endpoint *e, uint32_t tunnel)
     return 0;
 }
 
-#define ENTER \
-    if (!e) \
-        return -ENGINE_E_ARGUMENT; \
-    endpoint_lock(e); \
-    e->now = endpoint_now(e); \
-    struct tunnel *t = tunnel_find(e, tunnel); \
-    int result = t ? 0 : -ENGINE_E_HANDLE;
-#define LEAVE \
-    endpoint_wake(e); \
-    endpoint_unlock(e); \
-    return result;
-
-/* The binding that lets a connection deliver inward, made or changed. 0, or -error. */
-static int admit(endpoint *e, struct tunnel *t, uint32_t conn, uint64_t quarter_stream_id)
-{
-    struct conn *c = conn_find(e, conn);
-    if (!t || !c)
-        return -ENGINE_E_HANDLE;
-    if (quarter_stream_id >= 1ull << 60)
-        return -ENGINE_E_ARGUMENT;
-    if (c->state != CONN_OPEN || !c->handshake_complete)
-        return -ENGINE_E_STATE;
-    uint32_t at = 0;
-    while (at < c->binding_count && c->bindings[at].tunnel != t->handle)
-        at++;
-    if (at == LIMIT_BINDINGS)
-        return -ENGINE_E_LIMIT;
-    uint8_t contexts = at < c->binding_count && c->bindings[at].quarter_id == quarter_stream_id ? c->bindings[at].contexts : 0;
-    c->bindings[at] = (struct binding){ quarter_stream_id, t->handle, contexts };
-    c->binding_count += at == c->binding_count;
-    return 0;
-}
-
-int tunnel_admit(endpoint *e, uint32_t tunnel, uint32_t conn, uint64_t quarter_stream_id)
-{
-    ENTER
-    if (t)
-        result = admit(e, t, conn, quarter_stream_id);
-    LEAVE
-}
-
-int tunnel_bind(endpoint *e, uint32_t tunnel, uint32_t conn, uint64_t quarter_stream_id)
-{
-    ENTER
-    if (t)
-        result = admit(e, t, conn, quarter_stream_id);
-    if (result == 0) {
-        struct conn *before = t->conn && t->conn != conn ? conn_find(e, t->conn) : NULL;
-        t->conn = conn;
-        hold_flush(e, t, e->now);
-        /* What waits for the window of the connection before goes over the new one: the old one may end any time now. */
-        for (uint32_t i = 0; before && i < before->path_count; i++)
-            path_resteer(before->paths[i], e->now);
-        if (before)
-            split_resteer(before, e->now);
-    }
-    LEAVE
-}
-
-int tunnel_unbind(endpoint *e, uint32_t tunnel, uint32_t conn)
-{
-    ENTER
-    struct conn *c = conn_find(e, conn);
-    if (t && c)
-        binding_remove(c, tunnel);
-    if (t && t->conn == conn)
-        t->conn = 0;
-    LEAVE
-}
-
 int tunnel_steering_set(endpoint *e, uint32_t tunnel, const struct steering_rule *rules, int count)
 {
     if (!e || count < 0 || count > ENGINE_MAX_RULES || (count && !rules))
@@ -513,7 +423,7 @@ int tunnel_steering_set(endpoint *e, uint32_t tunnel, const struct steering_rule
     struct steering_state *states = calloc(count ? (size_t)count : 1, sizeof *states);
     if (!states)
         return -ENGINE_E_MEMORY;
-    ENTER
+    TUNNEL_ENTER
     if (!t)
         free(states);
     if (t) {
@@ -531,21 +441,21 @@ int tunnel_steering_set(endpoint *e, uint32_t tunnel, const struct steering_rule
             memset(t->flows, 0, LIMIT_FLOW_SETS * LIMIT_FLOW_WAYS * sizeof *t->flows);
         t->flow_count = 0;
     }
-    LEAVE
+    TUNNEL_LEAVE
 }
 
 int tunnel_stats(endpoint *e, uint32_t tunnel, struct tunnel_stats *out)
 {
     if (!out)
         return -ENGINE_E_ARGUMENT;
-    ENTER
+    TUNNEL_ENTER
     if (t) {
         *out = t->stats;
         out->conn = t->conn;
         out->flows = t->flow_count;
         out->reorder_timeout_ns = reorder_timeout(&t->reorder, e->now);
     }
-    LEAVE
+    TUNNEL_LEAVE
 }
 
 int tunnel_input_cut(endpoint *e, uint32_t tun, const uint8_t *packets, const uint16_t *lengths, uint32_t count, uint64_t now)
