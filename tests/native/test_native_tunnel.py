@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from tunnel_ends import BothWays
 
 from native import ffi, lib
 from native.sim import ACTIVE_3GPP, BALANCED, MS, SECOND, Simulator, check, serial_of, udp4
@@ -167,15 +168,7 @@ def test_rekey_moves_the_tunnel_without_loss(sim: Simulator) -> None:
     """A new connection takes the tunnel over; the old one delivers what is on its way (design §3, re-key)."""
     old, old_peer = sim.connect()
     client, server = sim.tunnel(old, old_peer, [BALANCED])
-    count = 0
-
-    def send() -> None:
-        nonlocal count
-        sim.inner(sim.client, udp4(300, serial=count))
-        sim.inner(sim.server, udp4(300, up=False, serial=count))
-        count += 1
-
-    sim.every(MS, sim.now + 3 * SECOND, send)
+    BothWays(sim, 300, 3 * SECOND)
     sim.run(SECOND)
     new, new_peer = sim.connect()
     assert {new} != {old}

@@ -1,4 +1,4 @@
-"""Both ends of a tunnel over two paths, for tests of what becomes of a flow's packets (on the simulator)."""
+"""Ends of a tunnel, and what goes through it, for tests of what becomes of a flow's packets (on the simulator)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,21 @@ from native import ffi, lib
 from native.sim import MS, SECOND, Node, Simulator, check, serial_of, udp4
 
 
+class BothWays:
+    """A packet from each end every millisecond for so long (ns); `sent`: from each, numbered from 0."""
+
+    def __init__(self, sim: Simulator, size: int, length: int) -> None:
+        self.sim, self.size, self.sent = sim, size, 0
+        sim.every(MS, sim.now + length, self._send)
+
+    def _send(self) -> None:
+        self.sim.inner(self.sim.client, udp4(self.size, serial=self.sent))
+        self.sim.inner(self.sim.server, udp4(self.size, up=False, serial=self.sent))
+        self.sent += 1
+
+
 class Ends:
-    """Packets of one flow from the UE, and what came out at the UPF."""
+    """Over two paths: packets of one flow from the UE, and what came out at the UPF."""
 
     def __init__(self, sim: Simulator, rule: dict[str, Any], numbers: bool = True) -> None:
         self.sim, self.sent = sim, 0
