@@ -15,7 +15,7 @@ from typing import Any
 from lab.decrypt_keys import PacketKeys, initial_keys
 from lab.packets import frames as f
 from lab.packets.varint import write_varint
-from lab.pcapng import PcapngWriter
+from lab.pcapng import PcapngReader, PcapngWriter, Record
 
 CLIENT_HELLO = bytes.fromhex(
     "010000db0303a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf00000413011303010000ae003300260024001d0020"
@@ -248,6 +248,10 @@ def two_paths(packets: int = 20) -> tuple[bytes, bytes]:
     talk.validate()
     talk.data(packets, {0: "3gpp", 1: "wifi"})
     return capture.bytes(), talk.keylog()
+
+
+def records_of(capture: bytes) -> list[Record]:
+    return list(PcapngReader(io.BytesIO(capture)))
 
 
 def stats_paths(document: dict[str, Any]) -> dict[str, Any]:

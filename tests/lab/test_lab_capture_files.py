@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_capture import Capture, Talk
+from synthetic_capture import Capture, Talk, records_of
 
 from lab import inspect
 from lab.capture_files import InspectError, find_capture, of_files, ring_files
@@ -33,10 +33,6 @@ def session(packets: int = 24) -> tuple[Capture, bytes]:
         talk.data(packets, {0: "3gpp", 1: "wifi"})
         keylog += talk.keylog()
     return capture, keylog
-
-
-def records_of(capture: bytes) -> list[Record]:
-    return list(PcapngReader(io.BytesIO(capture)))
 
 
 def is_handshake(record: Record) -> bool:
@@ -91,6 +87,11 @@ def stats(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[dict[str, 
 def told_of(document: dict[str, Any]) -> list[Any]:
     """All that does not name a file."""
     return [value for name, value in document.items() if name not in ("capture", "qlog", "files")]
+
+
+def lost(document: dict[str, Any]) -> int:
+    """Packets, of all paths of all connections, both ways."""
+    return sum(path[way]["lost"] for one in document["connections"] for path in one["paths"] for way in ("up", "down"))
 
 
 @pytest.mark.parametrize("native", [True, False])
@@ -154,7 +155,7 @@ def test_what_is_gone_at_the_front_is_said_and_the_rest_opens(tmp_path: Path, ca
         path.unlink()
     told, err = stats(capsys, tmp_path)
     assert "the ring begins at file 3" in err and told["packets"] == told["decrypted"] > 60
-    assert not any(way["lost"] for one in told["connections"] for path in one["paths"] for way in (path["up"], path["down"]))
+    assert lost(told) == 0
 
 
 def test_a_hole_in_the_middle_is_no_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -163,13 +164,11 @@ def test_a_hole_in_the_middle_is_no_loss(tmp_path: Path, capsys: pytest.CaptureF
     paths[1].unlink()
     told, err = stats(capsys, tmp_path)
     assert "file 2 of the ring is missing" in err
-    ways = [way for one in told["connections"] for path in one["paths"] for way in (path["up"], path["down"])]
-    assert told["packets"] == told["decrypted"] < whole["packets"] and sum(way["lost"] for way in ways) == 0
+    assert told["packets"] == told["decrypted"] < whole["packets"] and lost(told) == 0
     # canary: the same packets in one file, which says nothing of a hole, look like a loss
     kept = [record for path in [paths[0], *paths[2:]] for record in records_of(path.read_bytes()) if record.comment != REPEATED]
     write_file(one, kept, [], session()[1])
-    ways = [way for one in stats(capsys, one)[0]["connections"] for path in one["paths"] for way in (path["up"], path["down"])]
-    assert sum(way["lost"] for way in ways) > 0
+    assert lost(stats(capsys, one)[0]) > 0
 
 
 @pytest.mark.parametrize("damage", ["cut", "block", "empty", "no capture", "unreadable"])
@@ -197,8 +196,7 @@ def test_a_damaged_file_in_the_middle_is_named_and_the_rest_is_read(
     parts = [part["problem"] for part in told["files"]]
     assert parts[2] and not any(parts[:2] + parts[3:])
     assert clean["packets"] > told["packets"] == told["decrypted"] >= clean["packets"] - clean["files"][2]["packets"] - 1
-    ways = [way for one in told["connections"] for path in one["paths"] for way in (path["up"], path["down"])]
-    assert sum(way["lost"] for way in ways) == 0
+    assert lost(told) == 0
     for view in ([], ["--dropped"], ["--follow", "udp"], ["--flow-graph"]):
         assert output(capsys, tmp_path, *view)[0] == 0
     assert any("capture: " in one["reason"] and paths[2].name in one["reason"] for one in told["not_decrypted"])

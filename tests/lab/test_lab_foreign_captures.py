@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic_capture import PROXY, UE, Capture, Talk, ethernet, http_datagram, two_paths, udp4
+from synthetic_capture import PROXY, UE, Capture, Talk, ethernet, http_datagram, records_of, two_paths, udp4
 from test_lab_clear_reader import same
 
 from lab import decrypt, inspect
@@ -19,7 +19,7 @@ from lab.decrypt import ClearPacket
 from lab.decrypt_keys import KeyLog
 from lab.decrypt_routes import segment_size
 from lab.packets import frames as f
-from lab.pcapng import PcapngReader, PcapngWriter, Record
+from lab.pcapng import PcapngWriter, Record
 
 HEADS: dict[str, tuple[int, bytes]] = {
     "Linux cooked": (113, struct.pack("!HHH8xH", 0, 1, 6, 0x0800)),
@@ -29,10 +29,6 @@ HEADS: dict[str, tuple[int, bytes]] = {
     "one VLAN tag": (1, bytes(12) + struct.pack("!HHH", 0x8100, 7, 0x0800)),
     "two VLAN tags": (1, bytes(12) + struct.pack("!HHHHH", 0x88A8, 7, 0x8100, 8, 0x0800)),
 }
-
-
-def records_of(capture: bytes) -> list[Record]:
-    return list(PcapngReader(io.BytesIO(capture)))
 
 
 def opened(capture: bytes | Path, keylog: bytes) -> list[ClearPacket]:
