@@ -13,13 +13,13 @@ from needs import needs_tun
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet, Raw
+from tun_writes import joined_writes
 
 from lab.bench.pair import CLIENT, INNER, SERVER, EnginePair, Line, check
-from native import ffi, lib
+from native import lib
 
 FLOWS, ROUNDS, SIZE = 100, 4, 200
 RUNS = 128  # JOINER_RUNS
-HEADER = 10  # virtio_net_hdr
 SESSIONS, PORT = 40, 6000
 PAYLOAD, PIECES = 1200, 5  # octets, and datagrams that a sender gives the kernel as one
 UDP_SEGMENT = 103
@@ -38,19 +38,13 @@ def segment(version: int, protocol: int, flow: int, part: int) -> bytes:
 
 def written(packets: list[bytes]) -> list[list[tuple[int, int]]]:
     """Of each write: flows and parts of the payloads in it."""
-    device, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with device, kernel:
-        device.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-        kernel.settimeout(5)
-        lengths = ffi.new("uint16_t[]", [len(p) for p in packets])
-        found = []
-        for _ in range(check(lib.offload_join(device.fileno(), b"".join(packets), lengths, len(packets)), "offload_join")):
-            raw = kernel.recv(1 << 17)[HEADER:]
-            l4 = 20 if raw[0] >> 4 == 4 else 40
-            protocol = raw[9] if l4 == 20 else raw[6]
-            payload = raw[l4 + (20 if protocol == 6 else 8):]
-            found.append([(payload[at], payload[at + 1]) for at in range(0, len(payload), SIZE)])
-        return found
+    found = []
+    for raw in joined_writes(packets):
+        l4 = 20 if raw[0] >> 4 == 4 else 40
+        protocol = raw[9] if l4 == 20 else raw[6]
+        payload = raw[l4 + (20 if protocol == 6 else 8):]
+        found.append([(payload[at], payload[at + 1]) for at in range(0, len(payload), SIZE)])
+    return found
 
 
 @pytest.mark.parametrize(("version", "protocol"), [(4, 6), (6, 17)])

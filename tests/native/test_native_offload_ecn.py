@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-
 import pytest
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet, Raw
-
-from native import ffi, lib
+from tun_writes import joined_writes
 
 NOT_ECT, ECT1, ECT0, CE = range(4)
-HEADER = 10  # virtio_net_hdr
 SIZE = 500
 
 
@@ -31,21 +27,14 @@ def segments(version: int, protocol: int, marks: list[int], cwr: frozenset[int] 
 
 def joined(packets: list[bytes]) -> list[tuple[int, int, list[int]]]:
     """Of each write: its ECN, its TCP flags (0: UDP), and whose payloads are in it."""
-    device, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with device, kernel:
-        device.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        kernel.settimeout(5)
-        lengths = ffi.new("uint16_t[]", [len(p) for p in packets])
-        count = lib.offload_join(device.fileno(), b"".join(packets), lengths, len(packets))
-        found = []
-        for _ in range(count):
-            raw = kernel.recv(1 << 17)[HEADER:]
-            parsed = IP(raw) if raw[0] >> 4 == 4 else IPv6(raw)
-            tcp = TCP in parsed
-            payload = bytes(parsed[TCP if tcp else UDP].payload)
-            ecn = (parsed.tos if parsed.version == 4 else parsed.tc) & 3
-            found.append((ecn, int(parsed[TCP].flags) if tcp else 0, [payload[at] for at in range(0, len(payload), SIZE)]))
-        return found
+    found = []
+    for raw in joined_writes(packets):
+        parsed = IP(raw) if raw[0] >> 4 == 4 else IPv6(raw)
+        tcp = TCP in parsed
+        payload = bytes(parsed[TCP if tcp else UDP].payload)
+        ecn = (parsed.tos if parsed.version == 4 else parsed.tc) & 3
+        found.append((ecn, int(parsed[TCP].flags) if tcp else 0, [payload[at] for at in range(0, len(payload), SIZE)]))
+    return found
 
 
 @pytest.mark.parametrize("version", [4, 6])
