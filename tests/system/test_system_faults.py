@@ -44,6 +44,8 @@ def test_a_silent_cut_under_a_split_flow_the_baselines_and_packets_over_both(mpq
     assert done.document["wires"]["wifi"]["down"]["dropped_cut"] > 0  # canary: something was cut
     # The receivers' word, and the engines': both ends sent twice, both dropped what came second.
     assert [(o["cause"], o["lost"]) for o in redundant] == [("cut wifi", 0), ("cut 3gpp", 0)]
+    assert redundant[0]["longest_gap_ms"] <= 3 * 30 + 50  # as cut.gap_of_rtt, which the scenario redundant asks for
+    assert redundant[0]["back_in_use_ms"] is not None
     assert all(done.document["drops"][f"{end}.reorder_duplicate"] > 500 for end in ("ue", "upf"))
     if not phases["mptcp"]["skipped"]:
         assert min(phases["mptcp"]["per_path_mbps"].values()) > 2
