@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from lab.capture_files import CaptureFiles, one_file
-from lab.clear_scan import BLOCK, BLOCK_SIZE, INNER_INTERFACE, NAS_INTERFACE, ClearReader, PlainRun, seen_elsewhere
+from lab.clear_scan import BLOCK, BLOCK_SIZE, INNER_INTERFACE, NAS_INTERFACE, ClearReader, PlainRun, passed_over
 from lab.decrypt import WAITING_MAX, ClearPacket, Decryptor
 from lab.decrypt_keys import KeyLog
 from lab.packets.errors import PacketError
@@ -103,8 +103,6 @@ class CaptureDecryptor:
         self._progress = progress
         self._read_octets = 0           # of the files before this one
         self._told = 0
-        self._passed_over: dict[int, bool] = {}
-        self._described = (0, 0)
         self._newest_ns = 0
         self._hole_since: int | None = None
         self._begins = ""               # the file of which no packet was read yet
@@ -128,6 +126,8 @@ class CaptureDecryptor:
         self._window = Window(stream)
         self.reader = PcapngReader(cast(BinaryIO, self._window), self._known, number)
         self._seen_secrets = 0
+        self._described = (0, 0)
+        self._passed_over: set[int] = set()
 
     def _files(self) -> Iterator[None]:
         """Each file in its turn is what self.reader reads."""
@@ -240,17 +240,11 @@ class CaptureDecryptor:
         return Step(record, flow, True, packets)
 
     def _is_passed_over(self, number: int) -> bool:
+        """It has no outer packets, or only such as another interface of its section shows."""
         now = (self.reader.sections, len(self.reader.section))
         if now != self._described:
-            self._described = now
-            self._passed_over.clear()
-        known = self._passed_over.get(number)
-        if known is None:
-            interfaces = self.interfaces
-            known = interfaces[number].name == INNER_INTERFACE or seen_elsewhere(
-                interfaces[number].name, [interfaces[one].name for one in self.reader.section if one >= 0])
-            self._passed_over[number] = known
-        return known
+            self._described, self._passed_over = now, passed_over(self.interfaces, self.reader.section)
+        return number in self._passed_over
 
     def _runs(self, clear: ClearReader) -> Iterator[PlainRun]:
         """As many plain packets as there are in a row, a few hundred at a time."""

@@ -12,7 +12,7 @@ from lab.decrypt import ClearPacket, Decryptor
 from lab.decrypt_connection import Connection, Space
 from lab.packets import link
 from lab.packets.headers import CID_LENGTH
-from lab.pcapng import NANOSECONDS, PcapngReader
+from lab.pcapng import NANOSECONDS, Interface, PcapngReader
 from native import ffi, lib
 
 ROWS = 4096                     # packets that one call gives
@@ -26,19 +26,32 @@ KINDS = {link.LINK_ETHERNET: lib.CLEAR_ETHERNET, link.LINK_SLL: lib.CLEAR_SLL, l
 INNER_INTERFACE, NAS_INTERFACE = "tunnel-inner", "n1-deciphered"        # of a composed capture: no outer packets
 
 
-def seen_elsewhere(name: str, names: Iterable[str]) -> bool:
-    """Of a lab's capture (lab/capturing.py): this interface shows packets that another one of these shows at the UE's end, or
-    packets that went through the tunnel. QUIC, N1 and N4 are read once."""
-    place, colon, device = name.partition(":")
-    if not colon:
-        return False
+def seen_elsewhere(names: Iterable[str]) -> set[str]:
+    """Of a lab's capture (lab/capturing.py): which of these interfaces show packets that another one of them shows at the UE's end,
+    or packets that went through the tunnel. QUIC, N1 and N4 are read once."""
     there = set(names)
-    if device == "n4":
-        return "upf/n4" in there
-    if device == "wire":
-        return f"ue/{place}" in there
-    of_a_lab = place in ("ue", "core", "upf", "dn", "wires") or f"ue/{place}" in there
-    return of_a_lab and any(other.startswith("ue/") for other in there)
+    at_the_ue = any(name.startswith("ue/") for name in there)
+    found = set()
+    for name in there:
+        place, colon, device = name.partition(":")
+        if not colon:
+            continue
+        if device == "n4":
+            twice = "upf/n4" in there
+        elif device == "wire":
+            twice = f"ue/{place}" in there
+        else:
+            twice = at_the_ue and (place in ("ue", "core", "upf", "dn", "wires") or f"ue/{place}" in there)
+        if twice:
+            found.add(name)
+    return found
+
+
+def passed_over(interfaces: list[Interface], section: list[int]) -> set[int]:
+    """Numbers of those of a section (PcapngReader.section) that have no outer packets, or only such as another of them shows."""
+    names = {number: interfaces[number].name for number in section if number >= 0}
+    over = seen_elsewhere(names.values()) | {INNER_INTERFACE, NAS_INTERFACE}
+    return {number for number, name in names.items() if name in over}
 
 
 class PlainSpace(NamedTuple):
@@ -120,15 +133,12 @@ class ClearReader:
             return
         self._described = now
         kinds = bytearray()
-        found = [reader.interfaces[number] if number >= 0 else None for number in reader.section]
-        names = [one.name for one in found if one is not None]
-        for interface in found:
-            if interface is None:
-                kinds.append(lib.CLEAR_LEAVE)
-            elif interface.name in (INNER_INTERFACE, NAS_INTERFACE) or seen_elsewhere(interface.name, names):
+        over = passed_over(reader.interfaces, reader.section)
+        for number in reader.section:
+            if number in over:
                 kinds.append(lib.CLEAR_SKIP if lean else lib.CLEAR_LEAVE)
             else:
-                kinds.append(KINDS.get(interface.linktype, lib.CLEAR_LEAVE))
+                kinds.append(lib.CLEAR_LEAVE if number < 0 else KINDS.get(reader.interfaces[number].linktype, lib.CLEAR_LEAVE))
         lib.clear_reader_interfaces(self._reader, ffi.from_buffer(kinds) if kinds else ffi.NULL, len(kinds))
 
     def run(self, rows: list[Row], octets: int, reader: PcapngReader) -> PlainRun:

@@ -338,3 +338,25 @@ def test_connection_ids_are_carried_from_file_to_file(tmp_path: Path) -> None:
     opened = [sum(packet.kind == "1rtt" and not packet.reason for packet in CaptureDecryptor(of_files(some), KeyLog()).packets())
               for some in (paths, paths[1:])]
     assert opened[0] >= 11 > opened[1]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_what_one_file_shows_twice_another_one_shows_alone(tmp_path: Path, native: bool) -> None:
+    """Each file has two interfaces; the same one is a second sight in the first file, and all there is in the second."""
+    keylog, paths = KeyLog(), []
+    for seed, named in enumerate((("ue/3gpp", "3gpp:wire"), ("3gpp:wire", "eth0"))):
+        capture = Capture()
+        talk = Talk(capture, seed)
+        talk.handshake()
+        keylog.add(talk.keylog())
+        paths.append(tmp_path / f"{seed}.pcapng")
+        with paths[-1].open("wb") as out, PcapngWriter(out) as writer:
+            for name in named:
+                writer.interface(1, name)
+            for record in records_of(capture.bytes()):
+                for interface in (0, 1) if seed == 0 else (0,):
+                    writer.packet(interface, record.time_ns, record.data)
+    reader = CaptureDecryptor(of_files(paths), keylog, native=native)
+    found = [(packet.connection, packet.up, packet.kind, packet.number) for packet in reader.packets() if not packet.reason]
+    assert {connection for connection, *_ in found} == {0, 1}
+    assert len(found) == len(set(found))                                # none of them twice

@@ -11,8 +11,8 @@ from synthetic_capture import Capture as Synthetic
 from synthetic_capture import Talk
 
 from lab.capture_files import ring_files
-from lab.capture_scan import seen_elsewhere
 from lab.capturing import Port, chosen, of_a_run
+from lab.clear_scan import seen_elsewhere
 from lab.errors import LabError, Misuse, ScenarioError
 from lab.inspect_stats import inspect_stats, verify_ring
 from lab.live_capture import MOST, Captures, KeyTail, Request
@@ -47,10 +47,10 @@ def test_interfaces_are_chosen_by_name() -> None:
 
 
 def test_what_is_seen_twice_is_read_once() -> None:
-    assert [name for name in NAMES if not seen_elsewhere(name, NAMES)] == ONCE
-    assert not seen_elsewhere("wifi:wire", ["wifi:wire", "wifi:n1"])  # what else would show it?
-    assert not seen_elsewhere("core:n4", ["core:n4"])
-    assert not seen_elsewhere("eth0:1", ["eth0:1", "eth0:2"])  # a capture from elsewhere
+    assert [name for name in NAMES if name not in seen_elsewhere(NAMES)] == ONCE
+    assert not seen_elsewhere(["wifi:wire", "wifi:n1"])  # what else would show it?
+    assert not seen_elsewhere(["core:n4"])
+    assert not seen_elsewhere(["eth0:1", "eth0:2"])  # a capture from elsewhere
 
 
 def test_figures_of_an_all_interfaces_capture_count_each_packet_once(tmp_path: Path) -> None:
