@@ -10,7 +10,7 @@ import io
 import struct
 from typing import BinaryIO
 
-from lab.pcapng import BLOCK_MAX, EPB, IDB, MAGIC, NANOSECONDS, OPT_TSRESOL, SHB
+from lab.pcapng import BLOCK_MAX, EPB, IDB, MAGIC, NANOSECONDS, OPT_TSRESOL, SHB, block
 
 MAGICS = {b"\xd4\xc3\xb2\xa1": ("<", 1000), b"\xa1\xb2\xc3\xd4": (">", 1000),          # microseconds
           b"\x4d\x3c\xb2\xa1": ("<", 1), b"\xa1\xb2\x3c\x4d": (">", 1)}                 # nanoseconds
@@ -34,7 +34,7 @@ class ClassicStream(io.RawIOBase):
         snaplen, linktype = struct.unpack_from(self._order + "II", head, 16)
         section = struct.pack("<IHHq", MAGIC, 1, 0, -1)
         interface = struct.pack("<HHI", linktype & 0xFFFF, 0, snaplen) + struct.pack("<HHB3xI", OPT_TSRESOL, 1, 9, 0)
-        self._left = memoryview(_block(SHB, section) + _block(IDB, interface))
+        self._left = memoryview(block(SHB, section) + block(IDB, interface))
 
     def readable(self) -> bool:
         return True
@@ -63,11 +63,7 @@ class ClassicStream(io.RawIOBase):
         body = struct.pack("<IIIII", 0, time_ns >> 32, time_ns & 0xFFFFFFFF, captured, length) + data
         if len(data) < captured:
             return struct.pack("<II", EPB, 12 + 20 + (captured + 3) // 4 * 4) + body        # it ends inside of it
-        return _block(EPB, body + bytes(-captured % 4))
-
-
-def _block(kind: int, body: bytes) -> bytes:
-    return struct.pack("<II", kind, 12 + len(body)) + body + struct.pack("<I", 12 + len(body))
+        return block(EPB, body + bytes(-captured % 4))
 
 
 def is_classic(stream: BinaryIO) -> bool:

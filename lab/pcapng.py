@@ -297,6 +297,12 @@ class PcapngReader:
         return Record(self._number, first, 0, body[4:4 + min(length, snaplen)], length)
 
 
+def block(kind: int, body: bytes) -> bytes:
+    """Little-endian; body: a multiple of four octets."""
+    length = 12 + len(body)
+    return struct.pack("<II", kind, length) + body + struct.pack("<I", length)
+
+
 class PcapngWriter:
     """Little-endian, nanoseconds. Interfaces and secrets may be added at any time, before packets that need them."""
 
@@ -314,8 +320,7 @@ class PcapngWriter:
         self._stream.flush()
 
     def _block(self, kind: int, body: bytes) -> None:
-        length = 12 + len(body)
-        self._stream.write(struct.pack("<II", kind, length) + body + struct.pack("<I", length))
+        self._stream.write(block(kind, body))
 
     def interface(self, linktype: int, name: str, snaplen: int = 0) -> int:
         if not 0 <= linktype <= 0xFFFF:
