@@ -84,8 +84,7 @@ class PathStats:
         bits = packet.frame_bits
         if bits and not bits & TOLD_BITS:
             return
-        for sent, path, delay in tracker.newly:
-            self._acknowledged(packet.connection, packet.up, packet.time_ns - sent.time_ns, path, delay)
+        self._acknowledged(packet.connection, packet.time_ns)
         for path, _, delay in packet.acks:
             self._delayed(packet.connection, packet.up, path, delay)
         if not bits or bits & STREAM_BITS:
@@ -119,8 +118,7 @@ class PathStats:
                 if not space.up:
                     newly.clear()
                     tracker.acknowledge(space.connection, time_ns, ack_path, [(largest - span, largest)], delay)
-                    for sent, path, _ in newly:
-                        self._acknowledged(space.connection, False, time_ns - sent.time_ns, path, delay)
+                    self._acknowledged(space.connection, time_ns)
                 self._delayed(space.connection, space.up, ack_path, delay)
             note(space, record, time_ns, number, size)
 
@@ -131,10 +129,12 @@ class PathStats:
             known = self._accesses[interface] = access_of(self._capture.interfaces[interface].name)
         return known
 
-    def _acknowledged(self, connection: int, up: bool, after_ns: int, path: int, delay: int) -> None:
-        rtt = (after_ns - (delay << self._exponent(connection, up)) * 1000) / 1e6
-        if rtt > 0:
-            self._path(connection, path).round_trip.add(rtt)
+    def _acknowledged(self, connection: int, time_ns: int) -> None:
+        """What the last packet acknowledged: a client's packets, by the server (Tracker.acknowledge)."""
+        for sent, path, delay in self.tracker.newly:
+            rtt = (time_ns - sent.time_ns - (delay << self._exponent(connection, False)) * 1000) / 1e6
+            if rtt > 0:
+                self._path(connection, path).round_trip.add(rtt)
 
     def _delayed(self, connection: int, up: bool, path: int, delay: int) -> None:
         self._path(connection, path).ack_delay[up].add((delay << self._exponent(connection, up)) / 1e3)
@@ -177,11 +177,9 @@ class PathStats:
         accesses: dict[str, dict[str, Any]] = {}
         for path in paths.values():
             for way in ("up", "down"):
+                name = "/".join(path[way].pop("on")) or "unknown"
                 if path[way]["packets"] or path[way]["lost"]:
-                    name = "/".join(path[way].pop("on")) or "unknown"
                     _sum(accesses.setdefault(name, {"access": name, "up": _empty(), "down": _empty()})[way], path[way])
-                else:
-                    path[way].pop("on")
         return {"connections": found, "accesses": [accesses[name] for name in sorted(accesses)]}
 
     def _path_document(self, connection: int, path: int, counts: list[int], lost: dict[tuple[int, int, bool], int],
