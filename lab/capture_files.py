@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 
 from lab.pcap_classic import as_pcapng
 
-RAW_NAME, CAPTURE_NAME = "capture.raw.pcapng", "capture.pcapng"
+RAW_NAME, CAPTURE_NAME, KEYLOG_NAME = "capture.raw.pcapng", "capture.pcapng", "keys.log"
+RING_STEM = "capture"           # of a scenario's `capture:` with a ring
 FILES_MAX = 10_000              # of a capture: as many as a ring may have
 FAR = 1 << 63                   # no packet has such a number
 _RING = re.compile(r"(?P<ring>.+)_(?P<number>[0-9]{5,9})_[^_]+\.pcapng(?:\.part)?")     # as native/src/capture_file.c names them
@@ -99,25 +100,26 @@ def one_file(path: Path) -> CaptureFiles:
     return CaptureFiles([Part(path)])
 
 
-def ring_number(path: Path) -> int | None:
-    found = _RING.fullmatch(path.name)
-    return None if found is None else int(found["number"])
+def _place(path: Path) -> tuple[str, int] | None:
+    """What the names of its ring begin with, and its number there; None: it is of none."""
+    match = _RING.fullmatch(path.name)
+    return None if match is None else (match["ring"], int(match["number"]))
 
 
-def ring_files(directory: Path, ring: str = "capture") -> list[Path]:
+def ring_files(directory: Path, ring: str = RING_STEM) -> list[Path]:
     """Those of this ring, oldest first; one that was not ended, too."""
-    found = [path for path in directory.iterdir() if (match := _RING.fullmatch(path.name)) is not None and match["ring"] == ring]
-    return sorted(found, key=lambda path: (ring_number(path) or 0, path.name))
+    found = [(place[1], path) for path in directory.iterdir() if (place := _place(path)) is not None and place[0] == ring]
+    return [path for _, path in sorted(found)]
 
 
 def of_files(paths: Sequence[Path]) -> CaptureFiles:
     """In their order; those that are all of one ring in the ring's."""
-    rings = {match["ring"] if (match := _RING.fullmatch(path.name)) is not None else None for path in paths}
-    if len(paths) < 2 or None in rings or len(rings) > 1 or len({path.parent for path in paths}) > 1:
+    places = [place for path in paths if (place := _place(path)) is not None]
+    if not 2 <= len(paths) == len(places) or len({ring for ring, _ in places}) > 1 or len({path.parent for path in paths}) > 1:
         return CaptureFiles([Part(path) for path in paths])
-    ordered = sorted(paths, key=lambda path: (ring_number(path) or 0, path.name))
-    numbers = [ring_number(path) or 0 for path in ordered]
-    files = CaptureFiles([Part(path) for path in ordered])
+    ordered = sorted((number, path) for (_, number), path in zip(places, paths, strict=True))
+    numbers = [number for number, _ in ordered]
+    files = CaptureFiles([Part(path) for _, path in ordered])
     if numbers[0] > 1:
         files.notices.append(f"the ring begins at file {numbers[0]}: those before it are gone, and what they had is not shown")
     for part, before, number in zip(files.parts[1:], numbers, numbers[1:], strict=False):
@@ -161,6 +163,6 @@ def _of_directory(path: Path) -> CaptureFiles:
     others = [other for other in path.iterdir() if other.name.startswith("capture-") and ".pcapng" in other.suffixes]
     if others:                                  # of `mpq capture`
         newest = max(others, key=lambda one: one.stat().st_mtime)
-        match = _RING.fullmatch(newest.name)
-        return one_file(newest) if match is None else of_files(ring_files(path, match["ring"]))
+        place = _place(newest)
+        return one_file(newest) if place is None else of_files(ring_files(path, place[0]))
     raise InspectError(f"{path} has no {CAPTURE_NAME}: was the run made with captures?")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -109,9 +109,7 @@ class PlainRun:
 
     def packet(self, row: Row) -> ClearPacket:
         """One of them."""
-        (packet,) = PlainRun([row], *(getattr(self, name) for name in (
-            "spaces", "carried", "generations", "section", "rates", "text"))).packets()
-        return packet
+        return next(replace(self, rows=[row]).packets())
 
 
 class ClearReader:

@@ -104,6 +104,19 @@ class Inspection:
     def close_pass(self, capture: CaptureDecryptor) -> None:
         self.problem, self.unreadable = capture.problem, capture.unreadable
 
+    def _begin(self, time_ns: int) -> None:
+        """What is read first is second 0, when no run says what is."""
+        if self.start_ns is None:
+            self.start_ns = time_ns
+
+    def _count(self, packet: ClearPacket) -> None:
+        self._begin(packet.time_ns)
+        self.stats.add(packet)
+
+    def count_run(self, run: PlainRun) -> None:
+        self._begin(run.time_ns(run.rows[0]))
+        self.stats.add_run(run)
+
     def rows(self, wanted: Filter) -> Iterator[Row]:
         capture = self.open()
         for step in capture.steps():
@@ -113,12 +126,11 @@ class Inspection:
     def rows_of(self, step: Step, wanted: Filter) -> Iterator[Row]:
         if step.record is not None and not step.quic:
             for row in self._other(step, self.interfaces[step.record.interface].name):
-                self.start_ns = row.time_ns if self.start_ns is None else self.start_ns
+                self._begin(row.time_ns)
                 if not wanted.quic_only and wanted.time(row.time_ns):
                     yield row
         for packet in step.packets:
-            self.start_ns = packet.time_ns if self.start_ns is None else self.start_ns
-            self.stats.add(packet)
+            self._count(packet)
             if wanted.packet(packet):
                 yield packet_row(packet, self.interfaces[packet.interface].name)
 
@@ -130,8 +142,7 @@ class Inspection:
             name = names.get(packet.interface)
             if name is None:
                 name = names[packet.interface] = access_of(capture.interfaces[packet.interface].name)
-            self.start_ns = packet.time_ns if self.start_ns is None else self.start_ns
-            self.stats.add(packet)
+            self._count(packet)
             yield packet, name
         self.close_pass(capture)
 
@@ -141,13 +152,11 @@ class Inspection:
         figures = PathStats(self.run, capture)
         for chunk in capture.chunks():
             if isinstance(chunk, PlainRun):
-                self.start_ns = chunk.time_ns(chunk.rows[0]) if self.start_ns is None else self.start_ns
-                self.stats.add_run(chunk)
+                self.count_run(chunk)
                 figures.add_run(chunk)
                 continue
             for packet in chunk:
-                self.start_ns = packet.time_ns if self.start_ns is None else self.start_ns
-                self.stats.add(packet)
+                self._count(packet)
                 figures.add(packet)
         self.close_pass(capture)
         return figures

@@ -192,10 +192,8 @@ def table(inspection: Inspection, wanted: Filter, as_json: bool) -> Iterator[lis
     made = Table(inspection.interfaces, as_json)
     for part in capture.parts():
         if isinstance(part, PlainRun):
-            if inspection.start_ns is None:
-                inspection.start_ns = part.time_ns(part.rows[0])
-            inspection.stats.add_run(part)
-            yield made.lines(part, picked(part, wanted), inspection.start_ns)
+            inspection.count_run(part)
+            yield made.lines(part, picked(part, wanted), inspection.start_ns or 0)
         else:
             yield [made.line(row, inspection.start_ns or 0) for row in inspection.rows_of(part, wanted)]
     inspection.close_pass(capture)
