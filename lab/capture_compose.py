@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lab.capture_files import CAPTURE_NAME, KEYLOG_NAME, RAW_NAME
 from lab.capture_marks import PREFIX, Marker, steps_of
 from lab.capture_scan import INNER_INTERFACE, NAS_INTERFACE, CaptureDecryptor, Step, load_keylog, read_secrets
 from lab.decrypt import ClearPacket
@@ -27,7 +28,7 @@ from lab.packets.link import LINK_EXPORTED_PDU, LINK_RAW, TCP, address_text
 from lab.packets.nas_plain import nas_words, without_key
 from lab.pcapng import INBOUND, OUTBOUND, PcapngWriter, Record
 
-RAW_NAME, CAPTURE_NAME, KEYLOG_NAME, NAS_KEYS_NAME = "capture.raw.pcapng", "capture.pcapng", "keys.log", "nas.keys"
+NAS_KEYS_NAME = "nas.keys"
 COMMENT_MAX = 600
 KEY_CONTAINER = "KEY PROVISION"
 TAG_DISSECTOR, TAG_IPV4_SOURCE, TAG_IPV4_DESTINATION = 12, 20, 21      # of Wireshark's exported PDUs

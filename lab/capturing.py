@@ -27,8 +27,6 @@ SNAPLEN = 2048
 MAX_OCTETS = 96 << 20  # two wires full for the five seconds around a cut, its end and two re-keys, and some
 SECRETS_ROOM = 32 << 10
 """Octets in front of a capture for keys that come later: some forty connections. Further ones stand where they came."""
-RAW_NAME = "capture.raw.pcapng"
-RING_STEM = "capture"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from control.sbi.certs import make_run_certificates
+from lab.capture_files import KEYLOG_NAME
 from lab.scenario import Scenario
 from lab.topology import (
     AMF,
@@ -31,7 +32,6 @@ from lab.topology import (
 
 SUPI = "imsi-001010000000001"
 PLMN = {"mcc": "001", "mnc": "01"}
-KEYLOG_NAME = "keys.log"
 TUN_MTU = 1400  # at most: the UE begins at 1280 and follows what its paths carry
 
 

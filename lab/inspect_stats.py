@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.capture_files import CaptureFiles, InspectError, find_capture, one_file
+from lab.capture_files import KEYLOG_NAME, CaptureFiles, InspectError, find_capture, one_file
 from lab.capture_scan import CaptureDecryptor, load_keylog
 from lab.clear_scan import PlainRun
 from lab.decrypt import ClearPacket
 from lab.decrypt_connection import ConnectionSummary
 from lab.decrypt_keys import KeyLog
 
-KEYLOG_NAME = "keys.log"
 KEYLOG_MAX = 64 << 20
 
 

@@ -14,8 +14,9 @@ from typing import IO, Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from lab.capturing import RAW_NAME, RING_STEM, Capture, Port, of_a_run, ports
-from lab.configs import KEYLOG_NAME, SUPI, NodeConfigs, write_configs
+from lab.capture_files import KEYLOG_NAME, RAW_NAME, RING_STEM
+from lab.capturing import Capture, Port, of_a_run, ports
+from lab.configs import SUPI, NodeConfigs, write_configs
 from lab.errors import LabError, Misuse
 from lab.event_log import EventLog
 from lab.live_capture import WATCH_S, Captures, KeyTail, Request

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.baseline import run_baseline
-from lab.capture_compose import CAPTURE_NAME, RAW_NAME, ComposeError, compose
-from lab.capture_files import InspectError, ring_files
+from lab.capture_compose import ComposeError, compose
+from lab.capture_files import CAPTURE_NAME, RAW_NAME, InspectError, ring_files
 from lab.configs import TUN_MTU
 from lab.decrypt_nas import NasKeysError
 from lab.errors import LabError
