@@ -22,6 +22,11 @@ def _number(value: Any) -> float:
     return float(value) if is_number(value) else 0.0
 
 
+def access_name(path: dict[str, Any]) -> str:
+    """Its access; of one that is of none, its number."""
+    return str(path.get("access", path.get("path")))
+
+
 def shared_queue(paths: Iterable[dict[str, Any]]) -> int:
     """Octets that wait for whichever path may carry them first, of the newest connection: all its paths tell the same."""
     path = shown(paths)
@@ -51,7 +56,7 @@ class PathTotals:
         """By access, the counters of struct path_info that are sums."""
         sums: dict[str, dict[str, int]] = {}
         for path in (*self._gone, *self._newest.values()):
-            of = sums.setdefault(str(path.get("access", path.get("path"))), dict.fromkeys(COUNTED, 0))
+            of = sums.setdefault(access_name(path), dict.fromkeys(COUNTED, 0))
             for name in COUNTED:
                 of[name] += int(_number(path.get(name)))
         return sums

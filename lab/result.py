@@ -15,7 +15,7 @@ from lab.aims import AIMS
 from lab.check import NO_VALUE, Check
 from lab.measured import Figures, merged
 from lab.numbers import percentile
-from lab.paths import shown
+from lab.paths import access_name, shown
 from lab.run import PhaseRecord, RunRecord
 from lab.sampler import ACCESS_TYPES
 from lab.scenario import Scenario
@@ -134,7 +134,7 @@ class Judge:
                                     "abandoned": 6}.items()}
         result: dict[str, Any] = {}
         for name, sums in self._run.path_sums.items():
-            path = shown(p for p in self._run.paths if str(p.get("access", p.get("path"))) == name) or {"state": "none"}
+            path = shown(p for p in self._run.paths if access_name(p) == name) or {"state": "none"}
             state = path.get("state", "")
             rtts = sorted(self._run.rtt_ms.get(name) or [float(path.get("rtt_smoothed", 0)) / 1e6])
             result[name] = {
