@@ -41,7 +41,9 @@ OVERSIZE = "larger than a packet: captured before segmentation, and where one pa
 RESET = "stateless reset"
 PADDING_BEHIND = "octets behind the last packet of a datagram"
 UDP_PAYLOAD_MAX = 2048
-ACK_BITS = 1 << 0x02 | 1 << 0x03 | 1 << 0x3E | 1 << 0x3F
+# Of ClearPacket.frame_bits
+STREAM_BITS, DATAGRAM_BITS, PATH_ACK_BITS = 0xFF << 0x08, 1 << 0x30 | 1 << 0x31, 1 << 0x3E | 1 << 0x3F
+ACK_BITS = 1 << 0x02 | 1 << 0x03 | PATH_ACK_BITS
 
 
 Acknowledged = tuple[int, list[tuple[int, int]], int]       # path, ranges (first, last) from the largest down, delay as it was sent

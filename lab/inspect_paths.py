@@ -8,7 +8,7 @@ from typing import Any
 
 from lab.capture_scan import CaptureDecryptor
 from lab.clear_scan import PlainRun
-from lab.decrypt import ACK_BITS, ClearPacket
+from lab.decrypt import ACK_BITS, STREAM_BITS, ClearPacket
 from lab.inspect_run import RunRecord
 from lab.inspect_stats import Counted
 from lab.inspect_track import Space, Tracker, lost_by_space
@@ -17,7 +17,6 @@ from lab.pcapng import NANOSECONDS
 
 STEP = 1.03                     # a figure of a distribution is right to 1.5 %
 PER_STEP = 1 / math.log(STEP)
-STREAM_BITS = sum(1 << kind for kind in range(0x08, 0x10))
 TOLD_BITS = ACK_BITS | STREAM_BITS
 STREAMS_MAX = 4096
 SUMMED = ("packets", "octets", "lost", "duplicates", "reordered", "fate_unknown")      # of a direction

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 
 from lab.clear_scan import HEADER, INNER, INNER_AT, INNER_SIZE, SPACE, START, TYPES, PlainRun, Row
-from lab.decrypt import ACK_BITS
+from lab.decrypt import ACK_BITS, DATAGRAM_BITS, PATH_ACK_BITS, STREAM_BITS
 from lab.inspect_rows import FRAMES_SHOWN, Filter, Inspection, packet_row, row_document, row_line
 from lab.inspect_rows import Row as TableRow
 from lab.packets.frames import FRAME_NAMES, Ack, ranges_words, read_frame
@@ -22,11 +22,10 @@ from lab.pcapng import NANOSECONDS, Interface
 IPV4, IPV6 = struct.Struct("!2xH2xHxB2x12sI4xBB"), struct.Struct("!4xHBx36sI4xBB")
 IPV4_LEAST, IPV6_LEAST = 40, 60                 # octets with a header of TCP
 ENDS_MAX = 65_536                               # pairs of ends that are remembered
-DATAGRAM_BITS, PATH_ACK_BITS = 1 << 0x30 | 1 << 0x31, 1 << 0x3E | 1 << 0x3F
 COMMON = DATAGRAM_BITS | ACK_BITS
 # The frames of plain packets (frames_plain() of native/src/clear_reader.c), as row bits by name; all others have none.
 BITS: dict[str, int] = dict.fromkeys(FRAME_NAMES, 0) | {
-    "PADDING": 1 << 0x00, "PING": 1 << 0x01, "ACK": 1 << 0x02 | 1 << 0x03, "STREAM": 0xFF << 0x08, "DATAGRAM": DATAGRAM_BITS,
+    "PADDING": 1 << 0x00, "PING": 1 << 0x01, "ACK": 1 << 0x02 | 1 << 0x03, "STREAM": STREAM_BITS, "DATAGRAM": DATAGRAM_BITS,
     "PATH_ACK": PATH_ACK_BITS}
 FLAGS = [tcp_flags_text(flags) for flags in range(256)]
 
